@@ -1,0 +1,75 @@
+# Everything a newcomer needs. Each target first makes the environment (.venv) if it is absent or out of date.
+PYTHON ?= python3
+PY := .venv/bin/python
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+# Options: make repro PAPERS=agent_q SEEDS=0-4 PROFILE=cpu WORKERS=2 (written to params.yaml)
+#          make sweep PAPER=agent_q GRID="search.alpha=0,0.5,1" SEEDS=0-2
+PAPER ?= agent_q
+GRID ?= search.alpha=0,0.5,1
+CHOSEN = $(if $(PAPERS),papers=$(PAPERS)) $(if $(SEEDS),seeds=$(SEEDS)) $(if $(PROFILE),profile=$(PROFILE)) \
+         $(if $(WORKERS),workers=$(WORKERS))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup data repro test smoke lab sweep report mlflow doctor clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 18
+
+setup: .venv/.stamp  ## the environment in .venv: about 5 minutes and 2.3 GB with a CPU build of torch
+
+.venv/.stamp: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed, but $(PYTHON) is older or absent; try: make setup PYTHON=python3.12" >&2; exit 1; }
+	@echo "make setup: installing the pinned environment into .venv, about 5 minutes and 2.3 GB (more with a CUDA torch)"
+	@$(PYTHON) -m venv .venv
+	@( while sleep 30 >/dev/null 2>&1; do echo "  still installing: $$(du -sm .venv | cut -f1) MB so far"; done ) & ticker=$$!; \
+	  trap 'kill $$ticker' EXIT; \
+	  install() { $(PY) -m pip install -qq -r requirements.lock && $(PY) -m pip install -qq --no-deps -e .; }; \
+	  install || { echo "installing failed; trying once more in 10 s" >&2; sleep 10; install; }
+	@$(PY) -m ipykernel install --sys-prefix --name python3 --display-name "Python 3 (paper lab)" >/dev/null
+	@touch $@
+
+data: setup  ## the frozen task panels, from the store in the repository or built: seconds
+	@[ ! -f data.dvc ] || $(PY) -m dvc pull --quiet data.dvc || echo "not fetched; building the panels instead" >&2
+	@$(PY) -m common data
+
+repro: data  ## data to verdict: the claims table and the report (options: PAPERS SEEDS PROFILE WORKERS)
+	@[ -z "$(strip $(CHOSEN))" ] || $(PY) -m common set $(CHOSEN)
+	@$(PY) -m common estimate repro
+	@$(PY) -m common repro
+	@$(PY) -m common claims
+	@echo "The report is site/index.html"
+
+test: data  ## the test suite, at most 15 minutes on two cores
+	@echo "make test: the test suite in two processes, at most 15 minutes"
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 tests
+
+smoke: data  ## every stage and notebook at toy size, under 10 minutes on two cores
+	@$(PY) -m common estimate smoke
+	@$(PY) -m common smoke
+
+lab: data  ## JupyterLab with the notebooks
+	@echo "make lab: JupyterLab on this machine only; notebooks run in the profile of their parameters cell, minutes each"
+	@$(PY) -m jupytext --quiet --set-kernel python3 --sync notebooks/*.py
+	$(PY) -m jupyterlab --ip 127.0.0.1 notebooks
+
+sweep: data  ## a grid over parameters and seeds (options: PAPER GRID SEEDS PROFILE WORKERS)
+	@$(PY) -m common sweep --paper $(PAPER) --grid $(GRID) $(if $(SEEDS),--seeds $(SEEDS)) \
+	  $(if $(PROFILE),--profile $(PROFILE)) $(if $(WORKERS),--workers $(WORKERS))
+
+report: setup  ## site/index.html from the tables in results/, about a minute
+	@echo "make report: executes the report notebook, about a minute; trains nothing"
+	@$(PY) -m common report
+
+mlflow: setup  ## browse the runs at http://127.0.0.1:5000
+	@echo "make mlflow: a server on this machine only, until Ctrl-C; costs nothing"
+	@$(PY) -m mlflow ui --backend-store-uri sqlite:///$(CURDIR)/mlruns/mlflow.db --host 127.0.0.1 --port 5000
+
+doctor: setup  ## what is missing on this machine
+	@$(PY) -m common doctor
+
+clean:  ## remove smoke runs, failed notebooks, caches and the site; finished units and base models stay
+	@echo "make clean: keeps runs/<paper>/ (finished units) and models/; remove them by hand to compute again"
+	rm -rf runs/smoke runs/failed runs/notebooks site .pytest_cache build
+	find common papers tests -name __pycache__ -type d -prune -exec rm -rf {} +

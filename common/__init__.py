@@ -1,0 +1,1 @@
+"""Shared library of the laboratory. Imports point one way: notebooks → papers → common."""

@@ -1,0 +1,127 @@
+"""The command line: ``python -m common <command>``. The Makefile and dvc.yaml call nothing else.
+
+Each command imports what it needs when it is called, and every error of a user is one sentence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+
+from common.config import ConfigError
+from common.sweep.unit import project_root
+from common.track.files import StoreError
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m common", description="The laboratory's command line.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=text, description=text)
+
+    def selection(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--paper", required=True, help="id of the paper, a folder below papers/")
+        sub.add_argument("--envs", type=_names, help="environments, default: all that need no files of yours")
+        sub.add_argument("--profile", help="smoke, cpu, smol, gpu or paper; default: params.yaml")
+        sub.add_argument("--workers", type=int, help="worker processes; default: params.yaml")
+        sub.add_argument("--dry-run", action="store_true", help="print units, parameters, minutes, disk; run nothing")
+
+    sub = command("run", "run the units of a paper that are not finished, then write its table")
+    selection(sub)
+    sub.add_argument("--seeds", help="seeds such as 0-4 or 0,1,7; default: params.yaml")
+    sub.add_argument("--results", type=Path, help="write the rows to this file instead of results/")
+
+    sub = command("sweep", "run a grid over parameters and seeds, print a table")
+    selection(sub)
+    sub.add_argument("--grid", nargs="+", required=True, metavar="NAME=A,B,…", help="for example search.alpha=0,0.5,1")
+    sub.add_argument("--seeds", default="0", help="seeds such as 0-4; default: 0")
+    sub.add_argument("--metric", help="show only this metric in the table")
+
+    command("data", "build the data panels unless they are complete")
+    sub = command("base", "train the base model of an environment")
+    sub.add_argument("--env", required=True)
+    sub.add_argument("--profile", default="cpu", help="cpu (default) or smoke")
+    sub = command("claims", "judge the claims, write results/claims.json, insert the table in README.md")
+    sub.add_argument("--profile", help="cpu, smoke, …; default: params.yaml")
+    sub.add_argument("--no-readme", action="store_true", help="leave README.md as it is")
+    command("report", "execute the report notebook and write site/index.html")
+    sub = command("repro", "dvc repro, telling what was rerun, restored and unchanged")
+    sub.add_argument("--force", action="store_true", help="run all stages; finished units are still not recomputed")
+    sub = command("smoke", "every stage and notebook at toy size, below runs/smoke/")
+    sub.add_argument("--workers", type=int)
+    sub = command("set", "change params.yaml, for example: set seeds=0-4 profile=cpu")
+    sub.add_argument("assignments", nargs="+", metavar="name=value")
+    sub = command("estimate", "what a make target will cost")
+    sub.add_argument("target", choices=("repro", "smoke"))
+    command("doctor", "what is missing here, and how to get it")
+    return parser
+
+
+def _dispatch(root: Path, options: argparse.Namespace) -> int:
+    from common.sweep import commands
+
+    name = options.command
+    if name == "run":
+        return commands.run(root, options.paper, envs=options.envs, seeds=options.seeds, profile=options.profile,
+                            workers=options.workers, results=options.results, dry_run=options.dry_run)
+    if name == "sweep":
+        return commands.sweep(root, options.paper, grid=options.grid, envs=options.envs, seeds=options.seeds,
+                              profile=options.profile, workers=options.workers, metric=options.metric,
+                              dry_run=options.dry_run)
+    if name == "claims":
+        return commands.claims(root, profile=options.profile, readme=not options.no_readme)
+    if name == "repro":
+        return commands.repro(root, force=options.force)
+    if name == "set":
+        return commands.set_params(root, options.assignments)
+    if name == "estimate":
+        return commands.estimate(root, options.target)
+    if name in ("data", "base"):
+        from common.sweep import base
+
+        print(base.build_data(root) if name == "data" else base.build_base(root, options.env, options.profile))
+        return 0
+    if name == "report":
+        return commands.report(root)
+    if name == "smoke":
+        from common.sweep.smoke import smoke
+
+        return smoke(root, workers=options.workers)
+    from common.sweep.doctor import doctor
+
+    return doctor(root)
+
+
+def main() -> int:
+    """Run one command; returns the exit code: 2 for bad input, 130 after an interruption."""
+    options = _parser().parse_args()
+    for number in (signal.SIGTERM, signal.SIGHUP):  # like Ctrl-C, so that children are ended before this process
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+    try:
+        return _dispatch(project_root(), options)
+    except (ConfigError, StoreError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _interrupt(number: int, _: object) -> None:
+    raise KeyboardInterrupt(signal.Signals(number).name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,181 @@
+"""From names and values to a paper's frozen ``Params``, to JSON and back, without importing torch."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import json
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from common.config.lab import check_profile
+from common.config.spec import UNSTATED, PaperSpec
+from common.config.strict import ConfigError, check_value, hint
+
+T = TypeVar("T")
+
+
+def resolve(
+    cls: type[T], spec: PaperSpec, profile: str, env: str, overrides: Mapping[str, Any] | None = None
+) -> T:
+    """The paper's parameters at ``profile`` for ``env``, with ``overrides`` (dotted names) on top.
+
+    ``cls`` is the frozen dataclass of :func:`params_class` (or ``method.Params``); its field names,
+    nested ones joined by dots, must be exactly those of the file. Raises ConfigError.
+    """
+    where = f"papers/{spec.paper}/params.yaml"
+    check_profile(profile, "profile")
+    if env not in spec.envs:
+        raise ConfigError(f'{spec.paper}: unknown environment "{env}"; {hint(env, spec.envs)}')
+    kinds = field_types(cls)
+    for name in spec.parameters:
+        if name not in kinds:
+            raise ConfigError(f'{where}: unknown parameter "{name}", not a field of {spec.method}; {hint(name, kinds)}')
+    for name in kinds:
+        if name not in spec.parameters:
+            raise ConfigError(f'{where}: the parameter "{name}" of {spec.method} is missing; add it with its source')
+    for name in overrides or {}:
+        if name not in kinds:
+            raise ConfigError(f'override of {spec.paper}: unknown parameter "{name}"; {hint(name, kinds)}')
+    values = {}
+    for name, kind in kinds.items():
+        if overrides and name in overrides:
+            values[name] = check_value(kind, overrides[name], f"override of {spec.paper}: {name}")
+            continue
+        value = spec.parameters[name].value(profile, env)
+        if value == UNSTATED:
+            raise ConfigError(f"{where}: {name} is unstated by the paper and has no default; give it as an override")
+        values[name] = check_value(kind, value, f"{where}: {name} ({profile}, {env})")
+    return _build(cls, values, "", spec.paper)
+
+
+def field_types(cls: type, prefix: str = "") -> dict[str, Any]:
+    """Dotted leaf names of a dataclass and their types, in the order of definition."""
+    found: dict[str, Any] = {}
+    kinds = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        name, kind = prefix + field.name, kinds[field.name]
+        found |= field_types(kind, f"{name}.") if dataclasses.is_dataclass(kind) else {name: kind}
+    return found
+
+
+def _build(cls: type[T], values: Mapping[str, Any], prefix: str, where: str) -> T:
+    kinds = typing.get_type_hints(cls)
+    arguments = {}
+    for field in dataclasses.fields(cls):
+        name, kind = prefix + field.name, kinds[field.name]
+        arguments[field.name] = (
+            _build(kind, values, f"{name}.", where) if dataclasses.is_dataclass(kind) else values[name])
+    try:
+        return cls(**arguments)
+    except ConfigError:
+        raise
+    except ValueError as error:  # a rule of the dataclass' own __post_init__
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def flat(params: Any) -> dict[str, Any]:
+    """Dotted names to values of a params instance, nested dataclasses opened."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(params):
+        value = getattr(params, field.name)
+        if dataclasses.is_dataclass(value):
+            found |= {f"{field.name}.{name}": inner for name, inner in flat(value).items()}
+        else:
+            found[field.name] = value
+    return found
+
+
+def to_json(params: Any) -> str:
+    """Canonical JSON of a params instance: nested objects, sorted keys, no spaces, shortest floats.
+
+    Equal params give equal text, so the text can be hashed. Raises ValueError for NaN or infinity.
+    """
+    return json.dumps(dataclasses.asdict(params), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def from_json(cls: type[T], text: str) -> T:
+    """The params instance of :func:`to_json`'s text, as strictly checked as :func:`resolve`."""
+    try:
+        values = json.loads(text, object_pairs_hook=_unique)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"parameters: not valid JSON ({error}); pass the text that to_json wrote") from None
+    leaves = _leaves(cls, values, "")
+    kinds = field_types(cls)
+    return _build(cls, {name: check_value(kind, leaves[name], f"parameters: {name}") for name, kind in kinds.items()},
+                  "", "parameters")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f'parameters: the name "{name}" appears twice; keep one of them')
+    return dict(pairs)
+
+
+def _leaves(cls: type, values: Any, prefix: str) -> dict[str, Any]:
+    kinds = typing.get_type_hints(cls)
+    names = [field.name for field in dataclasses.fields(cls)]
+    if not isinstance(values, dict):
+        raise ConfigError(f'parameters: "{prefix.rstrip(".") or "the text"}" is {values!r} but must be a mapping with '
+                          f"the names {', '.join(names)}; write one")
+    for name in values:
+        if name not in names:
+            raise ConfigError(f'parameters: unknown name "{prefix}{name}"; {hint(name, names)}')
+    found: dict[str, Any] = {}
+    for name in names:
+        if name not in values:
+            raise ConfigError(f'parameters: the name "{prefix}{name}" is missing; add it')
+        nested = dataclasses.is_dataclass(kinds[name])
+        found |= _leaves(kinds[name], values[name], f"{prefix}{name}.") if nested else {prefix + name: values[name]}
+    return found
+
+
+def params_class(root: Path, spec: PaperSpec) -> type:
+    """The ``Params`` dataclass of the paper's method file, without importing that file.
+
+    Only the statements that ``Params`` needs (its nested dataclasses, constants and their imports)
+    are executed, so that parameters can be checked before torch is loaded. Raises ConfigError when
+    the file is missing, does not parse, or defines no ``Params`` dataclass.
+    """
+    try:
+        tree = ast.parse((root / spec.method).read_text(encoding="utf-8"))
+    except OSError:
+        raise ConfigError(f"{spec.paper}: the method file {spec.method} does not exist; "
+                          f"correct method in papers/{spec.paper}/params.yaml") from None
+    except SyntaxError as error:
+        raise ConfigError(f"{spec.method} line {error.lineno}: not valid Python ({error.msg}); correct it") from None
+    bound = {name: node for node in tree.body for name in _bindings(node)}
+    if not isinstance(bound.get("Params"), ast.ClassDef):
+        raise ConfigError(f"{spec.method} defines no class Params; add a frozen dataclass of that name")
+    wanted, queue = set(), ["Params"]
+    while queue:
+        node = bound.get(queue.pop())
+        if node is not None and node not in wanted:
+            wanted.add(node)
+            queue += [inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)]
+    namespace: dict[str, Any] = {"__name__": f"{spec.paper}.params"}
+    body = [node for node in tree.body if node in wanted]
+    code = compile(ast.Module(body=body, type_ignores=[]), spec.method, "exec", dont_inherit=True)
+    try:
+        exec(code, namespace)  # statements of our own source file
+    except Exception as error:
+        raise ConfigError(f"{spec.method}: the class Params cannot be built ({error}); define what it uses above it, "
+                          "at top level") from None
+    cls = namespace["Params"]
+    if not (dataclasses.is_dataclass(cls) and cls.__dataclass_params__.frozen):
+        raise ConfigError(f"{spec.method}: Params is not a frozen dataclass; write @dataclass(frozen=True) above it")
+    return cls
+
+
+def _bindings(node: ast.stmt) -> list[str]:
+    if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+        return [node.name]
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+        return [(alias.asname or alias.name).split(".")[0] for alias in node.names]
+    if isinstance(node, ast.Assign):
+        return [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return [node.target.id] if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) else []

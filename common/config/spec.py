@@ -1,0 +1,157 @@
+"""``papers/<id>/params.yaml``: every parameter of a paper at every profile, with its source.
+
+    family: tree_search_dpo
+    notebook: notebooks/tree_search_dpo.py        # canonical source, relative to the root
+    method: papers/agent_q/method.py              # defines ``class Params``
+    envs: [shop-v1, countdown-v1]
+    estimate:                                     # optional: cost of one unit before any was run
+      cpu: {minutes: 4, disk_mb: 30}
+    parameters:
+      search.alpha: {default: 0.5, paper: 0.5, source: "section 4.2: alpha = 0.5"}
+      search.simulations:
+        default: 20
+        cpu: {shop-v1: 12, countdown-v1: 8}       # a mapping is always environment to value
+        paper: unstated
+        source: "ours: fits two cores"
+
+The value of a parameter is ``<profile>`` if written, else ``default``; ``paper: unstated`` records
+that the paper does not say, and running the ``paper`` profile then takes the default. A mapping must
+name every environment of the paper. Dots in a name go into nested dataclasses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common.config.lab import PROFILES, RUN_PROFILES, check_paper, check_profile
+from common.config.strict import ConfigError, check_value, hint, load_yaml, require_keys
+
+UNSTATED = "unstated"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Expected cost of one unit on the profile's machine."""
+
+    minutes: float
+    disk_mb: float
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line of the table: ``presets`` maps "default" and profiles to a value or to {env: value}."""
+
+    name: str
+    presets: Mapping[str, Any]
+    source: str
+
+    def value(self, profile: str, env: str) -> Any:
+        """The value at ``profile`` for ``env``: None is a legal value; UNSTATED is never returned
+        while there is a default."""
+        chosen = self.presets.get(profile, UNSTATED)
+        if chosen == UNSTATED:
+            chosen = self.presets.get("default", UNSTATED)
+        return chosen[env] if isinstance(chosen, Mapping) else chosen
+
+
+@dataclass(frozen=True)
+class PaperSpec:
+    """A paper's parameter file. ``notebook`` and ``method`` are paths relative to the root."""
+
+    paper: str
+    family: str
+    notebook: str
+    method: str
+    envs: tuple[str, ...]
+    parameters: Mapping[str, Parameter]
+    estimate: Mapping[str, Estimate]
+
+
+def load_spec(root: Path, paper: str) -> PaperSpec:
+    """Read and check ``papers/<paper>/params.yaml``. Raises ConfigError."""
+    check_paper(root, paper, "paper")
+    where = f"papers/{paper}/params.yaml"
+    raw = load_yaml(root / where, where)
+    require_keys(raw, ["family", "notebook", "method", "envs", "parameters"], ["estimate"], where)
+    text = {name: check_value(str, raw[name], f"{where}: {name}") for name in ("family", "notebook", "method")}
+    envs = check_value(tuple[str, ...], raw["envs"], f"{where}: envs")
+    if not envs or len(set(envs)) < len(envs):
+        raise ConfigError(f"{where}: envs is {list(envs)} but must name at least one environment, each once; "
+                          "correct it")
+    parameters = _mapping(raw["parameters"], f"{where}: parameters")
+    return PaperSpec(
+        paper=paper, envs=envs, **text,
+        parameters={name: _parameter(name, entry, envs, f"{where}: {name}") for name, entry in parameters.items()},
+        estimate=_estimates(_mapping(raw.get("estimate", {}), f"{where}: estimate"), f"{where}: estimate"),
+    )
+
+
+def _mapping(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where} is {value!r} but must be a mapping; write name: value lines under it")
+    return value
+
+
+def _parameter(name: str, entry: Any, envs: tuple[str, ...], where: str) -> Parameter:
+    entry = dict(_mapping(entry, where))
+    require_keys(entry, ["source"], ["default", *PROFILES], where)
+    source = check_value(str, entry.pop("source"), f"{where}.source")
+    if not source.strip():
+        raise ConfigError(f'{where}.source is empty but every value needs one; quote the paper or write "ours: why"')
+    for preset, value in entry.items():
+        if value == UNSTATED and preset != "paper":
+            raise ConfigError(f'{where}.{preset} is "unstated", which only the paper preset may be; give a value')
+        if isinstance(value, dict):
+            _check_envs(value, envs, f"{where}.{preset}")
+    uncovered = [profile for profile in RUN_PROFILES if profile not in entry]
+    if uncovered and "default" not in entry:
+        raise ConfigError(f"{where} has no value for the profile {uncovered[0]}; add {uncovered[0]}: … or default: …")
+    return Parameter(name=name, presets=entry, source=source)
+
+
+def _check_envs(value: Mapping[str, Any], envs: tuple[str, ...], where: str) -> None:
+    for env in value:
+        if env not in envs:
+            raise ConfigError(f'{where}: unknown environment "{env}"; {hint(env, envs)}')
+    for env in envs:
+        if env not in value:
+            raise ConfigError(f"{where} has no value for the environment {env}; add {env}: …")
+
+
+def _estimates(raw: Mapping[str, Any], where: str) -> dict[str, Estimate]:
+    estimates = {}
+    for profile, entry in raw.items():
+        check_profile(profile, where)
+        entry = _mapping(entry, f"{where}.{profile}")
+        require_keys(entry, ["minutes", "disk_mb"], [], f"{where}.{profile}")
+        estimates[profile] = Estimate(
+            **{name: check_value(float, value, f"{where}.{profile}.{name}") for name, value in entry.items()})
+    return estimates
+
+
+def diff_presets(spec: PaperSpec, first: str, second: str) -> str:
+    """A printable table of the parameters whose presets differ, one line each, with the source.
+
+    ``paper: unstated`` is shown as such, not as the default that would be run instead.
+    """
+    for profile in (first, second):
+        check_profile(profile, "preset")
+    rows = [("parameter", first, second, "source")]
+    for parameter in spec.parameters.values():
+        left, right = _written(parameter, first), _written(parameter, second)
+        if left != right:
+            rows.append((parameter.name, left, right, parameter.source))
+    if len(rows) == 1:
+        return f"{spec.paper}: {first} and {second} are the same"
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    return "\n".join("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[3]]) for row in rows)
+
+
+def _written(parameter: Parameter, profile: str) -> str:
+    value = parameter.presets.get(profile, parameter.presets.get("default", UNSTATED))
+    if isinstance(value, Mapping):
+        return ", ".join(f"{env}: {one!r}" for env, one in value.items())
+    return value if value == UNSTATED else repr(value)

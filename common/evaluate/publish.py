@@ -1,0 +1,106 @@
+"""From ``results/<paper>/metrics*.jsonl`` to ``results/claims.json`` and the tables in documents.
+
+    records = judge_all(root / "results", root / "papers")
+    write_claims(root / "results" / "claims.json", records)
+    insert_tables(root)                 # README.md, docs/*.md, papers/*/README.md where they have marks
+    assert not stale(root)              # what a test asks
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from common.config.strict import ConfigError
+from common.evaluate.claims import FIELDS, judge, load_claims
+from common.evaluate.tables import blocks, fill_blocks
+from common.track.files import write_atomic
+from common.track.rows import MetricRow, read_metrics
+
+DOCUMENTS = ("README.md", "docs/*.md", "papers/*/README.md")
+"""Files below the root that may hold marked blocks."""
+
+
+def load_rows(results_dir: Path) -> list[MetricRow]:
+    """All rows of ``results/<paper>/metrics*.jsonl``: a paper may keep one file per profile or environment."""
+    return [row for path in sorted(results_dir.glob("*/metrics*.jsonl")) for row in read_metrics(path)]
+
+
+def judge_all(results_dir: Path, papers_dir: Path) -> list[dict[str, Any]]:
+    """Records of all papers, in the order paper, profile, scale, claims file. A paper without results has none.
+
+    Raises:
+        ConfigError: a corrupt or mistyped claims file, a claim that names something absent, a corrupt row.
+    """
+    rows = load_rows(results_dir)
+    return [record for path in sorted(papers_dir.glob("*/claims.yaml")) for record in judge(load_claims(path), rows)]
+
+
+def claims_text(records: Sequence[dict[str, Any]]) -> str:
+    """The bytes of ``results/claims.json``: a JSON list, a function of the records alone."""
+    return json.dumps(list(records), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_claims(path: Path, records: Sequence[dict[str, Any]]) -> None:
+    """Write ``results/claims.json``, all or nothing."""
+    write_atomic(path, claims_text(records))
+
+
+def read_claims(path: Path) -> list[dict[str, Any]]:
+    """The records of :func:`write_claims`. ConfigError when the file is absent or not what it wrote."""
+    again = "run `python -m common claims` to write it again"
+    try:
+        records = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path.name} does not exist; {again}") from None
+    except ValueError as error:
+        raise ConfigError(f"{path.name} is not JSON ({error}); {again}") from None
+    if not isinstance(records, list):
+        raise ConfigError(f"{path.name} must hold a list of records; {again}")
+    for number, record in enumerate(records, start=1):
+        if not isinstance(record, dict) or tuple(record) != FIELDS:
+            raise ConfigError(f"{path.name}: record {number} does not have the fields {', '.join(FIELDS)}; {again}")
+    return records
+
+
+def insert_tables(root: Path, records: Sequence[dict[str, Any]] | None = None) -> list[Path]:
+    """Fill the marked blocks of ``DOCUMENTS`` from the results; returns the files that changed.
+
+    ``records``: those of ``results/claims.json`` by default.
+    """
+    changed = []
+    for path, old, new in _filled(root, records):
+        if new != old:
+            write_atomic(path, new)
+            changed.append(path)
+    return changed
+
+
+def stale(root: Path) -> list[str]:
+    """Sentences on what does not follow from the results any more; empty when all agree.
+
+    Checks ``results/claims.json`` against the metric rows and the claims files, and every marked block
+    against ``results/claims.json`` and the rows.
+    """
+    path = root / "results" / "claims.json"
+    records = read_claims(path)
+    found = []
+    if claims_text(judge_all(root / "results", root / "papers")) != path.read_text(encoding="utf-8"):
+        found.append("results/claims.json differs from what the metric rows and claims files give; "
+                     "run `python -m common claims`")
+    for document, old, new in _filled(root, records):
+        if new != old:
+            found.append(f"{document.relative_to(root).as_posix()} holds a table that differs from the results; "
+                         "run `python -m common claims`")
+    return found
+
+
+def _filled(root: Path, records: Sequence[dict[str, Any]] | None) -> list[tuple[Path, str, str]]:
+    if records is None:
+        records = read_claims(root / "results" / "claims.json")
+    made = blocks(records, load_rows(root / "results"))
+    paths = [path for pattern in DOCUMENTS for path in sorted(root.glob(pattern))]
+    texts = [(path, path.read_text(encoding="utf-8")) for path in paths]
+    return [(path, text, fill_blocks(text, made, path.relative_to(root).as_posix())) for path, text in texts]

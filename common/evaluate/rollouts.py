@@ -1,0 +1,48 @@
+"""From a policy to numbers: episodes on a task panel, and what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from common.envs.contract import Env
+from common.rng import derive
+from common.search.policy import Policy
+from common.search.rollout import rollout
+from common.types import Task, Trajectory
+
+
+def summarise(trajectories: Sequence[Trajectory]) -> dict[str, float]:
+    """``success`` (share of episodes with reward 1), ``score`` (mean reward), ``length`` (mean steps)
+    and ``truncated`` (share cut by the step limit)."""
+    return {
+        "success": fmean(t.success for t in trajectories),
+        "score": fmean(t.reward for t in trajectories),
+        "length": fmean(len(t.steps) for t in trajectories),
+        "truncated": fmean(t.steps[-1].observation.truncated for t in trajectories),
+    }
+
+
+def evaluate(env: Env, tasks: Sequence[Task], policy: Policy, *, seed: int) -> tuple[dict[str, float], list[Trajectory]]:
+    """One episode per task. Every policy evaluated with the same ``seed`` meets the same random
+    numbers on the same task, which pairs the comparison."""
+    keys = [derive(seed, "evaluate", task.id) for task in tasks]
+    trajectories = rollout(env, list(tasks), policy, keys=keys)
+    return summarise(trajectories), trajectories
+
+
+def records(trajectories: Sequence[Trajectory]) -> list[dict]:
+    """Trajectories as JSON-able rows, one a step, to be read by people."""
+    return [
+        {
+            "task": t.task_id,
+            "step": i,
+            "prompt": step.prompt[-1]["content"],
+            "action": step.turn.text,
+            "logprob": round(step.turn.logprob, 4),
+            "reward": step.observation.reward,
+            "done": step.observation.done,
+        }
+        for t in trajectories
+        for i, step in enumerate(t.steps)
+    ]

@@ -1,0 +1,154 @@
+"""Markdown tables of claims and metrics, and the marked blocks of documents that hold them.
+
+A block is what stands between a line ``<!-- claims:begin -->`` and a line ``<!-- claims:end -->``; the
+name before the colon says which table belongs there (:func:`blocks`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from common.config.strict import ConfigError, hint
+from common.evaluate.stats import t_interval
+from common.track.rows import MetricRow
+
+LADDER_METRICS = ("success", "score")
+_MARK = re.compile(r"^<!-- ([\w./@+-]+):(begin|end) -->$", re.MULTILINE)
+
+
+def claims_table(records: Sequence[Mapping[str, Any]]) -> str:
+    """Verdicts as markdown: one table for each paper, scale and profile, one line for each claim and panel.
+
+    Values are means over seeds, effects positive in the direction of the claim.
+    """
+    if not records:
+        return "No claim has been judged yet."
+    parts = []
+    key = lambda r: (r["paper"], r["scale"], r["profile"])  # noqa: E731
+    for (paper, scale, profile), group in groupby(sorted(records, key=lambda r: (*key(r), r["id"])), key=key):
+        found = list(group)
+        counts = [f"{sum(r['verdict'] == v for r in found)} {v}" for v in ("supported", "contradicted", "inconclusive")]
+        levels = " / ".join(f"{level:.4g}" for level in sorted({100 * r["confidence"] for r in found}))
+        parts += [f"**{paper}, {scale} scale** (`{profile}` profile): {', '.join(counts)}", "",
+                  f"| claim | better vs worse | panel | matched on | effect [{levels} % interval] | n | p (Holm) | "
+                  "verdict |",
+                  "|---|---|---|---|---|---|---|---|"]
+        for _, same in groupby(found, key=lambda r: r["id"]):
+            for i, record in enumerate(same):
+                parts.append(_claim_line(record, first=i == 0))
+        parts.append("")
+    return "\n".join(parts).rstrip()
+
+
+def _claim_line(record: Mapping[str, Any], *, first: bool) -> str:
+    metric = record["metric"] + (" (lower)" if record["direction"] == "lower" else "")
+    sides = f"`{record['better']}` vs `{record['worse']}`, {metric}" if first else ""
+    name = f"{record['id']} {record['statement']}" if first else ""
+    panel = record["panel"]
+    if record["value_better"] is not None:
+        panel += f": {_number(record['value_better'])} vs {_number(record['value_worse'])}"
+    effect = "–" if record["effect"] is None else _number(record["effect"], sign=True)
+    if record["ci_low"] is not None:
+        effect += f" [{_number(record['ci_low'], sign=True)}, {_number(record['ci_high'], sign=True)}]"
+    if record["margin"]:
+        effect += f" (margin {record['margin']:g})"
+    p = "–" if record["p_holm"] is None else "<0.001" if record["p_holm"] < 0.001 else f"{record['p_holm']:.3f}"
+    verdict = record["verdict"]
+    if verdict == "supported":
+        verdict = "**supported**"
+    elif record["reason"]:
+        verdict += f" ({record['reason'].split(':')[0]})"
+    axis = record["matched_on"].replace("_", " ").replace("none", "–")
+    cells = (name, sides, panel, axis, effect, str(record["n_seeds"]), p, verdict)
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _number(value: float, *, sign: bool = False) -> str:
+    """Three decimals for rates, four digits for counts; no minus before a rounded zero."""
+    text = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
+    if not any(digit in text for digit in "123456789"):
+        text = text.lstrip("-")
+    return f"+{text}" if sign and not text.startswith("-") else text
+
+
+def ladder_table(rows: Sequence[MetricRow], *, metric: str = "success", order: Sequence[str] = ()) -> str:
+    """Mean ± half the 95 % t-interval over seeds for each variant and panel, as markdown.
+
+    Variants in ``order`` come first; the others follow by mean on the first panel, lowest first, so that
+    a ladder reads upwards. One table for each paper, scale and profile; n in the heading of a panel, or in
+    the cell where it is smaller; a single seed or equal values stand without ±.
+    """
+    rows = [row for row in rows if row.metric == metric]
+    if not rows:
+        return f"No {metric} has been measured yet."
+    parts = []
+    key = lambda row: (row.paper, row.scale, row.profile)  # noqa: E731
+    for (paper, scale, profile), group in groupby(sorted(rows, key=lambda r: (*key(r), r.identity)), key=key):
+        cells: dict[str, dict[str, list[float]]] = {}
+        for row in group:
+            cells.setdefault(row.variant, {}).setdefault(row.panel, []).append(row.value)
+        panels = sorted({panel for by_panel in cells.values() for panel in by_panel})
+        most = {panel: max(len(by_panel.get(panel, ())) for by_panel in cells.values()) for panel in panels}
+        parts += [f"**{paper}, {scale} scale** (`{profile}` profile): {metric}, mean ± 95 % t-interval over seeds", "",
+                  f"| variant | {' | '.join(f'{panel} (n = {most[panel]})' for panel in panels)} |",
+                  "|---|" + "---|" * len(panels)]
+        for variant in sorted(cells, key=lambda name: _rank(name, cells[name], panels, order)):
+            line = (_mean_cell(cells[variant].get(panel, []), most[panel]) for panel in panels)
+            parts.append(f"| `{variant}` | {' | '.join(line)} |")
+        parts.append("")
+    return "\n".join(parts).rstrip()
+
+
+def _rank(name: str, by_panel: Mapping[str, list[float]], panels: Sequence[str], order: Sequence[str]) -> tuple:
+    if name in order:
+        return (0, order.index(name))
+    means = [sum(by_panel[panel]) / len(by_panel[panel]) if panel in by_panel else float("inf") for panel in panels]
+    return (1, *means, name)
+
+
+def _mean_cell(values: Sequence[float], most: int) -> str:
+    if not values:
+        return "–"
+    found = t_interval(values)
+    text = _number(found.mean)
+    if found.high is not None:
+        text += f" ± {_number(found.high - found.mean)}"
+    return text if found.n == most else f"{text} (n = {found.n})"
+
+
+def blocks(records: Sequence[Mapping[str, Any]], rows: Sequence[MetricRow]) -> dict[str, str]:
+    """Every block a document may hold, by name: ``claims`` and ``ladder`` over all papers, and
+    ``claims/<paper>``, ``ladder/<paper>`` for one."""
+    made = {"claims": claims_table(records), "ladder": _ladders(rows)}
+    for paper in sorted({row.paper for row in rows} | {record["paper"] for record in records}):
+        made[f"claims/{paper}"] = claims_table([record for record in records if record["paper"] == paper])
+        made[f"ladder/{paper}"] = _ladders([row for row in rows if row.paper == paper])
+    return made
+
+
+def _ladders(rows: Sequence[MetricRow]) -> str:
+    known = {row.metric for row in rows}
+    return "\n\n".join(ladder_table(rows, metric=metric) for metric in LADDER_METRICS if metric in known or not known)
+
+
+def fill_blocks(text: str, made: Mapping[str, str], where: str) -> str:
+    """``text`` with every marked block replaced by its table.
+
+    Raises:
+        ConfigError: a begin without its end, or a name that no table has; ``where`` begins the sentence.
+    """
+    parts, at = [], 0
+    marks = list(_MARK.finditer(text))
+    for begin, end in zip(marks[::2], [*marks[1::2], None]):
+        name = begin[1]
+        if begin[2] != "begin" or end is None or (end[1], end[2]) != (name, "end"):
+            raise ConfigError(f"{where}: the mark {begin[0]} has no partner after it; write <!-- {name}:begin --> and "
+                              f"then <!-- {name}:end -->")
+        if name not in made:
+            raise ConfigError(f'{where}: no table is called "{name}"; {hint(name, made)}')
+        parts += [text[at : begin.end()], "\n\n", made[name], "\n\n"]
+        at = end.start()
+    return "".join([*parts, text[at:]])

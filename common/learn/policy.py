@@ -1,0 +1,229 @@
+"""Training a policy: supervised fine-tuning and direct preference optimisation, over TRL's trainers.
+
+TRL brings configuration, optimiser, schedule, accumulation, clipping and devices; one overridden
+method, ``compute_loss``, brings the tested functions of :mod:`common.learn.losses` with weights.
+The override also takes the logits of the completion's positions only: on a CPU, TRL's own projects
+every prompt position through the vocabulary as well, and computes entropies for its metrics.
+
+One process, one device. Repeating a call on one CPU gives bit-identical weights.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+
+from common.learn.batches import (
+    SFTExample,
+    TrajectoryPair,
+    as_trajectories,
+    check_context,
+    collate_rows,
+    encode,
+    positive,
+    training_order,
+)
+from common.learn.losses import dpo_losses, sequence_logps, sft_loss, turn_sums
+from common.learn.settings import DPOSettings, TrainSettings, TrainStats
+from common.learn.watch import Log, Watched, borrowed, run, trainer_arguments
+from common.types import PreferencePair
+
+
+def sft(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[SFTExample],
+    settings: TrainSettings,
+    *,
+    seed: int,
+    out_dir: Path,
+    log: Log | None = None,
+) -> TrainStats:
+    """Supervised fine-tuning on completions; updates ``model`` in place.
+
+    The loss of an update is −Σ w_b · log π(completion_b | prompt_b) / (its completion tokens), see
+    :func:`~common.learn.losses.sft_loss`. ``log`` gets loss, grad_norm, lr, logp (mean summed
+    log-probability of a completion) and tokens_per_second. ``out_dir`` is written to on failure only.
+
+    Raises:
+        ValueError: no example of positive weight, a negative weight, or one longer than ``max_length``.
+        FloatingPointError: loss or gradient norm not finite; the batch is then in ``out_dir``.
+    """
+    started = time.perf_counter()
+    check_context("sft", model, settings.max_length)
+    kept = positive("sft", examples, [example.weight for example in examples])
+    prompts, completions = encode(
+        "sft", tokenizer, [e.prompt for e in kept], [e.completion for e in kept], max_length=settings.max_length
+    )
+    rows = Dataset.from_dict(
+        {"prompt_ids": prompts, "completion_ids": completions, "weight": [float(e.weight) for e in kept]}
+    )
+    lengths = [len(p) + len(c) for p, c in zip(prompts, completions, strict=True)]
+
+    def collate(batch: list[dict[str, Any]]) -> dict[str, Any]:
+        padded = collate_rows(batch, tokenizer.pad_token_id)
+        n_scored = int(padded["completion_mask"].sum())
+        return padded | {"weight": torch.tensor([r["weight"] for r in batch]), "n_items": n_scored}
+
+    with borrowed(model):
+        trainer = _SFT(
+            model,
+            SFTConfig(
+                **trainer_arguments(settings, model, seed=seed, out_dir=out_dir),
+                max_length=None,  # checked above; TRL would cut
+                dataset_kwargs={"skip_prepare_dataset": True},
+            ),
+            data_collator=collate,
+            train_dataset=rows.select(_order(lengths, settings, seed)),
+            processing_class=tokenizer,
+        )
+        return run(trainer.start("sft", settings, out_dir, log), started)
+
+
+def dpo(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[PreferencePair | TrajectoryPair],
+    settings: DPOSettings,
+    *,
+    seed: int,
+    out_dir: Path,
+    log: Log | None = None,
+) -> TrainStats:
+    """Direct preference optimisation against stored reference log-probabilities; updates ``model`` in place.
+
+    No reference model is run. A trajectory pair's log-ratios are summed over all its turns, which run
+    in one forward pass: for long episodes take a smaller ``batch_size`` and more ``grad_accum``. The
+    loss of an update is the mean over its pairs of :func:`~common.learn.losses.dpo_losses`.
+
+    ``log`` gets loss, grad_norm, lr, tokens_per_second and, as means over pairs and before their
+    weights: reward_margin (β · difference of the log-ratios), reward_accuracy (share with a margin
+    above 0) and logratio_chosen, logratio_rejected (log π − log ref, in nats per side; how far the
+    policy has moved).
+
+    Raises:
+        ValueError: no pair of positive weight, a negative weight, a side without turns, a turn longer
+            than ``max_length``, or a reference log-probability that is not finite or above 0.
+        FloatingPointError: loss or gradient norm not finite; the batch is then in ``out_dir``.
+    """
+    started = time.perf_counter()
+    check_context("dpo", model, settings.max_length)
+    kept = [as_trajectories(pair) for pair in positive("dpo", pairs, [pair.weight for pair in pairs])]
+    _check_pairs(kept)
+    turns = [turn for pair in kept for turn in (*pair.chosen, *pair.rejected)]
+    prompts, actions = encode(
+        "dpo", tokenizer, [t.prompt for t in turns], [t.action for t in turns], max_length=settings.max_length
+    )
+    columns: dict[str, list] = {name: [] for name in ("prompt_ids", "completion_ids", "n_chosen", "ref", "weight")}
+    lengths, at = [], 0
+    for pair in kept:
+        end = at + len(pair.chosen) + len(pair.rejected)
+        columns["prompt_ids"].append(prompts[at:end])
+        columns["completion_ids"].append(actions[at:end])
+        columns["n_chosen"].append(len(pair.chosen))
+        columns["ref"].append([sum(t.ref_logp for t in pair.chosen), sum(t.ref_logp for t in pair.rejected)])
+        columns["weight"].append(float(pair.weight))
+        lengths.append(max(len(p) + len(c) for p, c in zip(prompts[at:end], actions[at:end], strict=True)))
+        at = end
+
+    def collate(batch: list[dict[str, Any]]) -> dict[str, Any]:
+        turns = [
+            {"prompt_ids": prompt, "completion_ids": action}
+            for r in batch
+            for prompt, action in zip(r["prompt_ids"], r["completion_ids"], strict=True)
+        ]
+        owner = [2 * i + (k >= r["n_chosen"]) for i, r in enumerate(batch) for k in range(len(r["prompt_ids"]))]
+        return collate_rows(turns, tokenizer.pad_token_id) | {
+            "owner": torch.tensor(owner),
+            "ref": torch.tensor([r["ref"] for r in batch]),
+            "weight": torch.tensor([r["weight"] for r in batch]),
+            "n_items": len(batch),
+            "n_examples": len(batch),
+        }
+
+    with borrowed(model):
+        trainer = _DPO(
+            model,
+            args=DPOConfig(
+                **trainer_arguments(settings, model, seed=seed, out_dir=out_dir),
+                beta=settings.beta,
+                max_length=None,  # checked above; TRL would cut
+                precompute_ref_log_probs=True,  # no reference model is made
+                disable_dropout=False,  # it would change the caller's model for good; nano models have none
+            ),
+            data_collator=collate,
+            train_dataset=Dataset.from_dict(columns).select(_order(lengths, settings, seed)),
+            processing_class=tokenizer,
+        )
+        return run(trainer.start("dpo", settings, out_dir, log), started)
+
+
+class _SFT(Watched, SFTTrainer):
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):  # noqa: ANN001, ANN201
+        logps = _completion_logps(model, inputs)
+        loss = sft_loss(logps, inputs["weight"], num_items_in_batch)
+        return self.watch(loss, inputs, {"logp": float(logps.detach().sum())})
+
+
+class _DPO(Watched, DPOTrainer):
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):  # noqa: ANN001, ANN201
+        ref, weight = inputs["ref"], inputs["weight"]
+        sides = turn_sums(_completion_logps(model, inputs), inputs["owner"], 2 * len(weight)).view(-1, 2)
+        losses = dpo_losses(sides[:, 0], sides[:, 1], ref[:, 0], ref[:, 1], beta=self.beta, weights=weight)
+        ratios = (sides - ref).detach()
+        margins = self.beta * (ratios[:, 0] - ratios[:, 1])
+        metrics = {
+            "reward_margin": float(margins.sum()),
+            "reward_accuracy": float((margins > 0).sum()),
+            "logratio_chosen": float(ratios[:, 0].sum()),
+            "logratio_rejected": float(ratios[:, 1].sum()),
+        }
+        return self.watch(losses.sum() / num_items_in_batch, inputs, metrics)
+
+    def _prepare_dataset(self, dataset, processing_class, args, dataset_name):  # noqa: ANN001, ANN202
+        return dataset  # tokenised already
+
+    def _precompute_ref_logps(self, dataset, name, batch_size):  # noqa: ANN001, ANN202
+        return dataset  # the pairs bring their reference; TRL would score them with today's model
+
+
+def _completion_logps(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """[R] log-probability of each row's completion, from the logits of the last few positions."""
+    mask = batch["completion_mask"]
+    keep = int(mask.sum(1).max()) + 1  # the longest completion and the position that predicts its first token
+    logits = model(
+        input_ids=batch["input_ids"],
+        attention_mask=batch["attention_mask"],
+        position_ids=batch["position_ids"],
+        logits_to_keep=keep,
+        use_cache=False,
+    ).logits
+    return sequence_logps(logits, batch["input_ids"][:, -keep:], mask[:, -keep:])
+
+
+def _order(lengths: list[int], settings: TrainSettings, seed: int) -> list[int]:
+    per_update = settings.batch_size * settings.grad_accum
+    return training_order(
+        lengths, per_update=per_update, seed=seed, epochs=settings.epochs, max_steps=settings.max_steps
+    )
+
+
+def _check_pairs(pairs: list[TrajectoryPair]) -> None:
+    for i, pair in enumerate(pairs):
+        for name, side in (("chosen", pair.chosen), ("rejected", pair.rejected)):
+            if not side:
+                raise ValueError(f"dpo: the {name} side of pair {i} has no turns; drop pairs of empty episodes")
+            for turn in side:
+                if not -math.inf < turn.ref_logp <= 1e-3:  # rounding can lift log 1 a little above 0
+                    raise ValueError(
+                        f"dpo: reference log-probability {turn.ref_logp} of pair {i} ({name}) must be finite and at "
+                        f"most 0; take Turn.logprob of the sampled action or score it with the engine"
+                    )

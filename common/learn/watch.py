@@ -1,0 +1,172 @@
+"""What every training run here adds to a transformers ``Trainer``.
+
+Metrics streamed after each update; a stop, with the batch saved, at the first number that is not
+finite; losses divided by the items of the whole update; no telemetry, trackers or checkpoints; and
+the caller's model and random state left as they were, but for the weights.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PrinterCallback, Trainer
+
+from common.learn.settings import TrainSettings, TrainStats
+
+Log = Callable[[int, dict[str, float]], None]
+"""``log(step, metrics)`` after each update; ``step`` counts updates from 1."""
+
+
+def trainer_arguments(settings: TrainSettings, model: torch.nn.Module, *, seed: int, out_dir: Path) -> dict[str, Any]:
+    """Arguments common to the TRL and transformers configurations.
+
+    Every default that would change numbers or cost time is set: TRL's are bf16 and gradient
+    checkpointing on, transformers' hide NaN losses and log rarely. The dataset arrives in training
+    order with all its repetitions, so it is read once from front to back.
+    """
+    return {
+        "output_dir": str(out_dir),
+        "learning_rate": settings.lr,
+        "per_device_train_batch_size": settings.batch_size,
+        "gradient_accumulation_steps": settings.grad_accum,
+        "num_train_epochs": 1,
+        "train_sampling_strategy": "sequential",
+        "lr_scheduler_type": "linear",
+        "warmup_steps": settings.warmup,  # below 1: a share of the updates
+        "weight_decay": settings.weight_decay,
+        "max_grad_norm": settings.max_grad_norm,
+        "optim": "adamw_torch",
+        "seed": seed % 2**32,  # NumPy's legacy seed takes no more
+        "use_cpu": model.device.type == "cpu",
+        "bf16": False,
+        "fp16": False,
+        "activation_checkpointing": False,
+        "use_cache": model.config.use_cache,  # the trainer writes it into the model's config
+        "dataloader_num_workers": 0,
+        "dataloader_pin_memory": False,
+        "remove_unused_columns": False,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "save_strategy": "no",
+        "eval_strategy": "no",
+        "report_to": [],
+        "disable_tqdm": True,
+    }
+
+
+class Watched(Trainer):
+    """Mixed in before a Trainer class. A subclass's ``compute_loss`` ends with ``return self.watch(...)``
+    and gets batches with three integers beside tensors: ``n_items`` (what its loss is divided by),
+    ``n_examples`` and ``n_tokens``."""
+
+    loss_is_scaled_for_ga = True  # compute_loss divides by the items of the update; no further division
+
+    def start(self, stage: str, settings: TrainSettings, out_dir: Path, log: Log | None) -> Watched:
+        self.stage, self.settings, self.out_dir, self.stream = stage, settings, out_dir, log
+        self.sums: dict[str, float] = defaultdict(float)
+        self.losses: list[float] = []
+        self.examples = self.tokens = self.unlogged_tokens = 0
+        self.last_batch: dict[str, Any] = {}
+        self.remove_callback(PrinterCallback)
+        return self
+
+    def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, int]:
+        self.clock = time.perf_counter()
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        return batches, sum(batch["n_items"] for batch in batches)
+
+    def watch(self, loss: torch.Tensor, batch: dict[str, Any], metrics: dict[str, float]) -> torch.Tensor:
+        """Count the batch, keep ``metrics`` (sums over its examples), refuse a loss that is not finite."""
+        self.last_batch = batch
+        self._require_finite("loss", float(loss.detach()))
+        self.examples += batch["n_examples"]
+        self.tokens += batch["n_tokens"]
+        self.unlogged_tokens += batch["n_tokens"]
+        self.sums["n"] += batch["n_examples"]
+        for name, value in metrics.items():
+            self.sums[name] += value
+        return loss
+
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: torch.Tensor | None = None) -> torch.Tensor:
+        # The last point before the optimiser writes a broken gradient into the weights.
+        grad_norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        self._require_finite("gradient norm", float(grad_norm))
+        return grad_norm
+
+    def _require_finite(self, name: str, value: float) -> None:
+        if math.isfinite(value):
+            return
+        step = self.state.global_step + 1
+        path = self.out_dir / "failed_batch.json"
+        self.out_dir.mkdir(parents=True, exist_ok=True)
+        batch = {k: v.tolist() if isinstance(v, torch.Tensor) else v for k, v in self.last_batch.items()}
+        texts = self.processing_class.batch_decode(self.last_batch["input_ids"])
+        record = {"stage": self.stage, "step": step, name: str(value), "texts": texts, "batch": batch}
+        path.write_text(json.dumps(record, default=str))
+        raise FloatingPointError(
+            f"{self.stage}: {name} is {value} at update {step} with lr {self.settings.lr}, and training stops at the "
+            f"first value that is not finite; lower lr or look at the batch saved in '{path}'"
+        )
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" not in logs:  # the summary at the end of training
+            return
+        self.losses.append(logs["loss"])
+        if self.stream is not None:
+            n = self.sums.pop("n")
+            metrics = {"loss": logs["loss"], "grad_norm": float(logs["grad_norm"]), "lr": logs["learning_rate"]}
+            metrics |= {name: value / n for name, value in self.sums.items()}
+            metrics["tokens_per_second"] = self.unlogged_tokens / (time.perf_counter() - self.clock)
+            self.stream(self.state.global_step, metrics)
+        self.sums.clear()
+        self.unlogged_tokens = 0
+
+    def _send_telemetry(self) -> None:
+        """TRL reports each trainer to its authors over the network; a laboratory run does not."""
+
+
+def run(trainer: Watched, started: float) -> TrainStats:
+    """Train to the end. ``started`` is the ``time.perf_counter()`` of the call's beginning."""
+    trainer.train()
+    return TrainStats(
+        updates=trainer.state.global_step,
+        examples=trainer.examples,
+        tokens=trainer.tokens,
+        first_loss=trainer.losses[0],
+        last_loss=trainer.losses[-1],
+        seconds=time.perf_counter() - started,
+    )
+
+
+@contextmanager
+def borrowed(model: torch.nn.Module) -> Iterator[None]:
+    """Afterwards, weights aside, ``model`` and the global random states are as before.
+
+    Trainers seed the global generators, switch to training mode and mark the model as prepared;
+    TRL's also replace ``model.forward`` by one that would outlive the run, add tags and set pad ids.
+    """
+    attributes = dict(vars(model))
+    pad, generation_pad = model.config.pad_token_id, model.generation_config.pad_token_id
+    training, states = model.training, (random.getstate(), np.random.get_state())
+    with torch.random.fork_rng():
+        try:
+            yield
+        finally:
+            for name in vars(model).keys() - attributes.keys():
+                delattr(model, name)
+            vars(model).update(attributes)
+            model.config.pad_token_id, model.generation_config.pad_token_id = pad, generation_pad
+            model.train(training)
+            model.zero_grad(set_to_none=True)
+            random.setstate(states[0])
+            np.random.set_state(states[1])

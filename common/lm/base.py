@@ -1,0 +1,125 @@
+"""Base models: nano policies trained from scratch on demonstrations, one per environment.
+
+The demonstrator sees what a player sees (``env.expert``); the model learns to act like it and, as a
+critic, to tell a demonstrated action from another one that was possible ("good?" yes or no). No
+exact value enters: the critic is as noisy as demonstrations make it. Training is short on purpose,
+so that there is room for the methods.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from common.envs import load_panel, make
+from common.envs.contract import Env
+from common.learn.batches import SFTExample
+from common.learn.policy import sft
+from common.learn.settings import TrainSettings
+from common.lm.engine import Engine
+from common.lm.models import new_nano, save_model
+from common.lm.policy import LMPolicy
+from common.lm.tokenizer import ASSISTANT, END, USER, train_tokenizer
+from common.rng import derive, generator
+from common.search.rollout import rollout
+from common.types import Task
+
+CRITIC_QUESTION = "good?"
+
+
+@dataclass(frozen=True)
+class BaseSettings:
+    """Size of the nano model and length of its warm start. Sources: "ours: …" in :data:`SETTINGS`."""
+
+    width: int
+    layers: int
+    heads: int
+    context: int
+    vocab: int
+    split_digits: bool
+    repeats: int
+    """Demonstrated episodes per task of the ``demos`` panel."""
+    updates: int
+    batch: int
+    lr: float
+
+
+SETTINGS: dict[str, BaseSettings] = {
+    # ours: about a minute on one core and 25–50 % success, which leaves the methods room
+    "countdown-v1": BaseSettings(96, 3, 4, 128, 400, False, 4, 700, 128, 3.0e-3),
+    "shop-v1": BaseSettings(96, 3, 4, 384, 900, True, 2, 600, 64, 4.0e-3),
+    "webshop-1k": BaseSettings(128, 3, 4, 1024, 3000, True, 1, 600, 32, 2.0e-3),
+}
+
+
+def settings_for(env_id: str, profile: str) -> BaseSettings:
+    """The base settings of ``env_id``; ``smoke`` is the same code path at a toy size."""
+    chosen = SETTINGS[env_id]
+    if profile == "smoke":
+        return BaseSettings(32, 1, 2, chosen.context, chosen.vocab, chosen.split_digits, 1, 10, 16, 3.0e-3)
+    return chosen
+
+
+def demonstrations(env: Env, tasks: list[Task], *, seed: int, repeats: int) -> list[SFTExample]:
+    """Acting and critic examples from ``repeats`` demonstrated episodes of each task.
+
+    Each demonstrated step is one example: the action, then the critic's question about it and "yes"
+    (loss on all of it; the question is constant). Every other step adds another admissible action,
+    drawn at random, with "no"; there only the verdict carries loss.
+    """
+    examples = []
+    for task in tasks:
+        for repeat in range(repeats):
+            rng = generator(seed, "demonstrations", task.id, repeat)
+            observation = env.reset(task)
+            while not observation.done:
+                prompt, action = env.prompt(), env.expert(rng)
+                asked = f"{END}{USER}{CRITIC_QUESTION}{END}{ASSISTANT}yes"
+                examples.append(SFTExample(prompt, action + asked))
+                others = [other for other in env.actions() if other != action]
+                if others and rng.random() < 0.5:
+                    other = others[int(rng.integers(len(others)))]
+                    asked = ({"role": "assistant", "content": other}, {"role": "user", "content": CRITIC_QUESTION})
+                    examples.append(SFTExample((*prompt, *asked), "no"))
+                observation = env.step(action)
+    return examples
+
+
+def train_base(env_id: str, profile: str, data_dir: Path, out_dir: Path, seed: int = 0) -> dict[str, float]:
+    """Train and save the base model of ``env_id`` with its ``report.json``; deterministic in its arguments."""
+    chosen = settings_for(env_id, profile)
+    env = make(env_id, data_dir)
+    demos = load_panel(data_dir, f"{env_id}/demos")
+    if profile == "smoke":
+        demos = demos[:40]
+    examples = demonstrations(env, demos, seed=seed, repeats=chosen.repeats)
+    texts = [f"{e.prompt[0]['content']} {e.completion}" for e in examples[:5_000]] + [CRITIC_QUESTION, "yes", "no"] * 50
+    tokenizer = train_tokenizer(texts, chosen.vocab, split_digits=chosen.split_digits)
+    model = new_nano(
+        tokenizer, width=chosen.width, layers=chosen.layers, heads=chosen.heads, context=chosen.context, seed=seed
+    )
+    stats = sft(
+        model,
+        tokenizer,
+        examples,
+        TrainSettings(lr=chosen.lr, max_steps=chosen.updates, batch_size=chosen.batch, max_length=chosen.context, warmup=0.1),
+        seed=derive(seed, "base", env_id) % 2**31,
+        out_dir=out_dir,
+    )
+    report = {"parameters": sum(p.numel() for p in model.parameters()), "examples": len(examples)}
+    report |= {k: v for k, v in asdict(stats).items() if k != "seconds"}
+    tasks = load_panel(data_dir, f"{env_id}/validation")
+    report |= pass_rates(env, Engine(model, tokenizer), tasks[: 8 if profile == "smoke" else None], seed=seed)
+    save_model(model, tokenizer, out_dir)
+    (Path(out_dir) / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+    return report
+
+
+def pass_rates(env: Env, engine: Engine, tasks: list[Task], *, seed: int, samples: int = 8) -> dict[str, float]:
+    """pass@1 (mean success of ``samples`` episodes at temperature 1) and pass@``samples`` on ``tasks``."""
+    repeated = [task for task in tasks for _ in range(samples)]
+    keys = [derive(seed, "pass", task.id, i % samples) for i, task in enumerate(repeated)]
+    wins = [t.success for t in rollout(env, repeated, LMPolicy(engine), keys=keys)]
+    groups = [wins[i : i + samples] for i in range(0, len(wins), samples)]
+    return {"pass@1": sum(wins) / len(wins), f"pass@{samples}": sum(map(any, groups)) / len(groups)}

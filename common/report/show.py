@@ -1,0 +1,69 @@
+"""What a notebook displays: figures as SVG, texts as Markdown, and progress while a unit runs."""
+
+from __future__ import annotations
+
+import io
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from common.track.events import EventTail
+from common.track.store import Run
+
+
+def svg(figure: Figure) -> str:
+    """The figure as SVG text; the same figure gives the same bytes (no date, ids from a fixed salt)."""
+    buffer = io.StringIO()
+    with rc_context({"svg.hashsalt": "report", "svg.fonttype": "path"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return re.sub(r"^.*?(?=<svg)", "", buffer.getvalue(), flags=re.DOTALL)
+
+
+def show(figure: Figure) -> None:
+    """Display a figure below the cell, sharp at every zoom."""
+    from IPython.display import SVG, display
+
+    display(SVG(svg(figure)))
+
+
+def say(*texts: str) -> None:
+    """Display Markdown, each text a paragraph."""
+    from IPython.display import Markdown, display
+
+    display(Markdown("\n\n".join(texts)))
+
+
+@contextmanager
+def progress(run: Run, *, every: float = 1.0) -> Iterator[None]:
+    """One line below the cell on what the run is doing, renewed while the block lasts.
+
+    Reads the run's ``events.jsonl``; also silences the bars with which transformers announces every load.
+    """
+    from IPython.display import Markdown, display
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    done, started, tail = threading.Event(), time.monotonic(), EventTail(run.path / "events.jsonl")
+    line = display(Markdown("starting …"), display_id=True)
+
+    def watch() -> None:
+        while not done.wait(every):
+            events = tail.read()
+            if events and line is not None:
+                last, seconds = events[-1], time.monotonic() - started
+                line.update(Markdown(f"{seconds:.0f} s: {last['variant']}, step {last['step']}"))
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+        if line is not None:
+            line.update(Markdown(f"ended after {time.monotonic() - started:.0f} s"))

@@ -1,0 +1,177 @@
+"""What the notebooks tell about a run: results beside those published, trees, traces and curves.
+
+Everything is read from files: ``results/``, a paper's ``claims.yaml`` and ``README.md``, and a run's
+``artifacts/`` and ``events.jsonl``. Exact values come from the environment's own solver.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from common.envs.contract import Env
+from common.evaluate.claims import load_claims
+from common.search.pairs import audit, step_pairs
+from common.search.tree import Tree, load
+from common.sweep.unit import results_dir
+from common.track.events import read_events
+from common.track.rows import MetricRow, read_metrics
+from common.types import Task
+
+_ROUND = re.compile(r"r(\d+)/train/(\w+)")
+
+
+def published(root: Path, paper: str, env: str, profile: str) -> tuple[list[MetricRow], str]:
+    """Rows of ``results/<paper>/`` for ``env``, and a sentence on where they are from.
+
+    Those of ``profile`` if there are any, else those of another profile, else none.
+    """
+    for folder in dict.fromkeys((results_dir(root, profile), root / "results")):
+        rows = [row for path in sorted((folder / paper).glob("metrics*.jsonl")) for row in read_metrics(path)]
+        rows = [row for row in rows if row.env == env]
+        profiles = sorted({row.profile for row in rows}, key=lambda name: (name != profile, name))
+        if profiles:
+            rows = [row for row in rows if row.profile == profiles[0]]
+            seeds = len({row.seed for row in rows})
+            return rows, f"Published: {paper} on {env}, profile `{profiles[0]}`, {seeds} seed{'s' * (seeds != 1)}."
+    return [], f"Nothing is published for {paper} on {env} yet; `make repro` computes and publishes it."
+
+
+def together(own: Sequence[MetricRow], others: Sequence[MetricRow]) -> list[MetricRow]:
+    """``others`` with the rows of this unit's seed replaced by ``own``; only those of the same profile join.
+
+    For a unit with overrides pass no others: its numbers belong to another setting.
+    """
+    if not own:
+        return list(others)
+    kept = [row for row in others if row.profile == own[0].profile and row.seed != own[0].seed]
+    return [*kept, *own]
+
+
+def claim_groups(path: Path) -> dict[str, list[str]]:
+    """``D2.4`` → its variants from the bottom of the ladder to the top, for every group of claims.
+
+    A claim's group is its id without the trailing letter. Order: by how many "better than" steps lie between
+    a variant and the top, then as in the file; differences "x - y" are read as both of their variants.
+    """
+    groups: dict[str, dict[str, set[str]]] = {}
+    for claim in load_claims(path).claims:
+        above = groups.setdefault(claim.id.rstrip("abcdefghijklmnopqrstuvwxyz"), {})
+        for variant in claim.variants:
+            above.setdefault(variant, set())
+        if len(claim.better) == 1:
+            above[claim.worse[0]].add(claim.better[0])
+    return {name: sorted(above, key=lambda variant: -_steps_to_top(variant, above)) for name, above in groups.items()}
+
+
+def _steps_to_top(variant: str, above: Mapping[str, set[str]], seen: tuple[str, ...] = ()) -> int:
+    higher = [v for v in above[variant] if v not in seen]
+    return 1 + max(_steps_to_top(v, above, (*seen, variant)) for v in higher) if higher else 0
+
+
+def present(rows: Iterable[MetricRow], variants: Sequence[str]) -> list[str]:
+    """Those of ``variants`` that have rows, in their order."""
+    known = {row.variant for row in rows}
+    return [variant for variant in variants if variant in known]
+
+
+def section(path: Path, title: str) -> str:
+    """The text of a Markdown file under the heading ``title``, without it; "" when there is none."""
+    found = re.search(rf"^#+ {re.escape(title)}\n(.*?)(?=^#+ |\Z)", path.read_text(encoding="utf-8"), re.M | re.S)
+    return found[1].strip() if found else ""
+
+
+def source(function: Callable[..., Any]) -> str:
+    """The function's source as a Markdown code block, to stand beside its equation."""
+    return f"```python\n{inspect.getsource(function).rstrip()}\n```"
+
+
+def training_points(events: Path) -> list[dict[str, Any]]:
+    """Records with variant, round, update, metric, value: what the trainer logged after each update."""
+    points = []
+    for event in read_events(events):
+        for name, value in event["metrics"].items():
+            found = _ROUND.fullmatch(name)
+            if found:
+                points.append({"variant": event["variant"], "round": int(found[1]), "update": event["step"],
+                               "metric": found[2], "value": value})
+    return points
+
+
+def trees(artifacts: Path) -> list[Tree]:
+    """The search trees that a run kept, in order of round and number; empty when it kept none."""
+    return [load(path) for path in sorted(artifacts.glob("tree.*.json"))]
+
+
+def telling(found: Sequence[Tree]) -> Tree | None:
+    """The tree to look at first: one whose actions differ most in value, since there a search decides."""
+    def spread(tree: Tree) -> float:
+        values = [tree.q(child) for child in tree.nodes[0].children if tree.nodes[child].visits]
+        return max(values) - min(values) if values else -1.0
+
+    return max(found, key=spread, default=None)
+
+
+def episodes(artifacts: Path, variant: str) -> dict[str, list[dict[str, Any]]]:
+    """task id → steps of the episode that the run kept of ``variant``; empty when it kept none."""
+    path, found = artifacts / f"rollouts.{variant}.jsonl", {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        step = json.loads(line)
+        found.setdefault(step["task"], []).append(step)
+    return found
+
+
+def contrasts(
+    before: Mapping[str, Sequence[Mapping[str, Any]]], after: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> list[tuple[str, str]]:
+    """(what happened, task id), at most one of each kind: learned, lost, never solved, solved by both."""
+    names = {(False, True): "failed before, solved after", (True, False): "solved before, failed after",
+             (False, False): "failed before and after", (True, True): "solved before and after"}
+    chosen: dict[tuple[bool, bool], str] = {}
+    for task in before:
+        if task in after:
+            ends = (before[task][-1]["reward"] >= 1.0, after[task][-1]["reward"] >= 1.0)
+            chosen.setdefault(ends, task)
+    return [(names[ends], chosen[ends]) for ends in names if ends in chosen]
+
+
+def trace(env: Env, task: Task, steps: Sequence[Mapping[str, Any]]) -> str:
+    """An episode as a Markdown table, each action beside its exact Q* and the best there was (V*)."""
+    lines = ["| step | shown | action | Q* | V* | a best action |", "|---|---|---|---|---|---|"]
+    env.reset(task)
+    for step in steps:
+        state, shown = env.snapshot(), env.prompt()[-1]["content"]
+        q, value, best = env.q(state, step["action"]), env.value(state), env.oracle()
+        mark = "" if q >= value - 1e-9 else " ✗"
+        cells = (str(step["step"] + 1), _cell(shown, 240), f"`{_cell(step['action'], 60)}`{mark}", f"{q:.3f}",
+                 f"{value:.3f}", f"`{_cell(best, 60)}`")
+        lines.append(f"| {' | '.join(cells)} |")
+        env.step(step["action"])
+    return "\n".join([*lines, "", f"Reward {steps[-1]['reward']:.3f} after {len(steps)} steps; ✗ marks an action that "
+                                  "is worth less than the best one."])
+
+
+def wrong_pairs(found: Sequence[Tree], env: Env, tasks: Sequence[Task], *, theta: float, most: int = 6) -> str:
+    """Pairs of these trees that exact Q* contradicts, the worst first, as a Markdown table."""
+    lines = []
+    for tree in found:
+        for pair in step_pairs(tree, theta, tree.alpha):
+            exact = audit([pair], env, tasks, [tree]).exact_margins[0]
+            if exact < -1e-9:
+                cells = (_cell(pair.prompt[-1]["content"], 160), f"`{_cell(pair.chosen, 50)}`",
+                         f"`{_cell(pair.rejected, 50)}`", f"{pair.q_chosen - pair.q_rejected:+.2f}", f"{exact:+.2f}")
+                lines.append((exact, f"| {' | '.join(cells)} |"))
+    if not lines:
+        return f"No pair of these {len(found)} trees is wrong at θ = {theta:g}."
+    head = ["| state | chosen | rejected | ΔQ of the search | exact ΔQ* |", "|---|---|---|---|---|"]
+    return "\n".join([*head, *(line for _, line in sorted(lines)[:most])])
+
+
+def _cell(text: str, letters: int) -> str:
+    """One table cell: no line breaks or bars, shortened in the middle."""
+    flat = " ⏎ ".join(text.split("\n")).replace("|", "\\|").replace("$", "\\$")
+    return flat if len(flat) <= letters else f"{flat[: letters // 2]} … {flat[-letters // 2 :]}"

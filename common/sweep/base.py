@@ -1,0 +1,78 @@
+"""Making what units start from: the data panels and the base models."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+from common.config import ConfigError, hint
+from common.envs import ENV_IDS
+from common.sweep.plan import USER_ENVS, verify_panels
+from common.sweep.unit import BASE_PROFILES, base_dir, data_hashes
+from common.track.code import code_hash
+from common.track.files import storage
+from common.track.provenance import lock_hash
+
+BASE_SEED = 0
+"""Training seed of base models: units with different seeds start from the same model."""
+
+ENTRY = "common/lm/base.py"
+
+
+def build_data(root: Path) -> str:
+    """Build the panels unless all are there with their hashes right. Returns a sentence on what was done."""
+    envs = [env for env in ENV_IDS if env not in USER_ENVS]
+    try:
+        for env in envs:
+            if not (root / "data" / env / "manifest.json").exists():
+                raise ConfigError("absent")
+            verify_panels(root, env)
+        return f"data panels of {', '.join(envs)} are complete: nothing to build"
+    except ConfigError:
+        pass  # absent or damaged: that is what this command repairs
+    from common.envs.panels import build_all
+
+    with storage(root / "data"):
+        counts = build_all(root / "data")
+    return "; ".join(f"built {env}: {sum(files.values())} rows in {len(files)} files" for env, files in counts.items())
+
+
+def base_key(root: Path, env: str, profile: str) -> str:
+    """Hash of all that the base model depends on: reachable code, panels, lock, profile, seed."""
+    content = [env, profile, BASE_SEED, code_hash([ENTRY], root).digest, data_hashes(root, env), lock_hash(root)]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def build_base(root: Path, env: str, profile: str) -> str:
+    """Train the base model of ``env`` into its folder, or copy it from the run store when it was trained before.
+
+    DVC deletes the folder before its stage runs; the store (``runs/base/``) keeps the training across edits
+    that cannot change it. Returns a sentence. ConfigError for an unknown name or a profile without a base
+    model of ours, MissingInput for absent panels.
+    """
+    if env not in ENV_IDS:
+        raise ConfigError(f'env: unknown environment "{env}"; {hint(env, ENV_IDS)}')
+    if profile not in BASE_PROFILES:
+        raise ConfigError(f'profile: "{profile}" has no base model of ours, its parameters name a pretrained one; '
+                          f"{hint(profile, BASE_PROFILES)}")
+    verify_panels(root, env)
+    target = base_dir(root, env, profile)
+    kept = root / "runs" / "base" / f"{env}-{profile}-{base_key(root, env, profile)}"
+    trained = not kept.exists()
+    with storage(kept):
+        if trained:
+            from common.lm.base import train_base
+
+            partial = kept.with_name(f".{kept.name}.{os.getpid()}")
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            train_base(env, profile, root / "data", partial, BASE_SEED)
+            os.replace(partial, kept)
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(kept, target)
+    where = target.relative_to(root)
+    done = "trained" if trained else "unchanged, copied from the run store"
+    return f"base model of {env} ({profile}): {done} → {where}"

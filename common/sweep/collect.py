@@ -1,0 +1,70 @@
+"""From finished run folders to the tables in ``results/``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from common.sweep.plan import Planned, read_json
+from common.track.files import write_atomic
+from common.track.rows import MetricRow, write_metrics
+from common.track.store import finished_rows, unit_path
+
+
+def rows_of(root: Path, planned: Sequence[Planned]) -> list[MetricRow]:
+    """The metric rows of finished units. StoreError when one of them is damaged."""
+    return [row for one in planned for row in finished_rows(unit_path(root, one.unit))]
+
+
+def publish(root: Path, planned: Sequence[Planned], target: Path) -> None:
+    """Write ``target`` (metrics.jsonl: a function of the units alone) and, beside it, ``timing.json``.
+
+    ``timing.json`` holds minutes and megabytes by profile and environment for the estimates of others. It
+    keeps what it says of other profiles, and of environments for which the store has no time.
+    """
+    write_metrics(target, rows_of(root, planned))
+    timing = read_json(target.parent / "timing.json")
+    for profile, env in sorted({(one.profile, one.env) for one in planned}):
+        seen = [read_json(unit_path(root, one.unit) / "timing.json") for one in planned
+                if (one.profile, one.env) == (profile, env)]
+        seen = [entry for entry in seen if entry]
+        if seen:
+            timing.setdefault(profile, {})[env] = {
+                "minutes": round(statistics.median(entry["seconds"] for entry in seen) / 60, 2),
+                "disk_mb": round(statistics.median(entry["bytes"] for entry in seen) / 1e6, 1), "units": len(seen)}
+    write_atomic(target.parent / "timing.json", json.dumps(timing, indent=1, sort_keys=True) + "\n")
+
+
+def write_stamp(root: Path, paper: str, planned: Sequence[Planned], metrics: Path) -> None:
+    """``runs/.stamps/<paper>.json``: which units of this machine's run store stand behind ``metrics``.
+
+    It is a DVC out that is not in git: a fresh clone lacks it, so ``dvc repro`` computes there instead of
+    taking the committed table for its own. Same units and rows give the same bytes.
+    """
+    stamp = {"paper": paper, "units": sorted(one.unit.key for one in planned),
+             "metrics": hashlib.sha256(metrics.read_bytes()).hexdigest()}
+    write_atomic(root / "runs" / ".stamps" / f"{paper}.json", json.dumps(stamp, indent=1) + "\n")
+
+
+def table(root: Path, planned: Sequence[Planned], *, metric: str | None = None) -> str:
+    """Means over seeds: one line per override set, environment, panel, variant and metric.
+
+    ``metric`` keeps one metric only. ± is the standard error over seeds, left out for a single seed.
+    """
+    groups: dict[tuple[str, ...], list[float]] = {}
+    for one in planned:
+        changes = " ".join(f"{name}={value}" for name, value in one.overrides.items()) or "(as in the preset)"
+        for row in finished_rows(unit_path(root, one.unit)):
+            if metric is None or row.metric == metric:
+                groups.setdefault((changes, row.env, row.panel, row.variant, row.metric), []).append(row.value)
+    if not groups:
+        return f'no rows{f" of the metric {metric}" if metric else ""}'
+    lines = [("overrides", "env", "panel", "variant", "metric", "mean", "seeds")]
+    for group, values in groups.items():
+        error = f" ± {statistics.stdev(values) / len(values) ** 0.5:.4f}" if len(values) > 1 else ""
+        lines.append((*group, f"{statistics.mean(values):.4f}{error}", str(len(values))))
+    widths = [max(len(line[column]) for line in lines) for column in range(7)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)

@@ -1,0 +1,76 @@
+"""``python -m common doctor``: what is there, what is missing, and the command that mends it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from importlib import metadata
+from pathlib import Path
+
+from common.config import ConfigError, load_lab
+from common.sweep.commands import missing_user_files
+from common.sweep.plan import verify_panels
+
+
+def lock_pins(root: Path) -> dict[str, str]:
+    """Package name to version of ``requirements.lock``."""
+    lines = (root / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    return dict(line.strip().split("==") for line in lines if "==" in line and not line.startswith("#"))
+
+
+def drift(root: Path) -> list[str]:
+    """Packages whose installed version is not the lock's; local labels such as ``+cpu`` do not count."""
+    wrong = []
+    for name, version in lock_pins(root).items():
+        try:
+            found = metadata.version(name).partition("+")[0]
+        except metadata.PackageNotFoundError:
+            found = "absent"
+        if found != version:
+            wrong.append(f"{name} {found} (lock: {version})")
+    return wrong
+
+
+def doctor(root: Path) -> int:
+    """Print one line per check; the exit code is 1 when something needed is missing."""
+    good: list[str] = []
+    bad: list[str] = []
+    version = ".".join(map(str, sys.version_info[:3]))
+    (good if sys.version_info >= (3, 11) else bad).append(f"Python {version} (3.11 or newer is needed)")
+    wrong = drift(root)
+    bad += [f"packages differ from requirements.lock: {', '.join(wrong[:5])}; run: make setup"] if wrong else []
+    good += [] if wrong else ["packages are those of requirements.lock"]
+    for tool in ("git", "make"):
+        (good if shutil.which(tool) else bad).append(f"{tool}: {shutil.which(tool) or 'not found; install it'}")
+    try:
+        lab = load_lab(root)
+        good.append(f"params.yaml: profile {lab.profile}, papers {', '.join(lab.papers)}, seeds {list(lab.seeds)}, "
+                    f"{lab.workers} worker(s)")
+    except ConfigError as error:
+        bad.append(str(error))
+    _inputs(root, good, bad)
+    free = shutil.disk_usage(root).free / 1e9
+    (good if free > 5 else bad).append(f"disk: {free:.0f} GB free (5 GB are enough for the default profile)")
+    good.append(f"MLflow: {os.environ.get('MLFLOW_TRACKING_URI') or 'local sqlite store below mlruns/'}")
+    for line in good:
+        print(f"ok       {line}")
+    for line in missing_user_files():
+        print(f"optional {line}")
+    for line in bad:
+        print(f"missing  {line}")
+    return 1 if bad else 0
+
+
+def _inputs(root: Path, good: list[str], bad: list[str]) -> None:
+    for env in ("countdown-v1", "shop-v1"):
+        try:
+            if not (root / "data" / env / "manifest.json").exists():
+                raise ConfigError(f"data/{env}; run: python -m common data")
+            verify_panels(root, env)
+            good.append(f"data/{env}: panels are what their manifest says")
+        except ConfigError as error:
+            bad.append(str(error))
+        present = (root / "models" / env).is_dir()
+        (good if present else bad).append(
+            f"models/{env}" + (": base model" if present else f"; run: python -m common base --env {env}"))

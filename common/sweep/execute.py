@@ -1,0 +1,259 @@
+"""Executing planned units in parallel worker processes, with MLflow runs owned by this process.
+
+Each worker executes one notebook (:mod:`common.sweep.worker`) in a process group of its own. This process
+tails the workers' event files into MLflow, reports progress, keeps failed notebooks, and goes on after a
+failure. On SIGINT or SIGTERM it ends the workers, marks their MLflow runs KILLED and says how to resume;
+after a SIGKILL the workers end by themselves and the next start closes the orphaned MLflow runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from common.sweep.plan import Planned, read_json, totals
+from common.sweep.progress import Progress
+from common.sweep.worker import THREAD_LIMITS, Job, Outcome
+from common.track.events import EventTail
+from common.track.files import StoreError, storage, write_atomic
+from common.track.mlflow_log import Tracked, Tracker
+from common.track.provenance import provenance
+from common.track.store import is_finished, unit_path
+
+POLL_SECONDS = 0.2
+TRACK_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """How one unit ended: state is "succeeded", "failed" or "skipped" (finished before)."""
+
+    planned: Planned
+    state: str
+    minutes: float = 0.0
+    message: str = ""
+
+
+@dataclass
+class _Worker:
+    planned: Planned
+    process: subprocess.Popen[str]
+    job: Job
+    tail: EventTail
+    log: Path
+    tracked: Tracked = Tracked("", "", "")
+    started: float = field(default_factory=time.monotonic)
+    step: str = "starting"
+
+
+def execute(
+    root: Path, planned: Sequence[Planned], *, workers: int, tracker: Tracker, tags: Mapping[str, str],
+    progress_seconds: float = 30.0,
+) -> list[Result]:
+    """Run the unfinished units of one paper and return one result per unit, in the order of the plan.
+
+    Results do not depend on ``workers``. Raises KeyboardInterrupt after SIGINT, SIGTERM or SIGHUP, once the
+    workers are gone and MLflow is told.
+    """
+    if not planned:
+        return []
+    tracker.close_orphans()
+    results = {index: Result(one, "skipped") for index, one in enumerate(planned) if one.finished}
+    if len(results) == len(planned):
+        return [results[index] for index in _ids(planned)]
+    sweep = tracker.sweep_run(planned[0].paper, provenance(root), tags)
+    for one in planned:
+        if one.finished:
+            tracker.skip(sweep, one.unit)
+    queue = [index for index in _ids(planned) if not planned[index].finished]
+    running: dict[int, _Worker] = {}
+    progress = Progress(len(queue), planned[0].paper, every=progress_seconds)
+    last_tracked = 0.0
+    try:
+        with _signals() as received:
+            while queue or running:
+                while queue and len(running) < workers and not received:
+                    index = queue.pop(0)
+                    worker = running[index] = _start(root, planned[index])
+                    worker.tracked = tracker.unit_run(sweep, planned[index].unit)
+                time.sleep(POLL_SECONDS)
+                if received:
+                    raise KeyboardInterrupt(signal.Signals(received[0]).name)
+                if time.monotonic() - last_tracked >= TRACK_SECONDS:
+                    last_tracked = time.monotonic()
+                    for worker in running.values():
+                        _forward(worker, tracker)
+                for index in [index for index, worker in running.items() if worker.process.poll() is not None]:
+                    results[index] = _finish(root, running.pop(index), tracker, progress)
+                done = sum(result.state != "skipped" for result in results.values())
+                progress.update(done, [worker.step for worker in running.values()],
+                                _minutes_left(planned, results, running, workers))
+    except BaseException:
+        _stop(running, tracker)
+        tracker.kill(sweep)
+        raise
+    finally:
+        progress.close()
+    tracker.finish_sweep(sweep, failed=sum(result.state == "failed" for result in results.values()))
+    return [results[index] for index in _ids(planned)]
+
+
+def _ids(planned: Sequence[Planned]) -> range:
+    return range(len(planned))
+
+
+def check_writable(root: Path) -> None:
+    """Raise StoreError now rather than after minutes of work when the run store cannot take files."""
+    with storage(root / "runs"):
+        (root / "runs").mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=root / "runs") as file:
+            file.write(b"\0" * 4096)
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect stop signals in a list instead of dying from them; the old handlers return at the end."""
+    received: list[int] = []
+    watched = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+        watched.append(signal.SIGHUP)
+    before = {number: signal.signal(number, lambda got, _: received.append(got)) for number in watched}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _start(root: Path, planned: Planned) -> _Worker:
+    folder = unit_path(root, planned.unit)
+    with storage(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "outcome.json").unlink(missing_ok=True)
+        log = folder / "worker.log"
+        kept = f"{planned.env}-seed{planned.seed}-{planned.profile}-{planned.unit.key}.ipynb"
+        job = Job(root=str(root), notebook=str(planned.notebook), parameters=planned.parameters,
+                  executed=str(folder / "notebook.ipynb"), outcome=str(folder / "outcome.json"),
+                  failed=str(root / "runs" / "failed" / planned.paper / kept))
+        process = start_worker(root, job, log)
+    return _Worker(planned, process, job, EventTail(folder / "events.jsonl"), log)
+
+
+def start_worker(root: Path, job: Job, log: Path) -> subprocess.Popen[str]:
+    """Start a worker in a session of its own; it ends when its standard input is closed or this process dies."""
+    with open(log, "w", encoding="utf-8") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "common.sweep.worker"], cwd=root, env=worker_environment(root), text=True,
+            stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+    process.stdin.write(json.dumps(asdict(job)) + "\n")
+    process.stdin.flush()
+    return process
+
+
+def worker_environment(root: Path) -> dict[str, str]:
+    """The environment of workers and their kernels: one thread each, this root, this Python's kernel."""
+    return {**os.environ, **dict.fromkeys(THREAD_LIMITS, "1"), "LAB_ROOT": str(root), "PYTHONHASHSEED": "0",
+            "TOKENIZERS_PARALLELISM": "false", "JUPYTER_PREFER_ENV_PATH": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+
+
+def _forward(worker: _Worker, tracker: Tracker) -> None:
+    events = worker.tail.read()
+    if events:
+        last = events[-1]
+        worker.step = f"{worker.planned.env} seed {worker.planned.seed}: {last['variant']} step {last['step']}"
+        tracker.forward(worker.tracked, events)
+
+
+def _finish(root: Path, worker: _Worker, tracker: Tracker, progress: Progress) -> Result:
+    worker.process.stdin.close()
+    _forward(worker, tracker)
+    planned, folder = worker.planned, unit_path(root, worker.planned.unit)
+    _add_timing(folder, time.monotonic() - worker.started)
+    outcome = read_outcome(worker.job, worker.process.returncode, worker.log)
+    if outcome.ok and is_finished(root, planned.unit):
+        tracker.finish(worker.tracked, folder)
+        return Result(planned, "succeeded", _minutes(worker))
+    if outcome.ok:
+        outcome = Outcome(ok=False, notebook=outcome.notebook, error="the notebook ended without marking its unit "
+                          "finished; its last cell must call unit.run.write_rows(…) and unit.run.finish()")
+    kept = Path(outcome.notebook) if outcome.notebook else None
+    tracker.fail(worker.tracked, kept, f"{outcome.error}\n{outcome.tail}".strip())
+    where = f"cell {outcome.cell}" if outcome.cell else "outside any cell"
+    shown = kept.relative_to(root) if kept and kept.is_relative_to(root) else kept or worker.log.relative_to(root)
+    progress.say(f"FAILED {planned.name} in {where}: {outcome.error}\n  notebook kept: {shown}\n"
+                 + "\n".join(f"  | {line}" for line in outcome.tail.splitlines()[-20:]))
+    return Result(planned, "failed", _minutes(worker), f"{where}: {outcome.error}; see {shown}")
+
+
+def read_outcome(job: Job, code: int, log: Path) -> Outcome:
+    """What an ended worker reported, or what can be said when it died without a word."""
+    found = read_json(Path(job.outcome))
+    if found:
+        return Outcome(**found)
+    tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:] if log.exists() else []
+    reason = f"signal {-code}, perhaps out of memory" if code < 0 else f"exit code {code}"
+    kept = job.executed if Path(job.executed).exists() else ""
+    return Outcome(ok=False, notebook=kept, error=f"the worker process died ({reason})", tail="\n".join(tail))
+
+
+def _stop(running: Mapping[int, _Worker], tracker: Tracker) -> None:
+    """Kill the workers and their kernels, which sit in sessions of their own, and mark their runs KILLED."""
+    import psutil
+
+    for worker in running.values():
+        if worker.process.poll() is None:
+            family = psutil.Process(worker.process.pid).children(recursive=True)
+            worker.process.kill()
+            for process in family:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            worker.process.wait()
+            psutil.wait_procs(family, timeout=5)
+        tracker.kill(worker.tracked)
+
+
+def _add_timing(folder: Path, seconds: float) -> None:
+    """Add this attempt to the unit's time; a resumed unit cost all its attempts."""
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    before = read_json(folder / "timing.json").get("seconds", 0.0)
+    with suppress(StoreError):  # only an estimate is lost; the unit's own failure is reported by its outcome
+        write_atomic(folder / "timing.json", json.dumps({"seconds": round(before + seconds, 1), "bytes": size}) + "\n")
+
+
+def _minutes(worker: _Worker) -> float:
+    return (time.monotonic() - worker.started) / 60
+
+
+def _minutes_left(
+    planned: Sequence[Planned], results: Mapping[int, Result], running: Mapping[int, _Worker], workers: int
+) -> float | None:
+    """Expected minutes: units done in this sweep say more than earlier estimates."""
+    done = [result.minutes for result in results.values() if result.state == "succeeded"]
+    left = [planned[index] for index in _ids(planned) if index not in results]
+    if done:
+        expected = sum(done) / len(done)
+        spent = sum(min(_minutes(worker), expected) for worker in running.values())
+        return max(len(left) * expected - spent, 0.0) / max(1, min(workers, len(left)))
+    minutes, _ = totals(left, workers)
+    return None if minutes is None else max(minutes - max((_minutes(w) for w in running.values()), default=0.0), 0.0)
+
+
+def summary(results: Sequence[Result]) -> str:
+    """The final table: one line per unit that ran, then the counts."""
+    lines = []
+    for result in results:
+        if result.state != "skipped":
+            lines.append(f"{result.state:<10} {result.minutes:6.1f} min  {result.planned.name}"
+                         + (f"  {result.message}" if result.message else ""))
+    count = {state: sum(result.state == state for result in results) for state in ("succeeded", "failed", "skipped")}
+    lines.append(f"{count['succeeded']} succeeded, {count['failed']} failed, "
+                 f"{count['skipped']} skipped (finished before)")
+    return "\n".join(lines)

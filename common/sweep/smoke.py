@@ -1,0 +1,51 @@
+"""Every stage and notebook at the ``smoke`` profile, without touching anything that is published."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from common.config import ConfigError, known_papers, load_lab, load_spec
+from common.sweep.base import build_base, build_data
+from common.sweep.commands import claims, run
+from common.sweep.documents import NotebookFailed, render
+from common.sweep.plan import default_envs
+
+SEEDS = "0,1"
+"""Two seeds are the least with which the statistics are exercised."""
+
+
+def smoke(root: Path, *, workers: int | None) -> int:
+    """Panels, base models, all papers, claims, and the notebooks that are no units. Returns the exit code.
+
+    Writes below ``runs/`` only (and ``data/`` when the panels are absent).
+    """
+    started, failures = time.monotonic(), []
+    lab = load_lab(root)
+    print(build_data(root), flush=True)
+    specs = [load_spec(root, paper) for paper in known_papers(root)]
+    for env in sorted({env for spec in specs for env in default_envs(spec)}):
+        print(build_base(root, env, "smoke"), flush=True)
+    for spec in specs:
+        if run(root, spec.paper, envs=None, seeds=SEEDS, profile="smoke", workers=workers or lab.workers, results=None,
+               dry_run=False):
+            failures.append(f"paper {spec.paper}")
+    if not failures:
+        try:
+            claims(root, profile="smoke", readme=False)
+        except ConfigError as error:
+            print(f"error: {error}", flush=True)
+            failures.append("claims")
+    for source in sorted((root / "notebooks").glob("*.py")):
+        if source.relative_to(root).as_posix() in {spec.notebook for spec in specs}:
+            continue
+        try:
+            executed = render(root, source, None, {"profile": "smoke"})
+            print(f"notebook {source.name}: executed, {executed.relative_to(root)}", flush=True)
+        except NotebookFailed as error:
+            print(error, flush=True)
+            failures.append(f"notebook {source.name}")
+    minutes = (time.monotonic() - started) / 60
+    verdict = f"FAILED: {', '.join(failures)}" if failures else "all stages and notebooks ran"
+    print(f"smoke: {verdict} in {minutes:.1f} min")
+    return 1 if failures else 0

@@ -1,0 +1,166 @@
+"""What a unit is made of, and opening it in a notebook.
+
+    unit = open_unit(paper=paper, env=env, seed=seed, profile=profile, overrides=overrides)
+    unit.params, unit.run, unit.data, unit.base
+
+The parent process computes the same :class:`UnitSpec` (:func:`unit_spec`) to know what is already finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import common
+from common.config import (
+    ConfigError, PaperSpec, check_paper, check_profile, check_value, from_json, hint, load_spec, params_class, resolve,
+    to_json,
+)
+from common.envs.panels import PanelError, data_hash
+from common.track.code import code_hash
+from common.track.files import StoreError
+from common.track.provenance import lock_hash
+from common.track.store import Run, UnitSpec
+
+BASE_PROFILES = {"smoke": "runs/smoke/models", "cpu": "models"}
+"""Profiles whose base model is trained here, and where; the others name theirs in their parameters."""
+
+LOCK_PATIENCE = 10.0
+"""Seconds to wait for a unit's lock: the kernel of a killed run needs a moment to notice."""
+
+
+class MissingInput(ConfigError):
+    """A panel or base model that another command makes; the message says which."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """An open unit: ``params`` is an instance of the paper's ``Params``, ``run`` its locked run folder.
+
+    ``base`` is the folder of the base model, None when the profile names a pretrained one.
+    """
+
+    root: Path
+    paper: str
+    env: str
+    seed: int
+    profile: str
+    params: Any
+    run: Run
+    base: Path | None
+
+    @property
+    def data(self) -> Path:
+        """Folder of the task panels, for ``load_panel(unit.data, "shop-v1/test")``."""
+        return self.root / "data"
+
+
+def project_root() -> Path:
+    """``LAB_ROOT`` if set (a worker sets it), else the folder that holds ``common``."""
+    given = os.environ.get("LAB_ROOT")
+    return Path(given) if given else Path(common.__file__).parent.parent
+
+
+def results_dir(root: Path, profile: str) -> Path:
+    """Where tables of a profile go: smoke runs never touch the committed ``results/``."""
+    return root / "runs" / "smoke" / "results" if profile == "smoke" else root / "results"
+
+
+def base_dir(root: Path, env: str, profile: str) -> Path | None:
+    """Folder of the base model that ``profile`` starts from, None when its parameters name one."""
+    return root / BASE_PROFILES[profile] / env if profile in BASE_PROFILES else None
+
+
+def folder_hash(folder: Path) -> str:
+    """SHA-256 over the names and bytes of a folder's files; ``timing.json`` and hidden files do not count."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != "timing.json" and not path.name.startswith("."):
+            name, content = path.relative_to(folder).as_posix().encode(), path.read_bytes()
+            digest.update(b"%d %b %d " % (len(name), name, len(content)) + content)
+    return digest.hexdigest()
+
+
+def base_hash(root: Path, env: str, profile: str) -> str:
+    """Hash of the base model, "" when the profile uses none of ours. MissingInput when it is not there."""
+    folder = base_dir(root, env, profile)
+    if folder is None:
+        return ""
+    where = folder.relative_to(root)
+    if not folder.is_dir() or not any(folder.iterdir()):
+        option = "" if profile == "cpu" else f" --profile {profile}"
+        raise MissingInput(f"base model: {where} does not exist but {env} at profile {profile} starts from it; "
+                           f"run: python -m common base --env {env}{option}")
+    return folder_hash(folder)
+
+
+def data_hashes(root: Path, env: str) -> dict[str, str]:
+    """Hash of the environment's panels, by environment. MissingInput when they are not there."""
+    try:
+        return {env: data_hash(root / "data", env)}
+    except PanelError as error:
+        raise MissingInput(str(error)) from None
+
+
+def entries(spec: PaperSpec) -> tuple[str, str]:
+    """The files from which a unit's code is reached: notebook and method, relative to the root."""
+    return spec.notebook, spec.method
+
+
+def unit_spec(
+    root: Path, spec: PaperSpec, *, env: str, seed: int, profile: str, overrides: Mapping[str, Any], code: str,
+) -> UnitSpec:
+    """All that the unit's results depend on. ``code`` is the digest of ``code_hash(entries(spec), root)``.
+
+    Raises ConfigError for bad values, MissingInput for absent panels or base model.
+    """
+    params = resolve(params_class(root, spec), spec, profile, env, overrides)
+    if check_value(int, seed, "seed") < 0:
+        raise ConfigError(f"seed is {seed} but must be 0 or more; use such a number")
+    return UnitSpec(
+        paper=spec.paper, env=env, seed=seed, profile=profile, params=to_json(params), code=code,
+        data=data_hashes(root, env), base=base_hash(root, env, profile), lock=lock_hash(root))
+
+
+def open_unit(
+    *, paper: str, env: str, seed: int, profile: str, overrides: Mapping[str, Any] | None = None,
+    root: Path | None = None,
+) -> Unit:
+    """Check the names, resolve the parameters and open the unit's run folder. Works from any directory.
+
+    Raises ConfigError for a bad name or value, MissingInput for absent panels or base model, StoreError
+    when another process is still executing the same unit or the folder cannot be written.
+    """
+    root = project_root() if root is None else root
+    check_paper(root, paper, "paper")
+    check_profile(profile, "profile")
+    spec = load_spec(root, paper)
+    if env not in spec.envs:
+        raise ConfigError(f'env: {paper} does not run on "{env}"; {hint(env, spec.envs)}')
+    wanted = unit_spec(root, spec, env=env, seed=seed, profile=profile, overrides=overrides or {},
+                       code=code_hash(entries(spec), root).digest)
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    method = importlib.import_module(spec.method.removesuffix(".py").replace("/", "."))
+    return Unit(root=root, paper=paper, env=env, seed=seed, profile=profile,
+                params=from_json(method.Params, wanted.params), run=_open_patiently(root, wanted),
+                base=base_dir(root, env, profile))
+
+
+def _open_patiently(root: Path, unit: UnitSpec) -> Run:
+    deadline = time.monotonic() + LOCK_PATIENCE
+    while True:
+        try:
+            return Run.open(root, unit)
+        except StoreError as error:
+            # An OSError underneath (disk, permissions) does not heal by waiting; a lock may.
+            if error.__cause__ is not None or time.monotonic() > deadline:
+                raise
+            time.sleep(0.25)

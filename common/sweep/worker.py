@@ -1,0 +1,102 @@
+"""One unit in one process: ``python -m common.sweep.worker``, started and watched by the executor.
+
+Reads one line of JSON from standard input (:class:`Job`), executes the notebook by papermill and writes
+the outcome as JSON. Standard input stays open as long as the parent lives; when it closes, the worker
+ends at once and its kernel with it (ipykernel watches its parent), so a killed sweep leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+import threading
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS",
+                 "VECLIB_MAXIMUM_THREADS")
+"""Set to 1 for each worker: results do not depend on the number of cores, and workers share them fairly."""
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+@dataclass(frozen=True)
+class Job:
+    """``notebook`` source, ``parameters`` for its cell, ``executed`` the notebook to write, ``outcome`` the file
+    for :class:`Outcome`, ``failed`` where a failed notebook is kept. Paths are absolute texts."""
+
+    root: str
+    notebook: str
+    parameters: dict[str, Any]
+    executed: str
+    outcome: str
+    failed: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """``cell`` counts the source notebook's cells from 1, 0 when no cell failed; ``tail`` are the last lines."""
+
+    ok: bool
+    notebook: str
+    cell: int = 0
+    error: str = ""
+    tail: str = ""
+
+
+def run_job(job: Job) -> Outcome:
+    """Execute the notebook with cwd = root. Never raises for a failing notebook or a dying kernel."""
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    from common.sweep.notebook import write_ipynb
+
+    try:
+        # A file, not a NotebookNode: papermill would store the whole node in the output as its "input_path".
+        write_ipynb(Path(job.notebook), Path(job.executed))
+        papermill.execute_notebook(
+            job.executed, job.executed, parameters=job.parameters, cwd=job.root, kernel_name="python3",
+            progress_bar=False)
+        return Outcome(ok=True, notebook=job.executed)
+    except PapermillExecutionError as error:
+        # Papermill put its parameters into a cell of its own behind the tagged one; count as the source does.
+        injected = 1 if job.parameters else 0
+        tail = _ANSI.sub("", "\n".join(error.traceback)).splitlines()
+        return Outcome(ok=False, notebook=_keep(job), cell=error.cell_index + 1 - injected,
+                       error=f"{error.ename}: {error.evalue}", tail="\n".join(tail[-20:]))
+    except Exception as error:  # a dead kernel, a full disk: one failed unit, not a failed sweep
+        lines = _ANSI.sub("", f"{type(error).__name__}: {error}").splitlines()
+        return Outcome(ok=False, notebook=_keep(job), error=lines[0], tail="\n".join(lines[-20:]))
+
+
+def _keep(job: Job) -> str:
+    """Move the failed notebook to where no rerun overwrites it; "" when not even a first cell was written."""
+    if not Path(job.executed).exists():
+        return ""
+    Path(job.failed).parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(job.executed, job.failed)
+    return job.failed
+
+
+def _end_with_parent() -> None:
+    # os.read, not sys.stdin: its buffer's lock would be held by this thread when the interpreter ends.
+    while os.read(0, 1024):
+        pass
+    os._exit(1)
+
+
+def main() -> None:
+    job = Job(**json.loads(sys.stdin.readline()))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    outcome = run_job(job)
+    temporary = Path(job.outcome).with_suffix(".tmp")
+    temporary.write_text(json.dumps(asdict(outcome)), encoding="utf-8")
+    os.replace(temporary, job.outcome)
+
+
+if __name__ == "__main__":
+    main()

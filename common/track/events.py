@@ -1,0 +1,49 @@
+"""``events.jsonl``: metrics streamed by the child, read by whoever watches.
+
+One JSON object per line: ``{"t": unix seconds, "variant": name, "step": int, "metrics": {name: value}}``.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+class EventTail:
+    """Reads what was appended since the last call; a line still being written waits for the next."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._offset = path, 0
+
+    def read(self) -> list[dict[str, Any]]:
+        """The complete new events, oldest first; empty when the file does not exist yet."""
+        try:
+            with open(self.path, "rb") as file:
+                file.seek(self._offset)
+                text = file.read()
+        except FileNotFoundError:
+            return []
+        complete = text[: text.rfind(b"\n") + 1]
+        self._offset += len(complete)
+        return [event for event in map(_parse, complete.splitlines()) if event is not None]
+
+
+def read_events(path: Path) -> list[dict[str, Any]]:
+    """All events; when a resumed stage logged a (variant, step, metric) again, only the last one counts."""
+    events = EventTail(path).read()
+    last = {(event["variant"], event["step"], name): i for i, event in enumerate(events) for name in event["metrics"]}
+    kept = []
+    for i, event in enumerate(events):
+        metrics = {name: value for name, value in event["metrics"].items()
+                   if last[event["variant"], event["step"], name] == i}
+        if metrics:
+            kept.append({**event, "metrics": metrics})
+    return kept
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    try:
+        return json.loads(line)
+    except ValueError:  # a line torn by a kill
+        return None

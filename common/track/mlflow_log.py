@@ -1,0 +1,330 @@
+"""MLflow, owned by the parent process: one experiment per paper; sweep > unit > variant runs.
+
+    with Tracker(root) as tracker:                   # warns in one sentence when the server is unreachable
+        tracker.close_orphans()                      # runs whose owner process died
+        sweep = tracker.sweep_run("agent_q", provenance(root), {"profile": "cpu"})
+        run = tracker.unit_run(sweep, unit)          # RUNNING from here on
+        tracker.forward(run, tail.read())            # as often as you like; an EventTail remembers its place
+        tracker.finish(run, unit_path(root, unit))   # or tracker.fail(run, notebook, last_lines)
+        tracker.finish_sweep(sweep, failed=0)
+
+No method raises because of MLflow. An unreachable server is replaced by the local sqlite store at the
+start; a store that fails later is left for the rest of the process, in one sentence. All that MLflow would
+show is in the run folders as well. Only client calls are used, never MLflow's global active run, and MLflow
+is imported by the first Tracker, because that takes seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from common.track.mlflow_store import (
+    failures, local_uri, metric_key, patiently, quiet_environment, running_runs, short, start_up_lock, table,
+)
+from common.track.owner import alive, current_owner
+from common.track.provenance import Provenance
+from common.track.store import UnitSpec, finished_rows
+
+T = TypeVar("T")
+
+OWNER = "lab.owner"
+"""Tag of every run of ours: the process that answers for it, see ``common.track.owner``."""
+
+_BATCH = {"metrics": 1000, "params": 100, "tags": 100}
+_CHECK_SECONDS = 4
+_SHARED_TAGS = ("lab.paper", "lab.env", "lab.seed", "lab.profile", "lab.key")
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """A handle on an MLflow run; ``run_id`` is "" when tracking is off."""
+
+    run_id: str
+    experiment_id: str
+    name: str
+
+
+_OFF = Tracked(run_id="", experiment_id="", name="")
+
+
+class Tracker:
+    """See the module docstring. The store is ``uri``, else MLFLOW_TRACKING_URI, else a local sqlite file.
+
+    ``uri`` (after construction): the store in use, "" when tracking is off. ``warnings``: the sentences
+    printed so far, for a final table. Make it in the parent, after which do not fork: start workers by spawn.
+    """
+
+    def __init__(self, root: Path, uri: str | None = None) -> None:
+        self.warnings: list[str] = []
+        self._root = root.resolve()
+        self._owner = json.dumps(current_owner(), sort_keys=True)
+        self._variants: dict[tuple[str, str], str] = {}
+        self._open: dict[str, None] = {}  # run ids, outer before inner
+        self._source: dict[str, dict[str, str]] = {}  # by paper
+        self._unit_tags: dict[str, dict[str, str]] = {}  # by run id, for the variants
+        self.uri = ""
+        self._client: Any = None
+        local = local_uri(self._root)
+        wanted = uri or os.environ.get("MLFLOW_TRACKING_URI") or local
+        if self._connect(wanted, f"MLflow at {wanted} does not answer; going on with the local store {local}"
+                         if wanted != local else ""):
+            return
+        self._connect(local, "MLflow tracking is off; metrics stay in runs/<paper>/<key>/events.jsonl")
+
+    def __enter__(self) -> Tracker:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _connect(self, uri: str, otherwise: str) -> bool:
+        quiet_environment()
+        from mlflow.tracking import MlflowClient
+
+        limits = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_CHECK_SECONDS)}
+        before = {name: os.environ.get(name) for name in limits}
+        os.environ.update(limits)
+        try:
+            with start_up_lock(self._root, uri):  # parallel first starts would race in the schema migration
+                client = MlflowClient(uri)
+                client.search_experiments(max_results=1)
+        except failures() as error:
+            if otherwise:
+                self._warn(f"{otherwise} (reason: {short(error)})")
+            return False
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name) if value is None else os.environ.update({name: value})
+        # A server that dies in mid-sweep must cost seconds, not MLflow's default minutes.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+        self.uri, self._client = uri, client
+        return True
+
+    def _warn(self, sentence: str) -> None:
+        self.warnings.append(sentence)
+        print(f"warning: {sentence}", file=sys.stderr, flush=True)
+
+    def _do(self, action: Callable[[Any], T], otherwise: T) -> T:
+        """``action`` on the client; the first failure switches tracking off for good."""
+        if self._client is None:
+            return otherwise
+        try:
+            return patiently(lambda: action(self._client))
+        except failures() as error:
+            self._warn(f"MLflow at {self.uri} failed and is off from now on; metrics stay in "
+                       f"runs/<paper>/<key>/events.jsonl and the next sweep closes its runs (reason: {short(error)})")
+            self.uri, self._client = "", None
+            return otherwise
+
+    def _attach(self, what: str, action: Callable[[Any], object]) -> None:
+        """Artifacts are extras: when one cannot be stored, say so and go on tracking."""
+        if self._client is None:
+            return
+        try:
+            patiently(lambda: action(self._client))
+        except (*failures(), ValueError) as error:
+            self._warn(f"MLflow did not take {what}; it stays in the run folder (reason: {short(error)})")
+
+    # -- starting runs ---------------------------------------------------------------------------
+
+    def sweep_run(self, paper: str, source: Provenance, tags: Mapping[str, str]) -> Tracked:
+        """Open the parent run of one sweep over one paper; its units and variants inherit the source tags."""
+        self._source[paper] = {
+            "mlflow.source.type": "LOCAL",
+            "mlflow.source.name": f"papers/{paper}",
+            "mlflow.source.git.commit": source.commit or "none",
+            "lab.dirty": str(source.dirty).lower(),
+            "lab.lock": source.lock,
+            "lab.dvc_stage": os.environ.get("DVC_STAGE", "none"),
+            **{f"lab.version.{name}": version for name, version in source.versions.items()},
+            **{f"lab.hardware.{name}": value for name, value in source.hardware.items()},
+        }
+        experiment = self._do(lambda client: self._experiment(client, paper), "")
+        name = f"sweep {time.strftime('%Y-%m-%d %H:%M:%S')}"
+        run = self._create(experiment, name, "sweep", "", {**self._source[paper], "lab.paper": paper, **tags})
+        if source.diff and run.run_id:
+            self._attach("the source diff", lambda client: client.log_text(run.run_id, source.diff, "source.diff"))
+        return run
+
+    def unit_run(self, sweep: Tracked, unit: UnitSpec) -> Tracked:
+        """Open the run of one unit inside a sweep, with its resolved parameters, hashes and key."""
+        data = " ".join(f"{name}={digest}" for name, digest in sorted(unit.data.items()))
+        tags = {"lab.paper": unit.paper, "lab.env": unit.env, "lab.seed": str(unit.seed), "lab.profile": unit.profile,
+                "lab.key": unit.key, "lab.code": unit.code, "lab.data": data, "lab.base": unit.base or "none",
+                "lab.folder": f"runs/{unit.paper}/{unit.key}", **self._source.get(unit.paper, {}),
+                "lab.lock": unit.lock}
+        name = f"{unit.env} seed {unit.seed} {unit.profile}"
+        run = self._create(sweep.experiment_id, name, "unit", sweep.run_id, tags)
+        if run.run_id:
+            self._unit_tags[run.run_id] = {name: tags[name] for name in _SHARED_TAGS}
+            params = {"env": unit.env, "seed": unit.seed, "profile": unit.profile, **_flatten(json.loads(unit.params))}
+            self._batch(run.run_id, params=params)
+            self._attach("the resolved parameters", lambda client: client.log_dict(
+                run.run_id, json.loads(unit.params), "config.resolved.json"))
+        return run
+
+    def _experiment(self, client: Any, paper: str) -> str:
+        with start_up_lock(self._root, self.uri):
+            found = client.get_experiment_by_name(paper)
+            if found is None:
+                return client.create_experiment(paper, artifact_location=self._artifact_location())
+            if found.lifecycle_stage == "deleted":
+                client.restore_experiment(found.experiment_id)
+            return found.experiment_id
+
+    def _artifact_location(self) -> str | None:
+        """Beside the sqlite file; a server knows its own place."""
+        return (self._root / "mlruns" / "artifacts").as_uri() if self.uri.startswith("sqlite:") else None
+
+    def _create(self, experiment: str, name: str, kind: str, parent: str, tags: Mapping[str, str]) -> Tracked:
+        if not experiment:
+            return _OFF
+        tags = {**tags, OWNER: self._owner, "lab.kind": kind} | ({"mlflow.parentRunId": parent} if parent else {})
+        tags = {key: str(value)[:5000] for key, value in tags.items()}
+        run = self._do(lambda client: client.create_run(experiment, tags=tags, run_name=name), None)
+        if run is None:
+            return _OFF
+        self._open[run.info.run_id] = None
+        return Tracked(run_id=run.info.run_id, experiment_id=experiment, name=name)
+
+    # -- during a run ----------------------------------------------------------------------------
+
+    def forward(self, run: Tracked, events: Iterable[Mapping[str, Any]]) -> None:
+        """Send events of ``events.jsonl`` to the unit's variant runs, which open at their first event."""
+        from mlflow.entities import Metric
+
+        by_variant: dict[str, list[Metric]] = {}
+        for event in events:
+            by_variant.setdefault(event["variant"], []).extend(
+                Metric(metric_key(name), float(value), int(event["t"] * 1000), int(event["step"]))
+                for name, value in event["metrics"].items())
+        for variant, metrics in by_variant.items():
+            self._batch(self._variant(run, variant), metrics=metrics)
+
+    def _variant(self, run: Tracked, variant: str) -> str:
+        """The id of the variant's run, opened when needed."""
+        if (run.run_id, variant) not in self._variants and run.run_id:
+            tags = {"lab.variant": variant, **self._unit_tags.get(run.run_id, {})}
+            child = self._create(run.experiment_id, variant, "variant", run.run_id, tags)
+            self._variants[run.run_id, variant] = child.run_id
+        return self._variants.get((run.run_id, variant), "")
+
+    def _batch(self, run_id: str, *, metrics: list[Any] = (), params: Mapping[str, Any] | None = None,
+               tags: Mapping[str, str] | None = None) -> None:
+        from mlflow.entities import Param, RunTag
+
+        if not run_id:
+            return
+        content = {"metrics": list(metrics), "params": [Param(name, str(value)[:5000]) for name, value in
+                                                        (params or {}).items()],
+                   "tags": [RunTag(name, str(value)[:5000]) for name, value in (tags or {}).items()]}
+        for kind, items in content.items():
+            for start in range(0, len(items), _BATCH[kind]):
+                chunk = {kind: items[start:start + _BATCH[kind]]}
+                self._do(lambda client, chunk=chunk: client.log_batch(run_id, **chunk), None)
+
+    # -- ending runs -----------------------------------------------------------------------------
+
+    def finish(self, run: Tracked, path: Path) -> None:
+        """End a unit's run and its variants as FINISHED, with the rows, notebook and artifacts in ``path``.
+
+        Each row becomes the metric ``<metric>/<panel>`` of its variant's run, each budget counter
+        ``cost/<name>``. Raises StoreError when the folder's rows are damaged.
+        """
+        from mlflow.entities import Metric
+
+        rows, now = finished_rows(path), int(time.time() * 1000)
+        for variant in dict.fromkeys(row.variant for row in rows):
+            mine = [row for row in rows if row.variant == variant]
+            values = {f"{row.metric}/{row.panel}": row.value for row in mine}
+            # The counters of a variant grow while it is evaluated: the largest is the whole.
+            values |= {f"cost/{name}": max(row.cost[name] for row in mine) for name in mine[0].cost}
+            self._batch(self._variant(run, variant),
+                        metrics=[Metric(metric_key(name), float(value), now, 0) for name, value in values.items()])
+        if run.run_id:
+            self._attach("the metric rows", lambda client: client.log_artifact(run.run_id, str(path / "rows.jsonl")))
+            self._attach_folder(run, path)
+        self._end(run, "FINISHED")
+
+    def _attach_folder(self, run: Tracked, path: Path) -> None:
+        """The executed notebook, everything in ``artifacts/``, and its record files as tables."""
+        if (path / "notebook.ipynb").exists():
+            self._attach("the notebook", lambda client: client.log_artifact(run.run_id, str(path / "notebook.ipynb")))
+        artifacts = path / "artifacts"
+        if artifacts.is_dir() and any(artifacts.iterdir()):
+            self._attach("the artifacts", lambda client: client.log_artifacts(run.run_id, str(artifacts), "artifacts"))
+            for file in sorted(artifacts.glob("*.jsonl")):
+                self._attach(f"the table {file.name}", lambda client, file=file: client.log_table(
+                    run.run_id, data=table(file), artifact_file=f"tables/{file.stem}.json"))
+
+    def fail(self, run: Tracked, notebook: Path | None, tail: str) -> None:
+        """End a unit's run and its variants as FAILED.
+
+        ``notebook`` is the notebook as far as it was executed, if any; ``tail`` the last lines it printed.
+        """
+        if run.run_id:
+            lines = tail.strip().splitlines() or ["no output"]
+            self._batch(run.run_id, tags={"lab.failure": lines[-1]})
+            text = "\n".join(lines) + "\n"
+            self._attach("the last lines", lambda client: client.log_text(run.run_id, text, "failure.txt"))
+            if notebook is not None and notebook.exists():
+                self._attach("the failed notebook", lambda client: client.log_artifact(run.run_id, str(notebook)))
+        self._end(run, "FAILED")
+
+    def kill(self, run: Tracked) -> None:
+        """End a unit's run and its variants as KILLED: its worker was stopped, a rerun resumes it."""
+        self._end(run, "KILLED")
+
+    def skip(self, sweep: Tracked, unit: UnitSpec) -> None:
+        """Note on the sweep's run that a unit was finished before and taken from the run store."""
+        self._batch(sweep.run_id, tags={f"lab.restored.{unit.key}": unit.name})
+
+    def finish_sweep(self, sweep: Tracked, *, failed: int) -> None:
+        """End the sweep's run, FAILED when units failed or were not reached, whose number is ``failed``."""
+        self._batch(sweep.run_id, tags={"lab.failed_units": str(failed)})
+        self._end(sweep, "FAILED" if failed else "FINISHED")
+
+    def _end(self, run: Tracked, status: str) -> None:
+        inner = [child for (parent, _), child in self._variants.items() if parent == run.run_id]
+        for run_id in [*inner, run.run_id]:
+            if run_id and self._open.pop(run_id, 0) is None:
+                self._do(lambda client, run_id=run_id: client.set_terminated(run_id, status), None)
+
+    def close(self) -> None:
+        """End as KILLED whatever this tracker opened and nobody ended: an interrupted sweep leaves nothing RUNNING."""
+        for run_id in reversed(list(self._open)):
+            self._do(lambda client, run_id=run_id: client.set_terminated(run_id, "KILLED"), None)
+        self._open.clear()
+
+    def close_orphans(self) -> int:
+        """End as KILLED all our RUNNING runs whose owner process is dead; how many there were.
+
+        Runs of another machine on a shared server are left alone, and so are runs that are not ours.
+        """
+        orphans = self._do(lambda client: [run for run in running_runs(client) if self._is_orphan(run)], [])
+        for run in orphans:
+            self._batch(run.info.run_id, tags={"lab.failure": "its owner process ended without closing it"})
+            self._do(lambda client, run=run: client.set_terminated(run.info.run_id, "KILLED"), None)
+        return len(orphans)
+
+    def _is_orphan(self, run: Any) -> bool:
+        try:
+            owner = json.loads(run.data.tags[OWNER])
+        except (KeyError, ValueError):
+            return False
+        return not alive(owner, local=self.uri.startswith("sqlite:"))
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= _flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return found

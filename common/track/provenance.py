@@ -1,0 +1,99 @@
+"""Where a run comes from: source commit and diff, environment lock, versions, hardware.
+
+Nothing here imports torch or fails because a tool is absent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from common.config.strict import ConfigError
+
+PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "mlflow", "dvc", "papermill")
+"""Packages whose versions are recorded; the lock holds all the others."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """``commit`` is "" outside git; ``diff`` the uncommitted changes as text, "" when clean.
+
+    ``lock`` is the hash of ``requirements.lock``. ``hardware`` has cpu, cores, memory_gb and gpu ("none").
+    """
+
+    commit: str
+    diff: str
+    lock: str
+    versions: dict[str, str]
+    hardware: dict[str, str]
+
+    @property
+    def dirty(self) -> bool:
+        return bool(self.diff)
+
+
+def provenance(root: Path) -> Provenance:
+    """Everything about the source, environment and machine of this moment. Some 0.1 s."""
+    commit = _output("git", "-C", str(root), "rev-parse", "HEAD").strip()
+    return Provenance(commit=commit, diff=_diff(root) if commit else "", lock=lock_hash(root), versions=_versions(),
+                      hardware=_hardware())
+
+
+def lock_hash(root: Path) -> str:
+    """SHA-256 of ``requirements.lock``, in hex. ConfigError when it is missing."""
+    try:
+        return hashlib.sha256((root / "requirements.lock").read_bytes()).hexdigest()
+    except OSError as error:
+        raise ConfigError(f"requirements.lock cannot be read ({error.strerror}) but every run depends on it; "
+                          "restore it from git") from None
+
+
+def _diff(root: Path) -> str:
+    """Changes against HEAD, then the names of untracked files that git does not ignore."""
+    changed = _output("git", "-C", str(root), "diff", "--no-color", "--no-ext-diff", "HEAD", "--", ".")
+    untracked = _output("git", "-C", str(root), "ls-files", "--others", "--exclude-standard").splitlines()
+    return changed + "".join(f"untracked: {name}\n" for name in untracked)
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions
+
+
+def _hardware() -> dict[str, str]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    names = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").strip().splitlines()
+    return {"cpu": _cpu_model(), "cores": str(cores), "memory_gb": f"{memory:.1f}", "gpu": ", ".join(names) or "none"}
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.machine()
+
+
+def _output(*command: str) -> str:
+    """What the command prints; "" when it is absent, fails or takes longer than 20 s."""
+    if shutil.which(command[0]) is None:
+        return ""
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}  # never wait for, or disturb, a user's git command
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=20, env=environment, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.decode("utf-8", errors="replace") if done.returncode == 0 else ""

@@ -1,0 +1,285 @@
+"""The run store: one folder per unit, finished stages are resume points, one process at a time.
+
+``runs/<paper>/<key>/``: ``unit.json``, ``config.resolved.json``, ``events.jsonl``, ``stages/<name>.json``
+with an optional folder ``stages/<name>/``, ``rows.jsonl``, ``artifacts/``, ``notebook.ipynb`` (put there by
+the sweep), and ``DONE``, written last.
+
+    run = Run.open(root, unit)
+    if not run.finished:
+        pairs = run.stage("pairs", build_pairs)             # computed once, also across kills
+        def train():
+            with run.stage_dir("dpo") as folder:             # all or nothing
+                model.save_pretrained(folder)
+            return {"loss": loss}
+        run.stage("dpo", train)
+        run.write_rows(rows)
+        run.finish()
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import math
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from common.config.strict import ConfigError
+from common.track.files import StoreError, canonical, folder_atomic, storage, write_atomic
+from common.track.rows import MetricRow, read_metrics, write_metrics
+
+_STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.,=+@-]{0,119}")
+
+
+@dataclass(frozen=True)
+class UnitSpec:
+    """What one unit is: everything its results depend on. Hashes are hex texts.
+
+    ``params`` is the canonical JSON of ``common.config.to_json``; ``code`` the digest of
+    ``common.track.code.code_hash``; ``data`` maps each panel or file to its hash; ``base`` is the hash of
+    the base model ("" when the unit uses none); ``lock`` the hash of the environment lock.
+    """
+
+    paper: str
+    env: str
+    seed: int
+    profile: str
+    params: str
+    code: str
+    data: Mapping[str, str]
+    base: str
+    lock: str
+
+    @property
+    def key(self) -> str:
+        """16 hex characters; equal exactly when all fields are (see :func:`unit_key`)."""
+        return unit_key(**asdict(self))
+
+    @property
+    def name(self) -> str:
+        """For people: ``agent_q shop-v1 seed 0 cpu``."""
+        return f"{self.paper} {self.env} seed {self.seed} {self.profile}"
+
+
+def unit_key(
+    *, paper: str, env: str, seed: int, profile: str, params: str, code: str, data: Mapping[str, str], base: str,
+    lock: str,
+) -> str:
+    """The first 64 bits of the SHA-256 of all that a unit's results depend on, as 16 hex characters."""
+    content = canonical([paper, env, seed, profile, json.loads(params), code, dict(data), base, lock], "unit")
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def unit_path(root: Path, unit: UnitSpec) -> Path:
+    """``<root>/runs/<paper>/<key>``, whether it exists or not."""
+    return root / "runs" / unit.paper / unit.key
+
+
+def is_finished(root: Path, unit: UnitSpec) -> bool:
+    """True when the unit's DONE marker is there; needs no lock."""
+    return (unit_path(root, unit) / "DONE").exists()
+
+
+def read_unit(path: Path) -> UnitSpec:
+    """The unit of a run folder, from its ``unit.json``. StoreError when it is missing or damaged."""
+    try:
+        return UnitSpec(**json.loads((path / "unit.json").read_text(encoding="utf-8")))
+    except (OSError, TypeError, ValueError) as error:
+        raise StoreError(f"{path / 'unit.json'} is not a unit ({error}); "
+                         "delete that run folder and run again") from None
+
+
+class Run:
+    """One unit's folder, locked by this process until :meth:`close` or the process ends, however it ends."""
+
+    def __init__(self, path: Path, unit: UnitSpec) -> None:
+        """Use :meth:`open`."""
+        self.path, self.unit = path, unit
+
+    @classmethod
+    def open(cls, root: Path, unit: UnitSpec) -> Run:
+        """Create or continue the unit's folder and lock it; opening it again in this process is allowed.
+
+        A finished unit is opened without a lock, to be read. Raises StoreError when another process is
+        executing the same unit or when the folder cannot be written.
+        """
+        run = cls(unit_path(root, unit), unit)
+        if run.finished:
+            return run
+        with storage(run.path):
+            (run.path / "stages").mkdir(parents=True, exist_ok=True)
+            run.artifacts.mkdir(exist_ok=True)
+            _lock(run.path / "lock", unit.name)
+        if run.finished:  # by the process that held the lock until now
+            run.close()
+            return run
+        write_atomic(run.path / "unit.json", canonical(asdict(unit), "unit") + "\n")
+        write_atomic(run.path / "config.resolved.json",
+                     json.dumps(json.loads(unit.params), indent=1, sort_keys=True) + "\n")
+        _end_torn_line(run.path / "events.jsonl")
+        return run
+
+    @property
+    def finished(self) -> bool:
+        return (self.path / "DONE").exists()
+
+    @property
+    def artifacts(self) -> Path:
+        """Folder for trees, pairs, rollouts and pages; ``*.jsonl`` in it become tables in MLflow."""
+        return self.path / "artifacts"
+
+    def stage(self, name: str, compute: Callable[[], Any], *, load: Callable[[Any], Any] | None = None) -> Any:
+        """The JSON value of a finished stage, else ``compute()``, saved first.
+
+        The value passes through JSON both times (tuples come back as lists), so a resumed run sees
+        exactly what a first run saw. ``load`` turns the value into what the caller wants (for example
+        reads the weights in ``stage_path(name)``) and is applied both times too.
+        """
+        file = self._stage_file(name)
+        if not file.exists():
+            self._require_open(f"compute stage {name}")
+            value = compute()
+            write_atomic(file, canonical(value, f"the result of stage {name}") + "\n")
+        try:
+            value = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{file} is damaged ({error}); delete it to compute that stage again") from None
+        return load(value) if load else value
+
+    def has_stage(self, name: str) -> bool:
+        """True when the stage is finished."""
+        return self._stage_file(name).exists()
+
+    @contextmanager
+    def stage_dir(self, name: str) -> Iterator[Path]:
+        """Inside ``compute``: an empty folder that becomes ``stage_path(name)`` when the block ends."""
+        if self.has_stage(name):
+            raise StoreError(f"stage {name} is finished and never written again; delete {self._stage_file(name)} first")
+        self._require_open(f"write stage {name}")
+        with folder_atomic(self.stage_path(name)) as folder:
+            yield folder
+
+    def stage_path(self, name: str) -> Path:
+        """Where the stage's folder is once it is finished."""
+        return self._stage_file(name).with_suffix("")
+
+    def _stage_file(self, name: str) -> Path:
+        if not _STAGE_NAME.fullmatch(name) or name.endswith(".json"):
+            raise StoreError(f'the stage name "{name}" must be 1 to 120 letters, digits or _.,=+@- and start with a '
+                             "letter or digit; rename the stage")
+        return self.path / "stages" / f"{name}.json"
+
+    def log(self, variant: str, step: int, metrics: Mapping[str, float]) -> None:
+        """Append one event, visible at once to who tails the file. StoreError for NaN or infinity."""
+        self._require_open("log")
+        values = {}
+        for name, value in metrics.items():
+            values[name] = float(value)
+            if not math.isfinite(values[name]):
+                raise StoreError(f"metric {name} of variant {variant} is {value} at step {step} but must be finite; "
+                                 "lower the learning rate, or leave out a metric that is undefined")
+        event = {"t": round(time.time(), 3), "variant": variant, "step": int(step), "metrics": values}
+        line = canonical(event, "event")
+        path = self.path / "events.jsonl"
+        with storage(path), open(path, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def write_rows(self, rows: Iterable[MetricRow]) -> None:
+        """Write the unit's metric rows; each must carry the unit's paper, env, seed and profile."""
+        self._require_open("write rows")
+        rows = list(rows)
+        if not rows:
+            raise ConfigError(f"{self.unit.name} has no metric rows; evaluate at least one variant")
+        for row in rows:
+            for field in ("paper", "env", "seed", "profile"):
+                if getattr(row, field) != getattr(self.unit, field):
+                    raise ConfigError(f"metric row {row.variant}/{row.metric}: {field} is {getattr(row, field)!r} but "
+                                      f"this unit's is {getattr(self.unit, field)!r}; take it from the unit")
+        write_metrics(self.path / "rows.jsonl", rows)
+
+    def rows(self) -> list[MetricRow]:
+        """The rows of a finished unit. StoreError when they are not the bytes that were finished."""
+        return finished_rows(self.path)
+
+    def finish(self) -> None:
+        """Mark the unit finished and release it. StoreError before :meth:`write_rows`."""
+        self._require_open("finish")
+        if not (self.path / "rows.jsonl").exists():
+            raise StoreError(f"{self.unit.name} has no metric rows; call write_rows before finish")
+        write_atomic(self.path / "DONE", canonical({"rows": _sha256(self.path / "rows.jsonl")}, "DONE") + "\n")
+        self.close()
+
+    def close(self) -> None:
+        """Release the lock; the folder stays as it is."""
+        _unlock(self.path / "lock")
+
+    def _require_open(self, action: str) -> None:
+        if not _holds(self.path / "lock"):
+            state = (f"finished; delete {self.path} to compute it again" if self.finished
+                     else "closed; open it with Run.open")
+            raise StoreError(f"cannot {action}: {self.unit.name} is {state}")
+
+
+def finished_rows(path: Path) -> list[MetricRow]:
+    """The metric rows of a finished run folder. StoreError when it is unfinished or was damaged since."""
+    try:
+        expected = json.loads((path / "DONE").read_text(encoding="utf-8"))["rows"]
+        if _sha256(path / "rows.jsonl") == expected:
+            return read_metrics(path / "rows.jsonl")
+        problem = "rows.jsonl is not what was finished"
+    except FileNotFoundError as error:
+        problem = f"{Path(error.filename).name} is missing"
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        problem = f"DONE cannot be read ({error})"
+    raise StoreError(f"{path}: {problem}; delete {path / 'DONE'} and run the unit again")
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _end_torn_line(path: Path) -> None:
+    """A kill may leave half a line; ending it keeps the next event readable."""
+    if path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n"):
+        with storage(path), open(path, "a", encoding="utf-8") as file:
+            file.write("\n")
+
+
+# A POSIX record lock: the kernel drops it when the process ends in any way, forked children do not inherit
+# it, and it is lost if this process closes any handle of the file, hence one handle per path, kept here.
+_HELD: dict[Path, tuple[int, int]] = {}
+
+
+def _holds(path: Path) -> bool:
+    return _HELD.get(path.resolve(), (0, 0))[0] == os.getpid()
+
+
+def _lock(path: Path, name: str) -> None:
+    if _holds(path):
+        return
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        owner = os.read(handle, 20).decode(errors="replace").strip() or "unknown"
+        os.close(handle)
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            raise StoreError(f"{name} is being executed by process {owner}; "
+                             "wait for it or end it, then run again") from None
+        raise
+    os.ftruncate(handle, 0)
+    os.write(handle, f"{os.getpid()}\n".encode())
+    _HELD[path.resolve()] = (os.getpid(), handle)
+
+
+def _unlock(path: Path) -> None:
+    if _holds(path):
+        os.close(_HELD.pop(path.resolve())[1])

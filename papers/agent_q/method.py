@@ -1,0 +1,438 @@
+"""Agent Q (Putta et al. 2024, arXiv:2408.07199): tree search, self-critique and step-level DPO.
+
+The paper publishes no code. At each state of a search tree the policy proposes K actions and, as its
+own critic, ranks them (Q̂). MCTS with UCB1 backs up outcome rewards (Q̃). With
+Q = α·Q̃ + (1−α)·Q̂, every two sibling actions further apart than θ become a preference pair, and DPO
+trains on them with the log-probabilities stored at sampling time as reference. Here the whole ladder
+is trained from one base model on the same tasks and the same number of environment steps:
+
+    base → rft (SFT on successful episodes) → traj_dpo (DPO on whole episodes) → agent_q
+    each also with test-time search (``+mcts``); ``_tok`` variants match sampled tokens instead
+
+Differs from the paper:
+ 1. Nano policies trained from scratch on demonstrations instead of xLAM-7B / Llama-3-70B; shop-v1 and
+    countdown-v1 instead of WebShop and OpenTable. Effect: directions may carry over, sizes will not.
+ 2. A prompt holds the goal, the present page and the last actions, not the whole history.
+ 3. The critic is asked about each action by itself ("good?" yes/no) and its probabilities are
+    ranked; the paper asks for a ranking of all. Rank to Q̂ is linear, best 1, worst 0 (unstated).
+ 4. α = 0.5, K and θ are not stated in the text we could read; ours are in params.yaml, swept here.
+ 5. Test-time search never sees the true reward: ends of episodes are valued by the critic. The paper
+    does not say what scores its leaves at test time; with true rewards the comparison is void.
+ 6. A search budget is a number of environment steps per tree, so that variants are matched on it.
+ 7. Pairs are taken between visited siblings only, at most ``pairs_per_node`` of largest margin.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+
+from common.envs import load_panel, make
+from common.evaluate.rollouts import evaluate, records, summarise
+from common.learn.batches import ScoredTurn, SFTExample, TrajectoryPair
+from common.learn.policy import dpo, sft
+from common.learn.settings import DPOSettings, TrainSettings
+from common.lm.engine import Engine
+from common.lm.models import load_model, save_model
+from common.lm.policy import LMPolicy
+from common.rng import derive, generator
+from common.search.draw import tree_html
+from common.search.mcts import MCTSSettings, search
+from common.search.pairs import audit, step_pairs
+from common.search.plan import best_of_n, plan_and_act
+from common.search.rollout import rollout
+from common.search.tree import Tree, save
+from common.track.rows import MetricRow, cost_of
+from common.types import Cost, PreferencePair, Task, Trajectory
+
+
+@dataclass(frozen=True)
+class Search:
+    env_steps: int
+    """Environment steps per tree (small budget)."""
+    big_env_steps: int
+    """The same for the ``_big`` variants (D2.5)."""
+    simulations: int
+    """Most simulations per tree; revisits of finished states cost no environment step."""
+    branching: int
+    c: float
+    alpha: float
+    gamma: float
+    max_depth: int
+
+
+@dataclass(frozen=True)
+class Collect:
+    tasks: int
+    """Training tasks per round."""
+    rounds: int
+    temperature: float
+
+
+@dataclass(frozen=True)
+class Learn:
+    theta: float
+    pairs_per_node: int
+    pairs_per_task: int
+    """Most trajectory pairs from one task (traj_dpo)."""
+    beta: float
+    dpo_lr: float
+    dpo_epochs: int
+    dpo_batch: int
+    sft_lr: float
+    sft_epochs: int
+    sft_batch: int
+
+
+@dataclass(frozen=True)
+class Test:
+    tasks: int
+    """Tasks of each panel for policies acting alone."""
+    planned_tasks: int
+    """Tasks of the first panel for policies acting with search."""
+    env_steps: int
+    """Simulated environment steps per decision."""
+    best_of: int
+
+
+@dataclass(frozen=True)
+class Params:
+    search: Search
+    collect: Collect
+    learn: Learn
+    test: Test
+    panels: tuple[str, ...]
+    theta_sweep: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One training condition. ``budget``: the axis of Agent Q's cost that a baseline must match."""
+
+    name: str
+    kind: str
+    rounds: int
+    alpha: float = 0.5
+    critique: bool = True
+    big: bool = False
+    budget: str = "env_steps"
+
+
+def variants(p: Params) -> list[Variant]:
+    """In order of training: Agent Q first, because its cost sets the baselines' budgets."""
+    rounds, alpha = p.collect.rounds, p.search.alpha
+    return [
+        Variant("agent_q", "agent_q", rounds, alpha),
+        Variant("rft", "rft", rounds),
+        Variant("traj_dpo", "traj_dpo", rounds),
+        Variant("rft_tok", "rft", rounds, budget="sampled_tokens"),
+        Variant("traj_dpo_tok", "traj_dpo", rounds, budget="sampled_tokens"),
+        Variant("agent_q_alpha0", "agent_q", 1, 0.0),
+        Variant("agent_q_alpha1", "agent_q", 1, 1.0),
+        Variant("agent_q_no_critique", "agent_q", 1, 1.0, critique=False),
+        Variant("agent_q_big", "agent_q", 1, alpha, big=True),
+        Variant("agent_q_alpha0_big", "agent_q", 1, 0.0, big=True),
+        Variant("agent_q_alpha1_big", "agent_q", 1, 1.0, big=True),
+    ]
+
+
+PLANNED = ("base", "rft", "traj_dpo", "agent_q")
+"""Variants that are also tested with search."""
+
+
+# -- 1. collect: trees (paper §4.2) and, for the baselines, plain episodes of the same total cost ------
+
+
+def search_settings(p: Params, variant: Variant) -> MCTSSettings:
+    return MCTSSettings(
+        simulations=p.search.simulations * (2 if variant.big else 1),
+        branching=p.search.branching,
+        c=p.search.c,
+        alpha=variant.alpha,
+        gamma=p.search.gamma,
+        max_depth=p.search.max_depth,
+        rule="ucb1",
+        use_critique=variant.critique,
+        max_env_steps=p.search.big_env_steps if variant.big else p.search.env_steps,
+    )
+
+
+def episodes_until(
+    env, tasks: Sequence[Task], policy: LMPolicy, *, seed: int, budget: int, axis: str
+) -> list[Trajectory]:
+    """One episode per task, wave after wave, until ``budget`` environment steps or sampled tokens are
+    spent; the last wave is cut where the budget is reached, so the overshoot is below one episode."""
+    kept: list[Trajectory] = []
+    spent, wave = 0, 0
+    while spent < budget:
+        keys = [derive(seed, "episode", task.id, wave) for task in tasks]
+        for episode in rollout(env, list(tasks), policy, keys=keys):
+            if spent < budget:
+                kept.append(episode)
+                spent += len(episode.steps) if axis == "env_steps" else episode.n_tokens
+        wave += 1
+    return kept
+
+
+# -- 2. build: pairs of actions from trees, pairs of episodes, successful episodes ---------------------
+
+
+def tree_pairs(trees: Sequence[Tree], p: Params, alpha: float, theta: float) -> list[PreferencePair]:
+    return [
+        pair for tree in trees for pair in step_pairs(tree, theta, alpha, max_pairs_per_node=p.learn.pairs_per_node)
+    ]
+
+
+def by_task(episodes: Sequence[Trajectory]) -> dict[str, list[Trajectory]]:
+    """Finished, distinct episodes of each task, best first (ties: the shorter, then the earlier)."""
+    groups: dict[str, dict[tuple[str, ...], Trajectory]] = {}
+    for episode in episodes:
+        if all(step.turn.finished for step in episode.steps):
+            groups.setdefault(episode.task_id, {}).setdefault(tuple(s.turn.text for s in episode.steps), episode)
+    return {
+        task: sorted(distinct.values(), key=lambda e: (-e.reward, len(e.steps))) for task, distinct in groups.items()
+    }
+
+
+def episode_pairs(episodes: Sequence[Trajectory], p: Params) -> list[TrajectoryPair]:
+    """Per task the best episodes against the worst, pairwise, while their rewards differ by more than θ."""
+
+    def turns(episode: Trajectory) -> tuple[ScoredTurn, ...]:
+        return tuple(ScoredTurn(step.prompt, step.turn.text, step.turn.logprob) for step in episode.steps)
+
+    pairs = []
+    for group in by_task(episodes).values():
+        for k in range(min(p.learn.pairs_per_task, len(group) // 2)):
+            if group[k].reward - group[-1 - k].reward > p.learn.theta:
+                pairs.append(TrajectoryPair(turns(group[k]), turns(group[-1 - k])))
+    return pairs
+
+
+def successes(episodes: Sequence[Trajectory]) -> list[SFTExample]:
+    return [
+        SFTExample(step.prompt, step.turn.text)
+        for group in by_task(episodes).values()
+        for episode in group
+        if episode.success
+        for step in episode.steps
+    ]
+
+
+# -- 3. train ------------------------------------------------------------------------------------------
+
+
+def train(engine: Engine, p: Params, kind: str, data: list, *, seed: int, out_dir: Path, log: Callable) -> int:
+    """Updates the engine's model in place; returns the number of updates (0 when there is no data)."""
+    if not data:
+        return 0
+    common = {"max_length": engine.context, "warmup": 0.1}
+    if kind == "rft":
+        chosen = TrainSettings(
+            lr=p.learn.sft_lr, epochs=p.learn.sft_epochs, batch_size=p.learn.sft_batch, **common
+        )
+        return sft(engine.model, engine.tokenizer, data, chosen, seed=seed, out_dir=out_dir, log=log).updates
+    settings = DPOSettings(
+        lr=p.learn.dpo_lr, beta=p.learn.beta, epochs=p.learn.dpo_epochs, batch_size=p.learn.dpo_batch, **common
+    )
+    return dpo(engine.model, engine.tokenizer, data, settings, seed=seed, out_dir=out_dir, log=log).updates
+
+
+# -- 4. the unit: all variants, resumable round by round ------------------------------------------------
+
+
+class Experiment:
+    """One unit at work: environment, tasks, and stages that are computed once and then read back."""
+
+    def __init__(self, unit) -> None:
+        self.unit, self.run, self.p, self.seed = unit, unit.run, unit.params, unit.seed
+        self.env = make(unit.env, unit.data)
+        panel = load_panel(unit.data, f"{unit.env}/train")
+        order = generator(self.seed, "tasks").permutation(len(panel))
+        self.tasks = [panel[i] for i in order]
+        self.panels = {name: load_panel(unit.data, f"{unit.env}/{name}") for name in self.p.panels}
+
+    def round_tasks(self, r: int) -> list[Task]:
+        n = self.p.collect.tasks
+        return [self.tasks[i % len(self.tasks)] for i in range((r - 1) * n, r * n)]
+
+    def engine(self, variant: str, r: int) -> Engine:
+        """The policy of ``variant`` after round ``r``; round 0 is the base model for everyone."""
+        folder = self.unit.base if r == 0 or variant == "base" else self.run.stage_path(f"train.{variant}.r{r}")
+        return Engine(*load_model(folder))
+
+    def policy(self, engine: Engine, temperature: float) -> LMPolicy:
+        return LMPolicy(engine, temperature=temperature)
+
+    def log(self, variant: str, r: int, part: str) -> Callable:
+        keep = ("loss", "grad_norm", "reward_margin", "reward_accuracy", "logratio_chosen", "logratio_rejected", "logp")
+        return lambda step, metrics: self.run.log(
+            variant, step, {f"r{r}/{part}/{name}": metrics[name] for name in keep if name in metrics}
+        )
+
+    # training rounds
+
+    def train_round(self, variant: Variant, r: int) -> Cost:
+        """Collect with the policy of round r−1, train it, save round r. Returns this round's cost."""
+        stage = f"train.{variant.name}.r{r}"
+
+        def compute() -> dict:
+            engine, tasks = self.engine(variant.name, r - 1), self.round_tasks(r)
+            collect = self.collect_trees if variant.kind == "agent_q" else self.collect_episodes
+            data, env_steps, found = collect(variant, r, engine, tasks)
+            cost = replace(engine.cost, env_steps=env_steps, samples=len(data))
+            with self.run.stage_dir(stage) as folder:
+                updates = train(
+                    engine, self.p, variant.kind, data, log=self.log(variant.name, r, "train"),
+                    seed=derive(self.seed, "train", variant.name, r) % 2**31, out_dir=folder,
+                )
+                save_model(engine.model, engine.tokenizer, folder)
+            self.run.log(variant.name, r, {f"collect/{k}": v for k, v in found.items()})
+            return {"cost": cost_of(replace(cost, updates=updates)), "found": found}
+
+        return Cost(**self.run.stage(stage, compute)["cost"])
+
+    def collect_trees(self, variant: Variant, r: int, engine: Engine, tasks: list[Task]) -> tuple[list, int, dict]:
+        keys = [derive(self.seed, "search", task.id, r) for task in tasks]
+        policy = self.policy(engine, self.p.collect.temperature)
+        trees = search(self.env, [(t, None) for t in tasks], policy, search_settings(self.p, variant), keys=keys)
+        pairs = tree_pairs(trees, self.p, variant.alpha, self.p.learn.theta)
+        found = {"pairs": len(pairs), "tree_success": sum(map(found_reward, trees)) / len(trees)}
+        found |= self.audit(pairs, trees, tasks)
+        if variant.name == "agent_q":
+            self.keep(trees, pairs, r)
+            if r == 1:
+                self.theta_audit(trees, tasks, variant.alpha)
+        return pairs, sum(tree.cost.env_steps for tree in trees), found
+
+    def collect_episodes(self, variant: Variant, r: int, engine: Engine, tasks: list[Task]) -> tuple[list, int, dict]:
+        budget = self.run.stage(f"train.agent_q.r{r}", _absent)["cost"][variant.budget]
+        episodes = episodes_until(
+            self.env, tasks, self.policy(engine, self.p.collect.temperature), budget=budget, axis=variant.budget,
+            seed=derive(self.seed, "episodes", r),
+        )
+        data = successes(episodes) if variant.kind == "rft" else episode_pairs(episodes, self.p)
+        engine.cost = replace(engine.cost, sampled_tokens=sum(e.n_tokens for e in episodes))
+        found = {"episodes": len(episodes), **{f"collected_{k}": v for k, v in summarise(episodes).items()}}
+        return data, sum(len(e.steps) for e in episodes), found
+
+    # evaluation
+
+    def evaluate(self, name: str, engine: Engine) -> dict:
+        def compute() -> dict:
+            result = {}
+            for panel, tasks in self.panels.items():
+                metrics, episodes = evaluate(self.env, tasks[: self.p.test.tasks], self.policy(engine, 0.0), seed=self.seed)
+                result[panel] = metrics | {"n": len(episodes)}
+                if panel == self.p.panels[0]:
+                    write_lines(self.run.artifacts / f"rollouts.{name}.jsonl", records(episodes[:20]))
+            self.run.log(name, 0, {f"{panel}/{k}": v for panel, m in result.items() for k, v in m.items()})
+            return result
+
+        return self.run.stage(f"eval.{name}", compute)
+
+    def plan(self, name: str, engine: Engine, how: str) -> dict:
+        """Acting with search (``mcts``) or with the best of n episodes by the same critic (``bon``)."""
+
+        def compute() -> dict:
+            tasks = self.panels[self.p.panels[0]][: self.p.test.planned_tasks]
+            keys = [derive(self.seed, "plan", task.id) for task in tasks]
+            policy = self.policy(engine, 1.0)
+            if how == "mcts":
+                settings = replace(
+                    search_settings(self.p, Variant(name, "agent_q", 1, self.p.search.alpha)),
+                    reward="critic", max_env_steps=self.p.test.env_steps,
+                )
+                planned = plan_and_act(self.env, tasks, policy, settings, keys=keys)
+            else:
+                planned = best_of_n(self.env, tasks, policy, keys=keys, n=self.p.test.best_of)
+            metrics = summarise([one.trajectory for one in planned])
+            cost = replace(engine.cost, env_steps=sum(one.cost.env_steps for one in planned))
+            self.run.log(f"{name}+{how}", 0, metrics)
+            return metrics | {"n": len(tasks), "cost": cost_of(cost)}
+
+        engine.cost = Cost()
+        return self.run.stage(f"{how}.{name}", compute)
+
+    # the pair audit against exact values (rule of the science 2)
+
+    def audit(self, pairs: list[PreferencePair], trees: list[Tree], tasks: list[Task]) -> dict[str, float]:
+        test_ids = {task.id for panel in self.panels.values() for task in panel}
+        summary = audit(pairs, self.env, tasks, trees, test_ids=test_ids).summary()
+        return {f"pair_{name}": float(value) for name, value in summary.items() if value is not None}
+
+    def theta_audit(self, trees: list[Tree], tasks: list[Task], alpha: float) -> None:
+        def compute() -> dict:
+            return {
+                str(theta): self.audit(tree_pairs(trees, self.p, alpha, theta), trees, tasks)
+                for theta in self.p.theta_sweep
+            }
+
+        self.run.stage("theta", compute)
+
+    def keep(self, trees: list[Tree], pairs: list[PreferencePair], r: int) -> None:
+        """A few trees and all pairs as artifacts, to be looked at."""
+        for k, tree in enumerate(trees[:4]):
+            save(tree, self.run.artifacts / f"tree.r{r}.{k}.json")
+            (self.run.artifacts / f"tree.r{r}.{k}.html").write_text(tree_html(tree))
+        write_lines(self.run.artifacts / f"pairs.r{r}.jsonl", [asdict(pair) for pair in pairs[:500]])
+
+
+def found_reward(tree: Tree) -> bool:
+    """Whether any simulation ended with reward 1 (γ^steps > 0 of it was recorded)."""
+    return any(value > 0 for node in tree.nodes for value in node.returns)
+
+
+def _absent() -> dict:
+    raise RuntimeError("agent_q must be trained before its baselines: its cost is their budget")
+
+
+def write_lines(path: Path, rows: list[dict]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def run(unit) -> list[MetricRow]:
+    """Train and evaluate every variant of one unit; writes its metric rows and marks it finished."""
+    if unit.run.finished:
+        return unit.run.rows()
+    torch.set_num_threads(1)  # bit-identical results whatever the number of workers
+    work, rows, costs = Experiment(unit), [], {"base": Cost()}
+
+    def row(variant: str, panel: str, metrics: dict, cost: Cost) -> None:
+        n = int(metrics["n"])
+        for metric, value in metrics.items():
+            if metric not in ("n", "cost"):
+                rows.append(
+                    MetricRow(
+                        paper="agent_q", env=unit.env, profile=unit.profile, scale="nano", variant=variant,
+                        seed=unit.seed, panel=f"{unit.env}/{panel}", metric=metric, value=value, n=max(n, 1),
+                        cost=cost_of(cost),
+                    )
+                )
+
+    def evaluate_all(name: str, engine: Engine, cost: Cost) -> None:
+        for panel, metrics in work.evaluate(name, engine).items():
+            row(name, panel, metrics, cost)
+
+    evaluate_all("base", work.engine("base", 0), Cost())
+    for variant in variants(work.p):
+        total = Cost()
+        for r in range(1, variant.rounds + 1):
+            total = total + work.train_round(variant, r)
+            name = variant.name if r == variant.rounds else f"{variant.name}_r{r}"
+            costs[name] = total
+            evaluate_all(name, work.engine(variant.name, r), total)
+            found = work.run.stage(f"train.{variant.name}.r{r}", _absent)["found"]
+            row(name, "train", found | {"n": work.p.collect.tasks}, total)
+    for name in PLANNED:
+        for how in ("mcts", "bon"):
+            result = work.plan(name, work.engine(name, work.p.collect.rounds), how)
+            row(f"{name}+{how}", work.p.panels[0], result, costs[name] + Cost(**result["cost"]))
+    for theta, found in work.run.stage("theta", _absent).items():
+        row(f"agent_q@theta={theta}", "train", found | {"n": found["pair_n"]}, costs["agent_q_r1"])
+    unit.run.write_rows(rows)
+    unit.run.finish()
+    return rows

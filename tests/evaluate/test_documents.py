@@ -1,0 +1,85 @@
+"""The paper index is complete and typed, and the glossary knows every metric that is published."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from common.evaluate.claims import FAMILIES, FIELDS, load_claims
+from common.evaluate.publish import load_rows
+from common.evaluate.tables import LADDER_METRICS
+from common.search.pairs import Audit
+from common.track.rows import COST_FIELDS
+
+ROOT = Path(__file__).resolve().parents[2]
+COLUMNS = ["id", "title", "arxiv", "url", "year", "family", "status", "paper_folder", "note"]
+STATUSES = {"implemented", "planned", "needs a frontier model"}
+
+
+@pytest.fixture(scope="module")
+def index():
+    with open(ROOT / "papers" / "index.csv", encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+    assert reader.fieldnames == COLUMNS
+    return rows
+
+
+def test_index_lists_every_paper_of_the_four_families_once(index):
+    assert Counter(row["family"] for row in index) == {
+        "self_correction": 27, "tree_search_dpo": 19, "multi_agent": 40, "world_models": 18}
+    assert {row["family"] for row in index} == set(FAMILIES)
+    for column in ("id", "title", "url"):
+        assert len({row[column] for row in index}) == len(index) == 104
+
+
+def test_index_values_are_of_their_kind(index):
+    for row in index:
+        assert row["status"] in STATUSES, row
+        assert re.fullmatch(r"[a-z][a-z0-9_]*", row["id"]), row["id"]
+        assert re.fullmatch(r"(\d{4}\.\d{5})?", row["arxiv"]), row["arxiv"]
+        assert row["year"] == ("20" + row["arxiv"][:2] if row["arxiv"] else ""), row["id"]
+        start = f"abs/{row['arxiv']}" if row["arxiv"] else "search/?searchtype=title&"
+        assert row["url"].startswith(f"https://arxiv.org/{start}")
+        assert 20 <= len(row["note"]) <= 140, row["id"]
+
+
+def test_index_and_paper_folders_agree(index):
+    implemented = {row["id"]: row["paper_folder"] for row in index if row["status"] == "implemented"}
+    folders = {path.parent.name for path in ROOT.glob("papers/*/claims.yaml")}
+    assert set(implemented) == folders and all(folder == f"papers/{id_}" for id_, folder in implemented.items())
+    assert not any(row["paper_folder"] for row in index if row["status"] != "implemented")
+
+
+def test_the_glossary_has_every_metric():
+    text = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    known = set(re.findall(r"`([\w@+=.-]+)`", text))
+    claimed = {claim.metric for path in ROOT.glob("papers/*/claims.yaml") for claim in load_claims(path).claims}
+    audited = {field.name for field in fields(Audit)} - {"n", "correct", "wrong", "margins", "exact_margins"}
+    published = {row.metric for row in load_rows(ROOT / "results")}
+    for group in (claimed, audited, published, set(LADDER_METRICS), set(COST_FIELDS)):
+        assert group - known == set()
+    explained = {"paper", "family", "id", "statement", "better", "worse", "metric", "direction", "panel", "env",
+                 "scale", "profile", "matched_on"}  # these say what was compared, not how it came out
+    assert set(FIELDS) - explained - known == set()
+
+
+def test_every_streamed_training_metric_is_in_the_glossary():
+    source = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "common" / "learn").glob("*.py")))
+    streamed = set(re.findall(r'"(\w+)": float\(', source))
+    streamed |= {"loss", "grad_norm", "lr", "tokens_per_second"}
+    assert {"reward_margin", "logratio_rejected", "logp", "value"} <= streamed  # the pattern still finds them
+    known = set(re.findall(r"`(\w+)`", (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")))
+    assert streamed - known == set()
+
+
+def test_documents_name_files_that_exist():
+    text = (ROOT / "docs" / "adding-a-paper.md").read_text(encoding="utf-8")
+    paths = set(re.findall(r"`((?:common|papers|docs)/[\w/.]+\.(?:py|csv|md|yaml))`", text))
+    assert len(paths) >= 3
+    assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []

@@ -1,0 +1,172 @@
+"""Tables say what the records say, and marked blocks are filled, checked and nothing else touched."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from common.config.strict import ConfigError
+from common.evaluate.claims import FIELDS
+from common.evaluate.publish import (
+    claims_text, insert_tables, judge_all, load_rows, read_claims, stale, write_claims,
+)
+from common.evaluate.tables import blocks, claims_table, fill_blocks, ladder_table
+from common.track.rows import COST_FIELDS, MetricRow, write_metrics
+
+ROOT = Path(__file__).resolve().parents[2]
+PANEL = "countdown-v1/test"
+CLAIMS = """
+paper: demo
+family: world_models
+source: hand-made
+defaults: {metric: success, panels: [countdown-v1/test], matched_on: env_steps, why: equal by construction}
+claims:
+  - {id: D1, statement: "a beats b|c", better: a, worse: b}
+  - {id: D2, statement: b beats c, better: b, worse: c, panels: [countdown-v1/test, shop-v1/test]}
+"""
+
+
+def _rows(variant, values, *, metric="success", panel=PANEL, scale="nano", paper="demo"):
+    cost = dict.fromkeys(COST_FIELDS, 10)
+    return [MetricRow(paper, panel.split("/")[0], "cpu", scale, variant, seed, panel, metric, value, 50, cost)
+            for seed, value in enumerate(values)]
+
+
+def _demo_rows():
+    return (_rows("a", [0.50, 0.56, 0.61, 0.52, 0.58]) + _rows("b", [0.40, 0.43, 0.52, 0.41, 0.49])
+            + _rows("c", [0.41, 0.43, 0.50, 0.45, 0.44]))
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A root with one paper, its results, and a README with marks."""
+    (tmp_path / "papers" / "demo").mkdir(parents=True)
+    (tmp_path / "papers" / "demo" / "claims.yaml").write_text(CLAIMS)
+    write_metrics(tmp_path / "results" / "demo" / "metrics.jsonl", _demo_rows())
+    (tmp_path / "README.md").write_text(
+        "# Title\n\n<!-- claims:begin -->\nold\n<!-- claims:end -->\n\ntext between\n\n"
+        "<!-- ladder:begin -->\n<!-- ladder:end -->\nend\n")
+    return tmp_path
+
+
+def _publish(root):
+    records = judge_all(root / "results", root / "papers")
+    write_claims(root / "results" / "claims.json", records)
+    return insert_tables(root)
+
+
+def test_results_become_claims_json_and_tables(project):
+    assert _publish(project) == [project / "README.md"]
+    text = (project / "README.md").read_text()
+    assert text.startswith("# Title\n\n<!-- claims:begin -->\n") and text.endswith("<!-- ladder:end -->\nend\n")
+    assert "\nold\n" not in text and "text between" in text
+    assert "1 supported, 0 contradicted, 2 inconclusive" in text
+    assert "+0.104 [+0.083, +0.125]" in text  # d = .10 .13 .09 .11 .09, sd .016733, ± 2.776445 · sd / √5 = .0208
+    assert _publish(project) == [] and stale(project) == []
+
+
+def test_claims_json_is_deterministic_and_complete(project):
+    _publish(project)
+    path = project / "results" / "claims.json"
+    before = path.read_bytes()
+    rows = load_rows(project / "results")
+    write_metrics(project / "results" / "demo" / "metrics.jsonl", rows[::-1])
+    _publish(project)
+    assert path.read_bytes() == before == claims_text(read_claims(path)).encode()
+    assert [tuple(record) for record in json.loads(before)] == [FIELDS] * 3
+
+
+def test_a_paper_may_keep_several_metrics_files(project):
+    extra = project / "results" / "demo" / "metrics-smol.jsonl"
+    write_metrics(extra, _rows("a", [0.9], scale="135M") + _rows("b", [0.8], scale="135M"))
+    records = judge_all(project / "results", project / "papers")
+    assert [r["scale"] for r in records] == ["135M"] * 3 + ["nano"] * 3
+    assert records[0]["reason"].startswith("one seed:")
+
+
+@pytest.mark.parametrize("what", ["readme", "rows", "rule", "claims"])
+def test_whatever_no_longer_agrees_is_named(project, what):
+    _publish(project)
+    if what == "readme":
+        path = project / "README.md"
+        path.write_text(path.read_text().replace("+0.104", "+0.204"))
+    elif what == "rows":
+        write_metrics(project / "results" / "demo" / "metrics.jsonl", _demo_rows()[:-1])
+    elif what == "rule":
+        path = project / "papers" / "demo" / "claims.yaml"
+        path.write_text(path.read_text().replace("matched_on: env_steps", "matched_on: updates"))
+    else:
+        path = project / "results" / "claims.json"
+        path.write_text(path.read_text().replace('"verdict": "supported"', '"verdict": "contradicted"'))
+    found = stale(project)
+    expected = {"readme": ["README.md"], "rows": ["results/claims.json", "README.md"],
+                "rule": ["results/claims.json"], "claims": ["results/claims.json", "README.md"]}[what]
+    assert [sentence.split()[0] for sentence in found] == expected
+
+
+def test_other_documents_and_single_papers(project):
+    (project / "docs").mkdir()
+    (project / "docs" / "x.md").write_text("<!-- claims/demo:begin -->\n<!-- claims/demo:end -->\n")
+    (project / "docs" / "plain.md").write_text("Write `<!-- claims:begin -->` and `<!-- claims:end -->` in a line.\n")
+    assert {path.name for path in _publish(project)} == {"README.md", "x.md"}
+    assert "| D1 a beats" in (project / "docs" / "x.md").read_text()
+
+
+@pytest.mark.parametrize("text", ["<!-- claims:begin -->\n", "<!-- claims:end -->\n<!-- claims:begin -->\n",
+                                  "<!-- claims:begin -->\n<!-- ladder:end -->\n"])
+def test_marks_without_partner_are_refused(text):
+    with pytest.raises(ConfigError, match="README.md: the mark <!-- claims:.* has no partner") as error:
+        fill_blocks(text, {"claims": "", "ladder": ""}, "README.md")
+    assert "\n" not in str(error.value)
+
+
+def test_unknown_blocks_are_refused_with_the_nearest_name():
+    with pytest.raises(ConfigError, match='no table is called "claim"; did you mean "claims"'):
+        fill_blocks("<!-- claim:begin -->\n<!-- claim:end -->\n", {"claims": "", "ladder": ""}, "README.md")
+
+
+def test_missing_and_damaged_claims_files(tmp_path):
+    path = tmp_path / "claims.json"
+    for content, words in ((None, "does not exist"), ("{", "is not JSON"), ("{}", "list of records"),
+                           ('[{"id": 1}]', "record 1")):
+        if content is not None:
+            path.write_text(content)
+        with pytest.raises(ConfigError, match=words) as error:
+            read_claims(path)
+        assert "python -m common claims" in str(error.value)
+
+
+def test_the_claims_table_is_well_formed(project):
+    lines = claims_table(judge_all(project / "results", project / "papers")).splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    assert "effect [95 % interval]" in table[0]
+    assert len(table) == 2 + 3 and len({line.replace("\\|", "").count("|") for line in table}) == 1
+    assert "a beats b\\|c" in table[2] and "**supported**" in table[2] and "0.554 vs 0.450" in table[2]
+    assert table[4].startswith("|  |  | shop-v1/test |") and "inconclusive (not run)" in table[4]
+    assert claims_table([]) == "No claim has been judged yet."
+
+
+def test_the_ladder_by_hand():
+    rows = _rows("high", [1, 2, 3, 4, 5]) + _rows("low", [0.5, 0.5, 0.5]) + _rows("single", [0.7])
+    rows += _rows("low", [0.25], panel="shop-v1/test") + _rows("low", [9.0], metric="score")
+    lines = ladder_table(rows).splitlines()
+    assert lines[2] == "| variant | countdown-v1/test (n = 5) | shop-v1/test (n = 1) |"
+    # t(0.975, 4) · √2.5 / √5 = 1.963; equal values and single seeds stand without an interval.
+    assert lines[4:] == ["| `low` | 0.500 (n = 3) | 0.250 |", "| `single` | 0.700 (n = 1) | – |",
+                         "| `high` | 3.000 ± 1.963 | – |"]
+    first = ladder_table(rows, order=("high", "absent")).splitlines()[4]
+    assert first.startswith("| `high`")
+    assert ladder_table([], metric="score") == "No score has been measured yet."
+
+
+def test_blocks_exist_before_any_result():
+    assert blocks([], []) == {"claims": "No claim has been judged yet.",
+                              "ladder": "No success has been measured yet.\n\nNo score has been measured yet."}
+
+
+def test_published_documents_agree_with_the_results():
+    if not (ROOT / "results" / "claims.json").exists():
+        pytest.skip("results/claims.json does not exist yet: nothing has been published")
+    assert stale(ROOT) == []

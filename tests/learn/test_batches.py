@@ -1,0 +1,103 @@
+"""Tokenisation, padding and the order of training."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+
+from common.learn.batches import encode, pad_rows, positive, training_order
+from common.learn.losses import sequence_logps
+
+USER = {"role": "user", "content": "a b"}
+
+
+def test_prompt_plus_completion_is_the_chat_template_of_the_whole_dialogue(tokenizer):
+    prompts, completions = encode("sft", tokenizer, [(USER,)], ["c 1"], max_length=48)
+    whole = tokenizer.apply_chat_template([USER, {"role": "assistant", "content": "c 1"}], tokenize=False)
+    assert prompts[0] + completions[0] == tokenizer(whole, add_special_tokens=False)["input_ids"]
+    assert tokenizer.convert_ids_to_tokens(completions[0]) == ["c", "1", "<|end|>"]
+    assert tokenizer.convert_ids_to_tokens(prompts[0]) == ["<|user|>", "a", "b", "<|end|>", "<|assistant|>"]
+
+
+def test_no_completion_has_no_tokens_but_an_empty_one_has_its_end(tokenizer):
+    _, completions = encode("value", tokenizer, [(USER,), (USER,)], [None, ""], max_length=48)
+    assert completions == [[], [tokenizer.eos_token_id]]
+
+
+def test_a_long_row_is_an_error_with_its_numbers(tokenizer):
+    encode("sft", tokenizer, [(USER,)], ["c 1"], max_length=8)
+    with pytest.raises(ValueError, match=r"sft: row 1 has 5 prompt and 4 completion tokens.*max_length 8"):
+        encode("sft", tokenizer, [(USER,), (USER,)], ["c 1", "c 1 2"], max_length=8)
+
+
+def test_pad_rows_by_hand():
+    rows = pad_rows([[7, 8], [9]], [[4], [5, 6]], 0)
+    assert rows["input_ids"].tolist() == [[7, 8, 4], [9, 5, 6]]
+    rows = pad_rows([[7, 8, 9], [9]], [[4, 1], [1]], 0)
+    assert rows["input_ids"].tolist() == [[7, 8, 9, 4, 1], [0, 0, 0, 9, 1]]
+    assert rows["attention_mask"].tolist() == [[1, 1, 1, 1, 1], [0, 0, 0, 1, 1]]
+    assert rows["completion_mask"].tolist() == [[False, False, False, True, True], [False, False, False, False, True]]
+    assert rows["position_ids"].tolist() == [[0, 1, 2, 3, 4], [0, 0, 0, 0, 1]]
+
+
+def test_log_probabilities_do_not_depend_on_padding_or_its_side(model):
+    prompts = [[2, 4, 5, 1, 3], [2, 9, 1, 3], [2, 4, 6, 8, 10, 12, 1, 3]]
+    completions = [[15, 1], [16, 17, 18, 1], [1]]
+    left = pad_rows(prompts, completions, 0)
+    inputs = {name: left[name] for name in ("input_ids", "attention_mask", "position_ids")}
+    got = sequence_logps(model(**inputs).logits, left["input_ids"], left["completion_mask"])
+    width = left["input_ids"].shape[1]
+    for i, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+        ids = torch.tensor([prompt + completion])
+        mask = torch.tensor([[False] * len(prompt) + [True] * len(completion)])
+        alone = sequence_logps(model(ids).logits, ids, mask)
+        room = width - ids.shape[1]
+        right = torch.nn.functional.pad(ids, (0, room), value=0)
+        right_mask = torch.nn.functional.pad(mask, (0, room), value=False)
+        attention = torch.nn.functional.pad(torch.ones_like(ids), (0, room), value=0)
+        padded = sequence_logps(model(right, attention_mask=attention).logits, right, right_mask)
+        assert got[i].item() == pytest.approx(alone.item(), abs=1e-5)
+        assert got[i].item() == pytest.approx(padded.item(), abs=1e-5)
+
+
+def test_weight_zero_is_left_out_and_negative_weight_refused():
+    assert positive("sft", ["x", "y", "z"], [1.0, 0.0, 0.5]) == ["x", "z"]
+    with pytest.raises(ValueError, match="weight -1.0 of item 1"):
+        positive("sft", ["x", "y"], [1.0, -1.0])
+    with pytest.raises(ValueError, match="none of 2 items"):
+        positive("sft", ["x", "y"], [0.0, 0.0])
+    with pytest.raises(ValueError, match="none of 0 items"):
+        positive("sft", [], [])
+
+
+LENGTHS = [(7 * i) % 23 for i in range(50)]
+
+
+def test_each_epoch_sees_everything_once():
+    order = training_order(LENGTHS, per_update=8, seed=3, epochs=3)
+    assert Counter(order) == {i: 3 for i in range(50)}
+    assert order == training_order(LENGTHS, per_update=8, seed=3, epochs=3)
+    assert order != training_order(LENGTHS, per_update=8, seed=4, epochs=3)
+    assert order[:48] != order[50:98]
+
+
+def test_max_steps_sets_the_number_of_updates_whatever_the_data():
+    for n in (3, 8, 50):
+        order = training_order(LENGTHS[:n], per_update=8, seed=3, max_steps=5)
+        assert len(order) == 40
+        counts = Counter(order)
+        assert len(counts) == min(n, 40)
+        if n < 40:
+            assert max(counts.values()) - min(counts.values()) <= 2
+
+
+def test_updates_hold_examples_of_like_length():
+    order = training_order(LENGTHS, per_update=8, seed=3, epochs=1)
+
+    def spread(indices):
+        groups = [[LENGTHS[i] for i in indices[at : at + 8]] for at in range(0, 48, 8)]
+        return sum(max(g) - min(g) for g in groups) / len(groups)
+
+    assert spread(order) < 0.75 * spread(list(range(50)))

@@ -1,0 +1,73 @@
+"""The command line: typos before anything slow is imported, params.yaml, what repro says, damaged stores."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from common.config import ConfigError, load_lab
+from common.sweep.commands import STAGE_LINES, set_params
+from common.sweep.progress import Progress
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["run", "--paper", "tooy"], 'unknown paper "tooy"; did you mean "toy"?'),
+    (["run", "--paper", "toy", "--profile", "cpuu"], 'unknown profile "cpuu"; did you mean "cpu"?'),
+    (["run", "--paper", "toy", "--seeds", "a"], 'seeds: "a" is not a list of seeds'),
+    (["sweep", "--paper", "toy", "--grid", "stepz=1"], 'unknown parameter "stepz"; did you mean "steps"?'),
+    (["set", "profil=cpu"], 'unknown name "profil"; did you mean "profile"?'),
+    (["base", "--env", "shop-v2"], 'unknown environment "shop-v2"; did you mean "shop-v1"?'),
+    (["base", "--env", "shop-v1", "--profile", "gpu"], "has no base model of ours"),
+])
+def test_a_typo_stops_before_anything_slow_is_imported(lab, arguments, message):
+    code = ("import sys; sys.argv[1:] = %r\nfrom common.__main__ import main\ncode = main()\n"
+            "slow = {'torch', 'mlflow', 'papermill', 'jupytext', 'dvc', 'transformers'} & set(sys.modules)\n"
+            "assert not slow, slow\nsys.exit(code)") % arguments
+    result = subprocess.run([sys.executable, "-c", code], cwd=lab, text=True, capture_output=True,
+                            env={"LAB_ROOT": str(lab), "PYTHONPATH": str(lab), "PATH": ""})
+    assert result.returncode == 2, result.stderr
+    assert message in result.stderr and len(result.stderr.strip().splitlines()) == 1
+    assert not (lab / "runs").exists()
+
+
+def test_an_unwritable_run_store_is_one_sentence(lab, run_in):
+    (lab / "runs").write_text("a file where the folder should be")
+    result = run_in(lab, "run", "--paper", "toy")
+    assert result.returncode == 2 and "error: cannot write" in result.stdout and "runs" in result.stdout
+    assert "Traceback" not in result.stdout
+
+
+def test_set_changes_params_in_place_and_keeps_comments(lab):
+    assert set_params(lab, ["seeds=0-3", "profile=smoke", "workers=1"]) == 0
+    text = (lab / "params.yaml").read_text()
+    assert text == "profile: smoke  # the scale\npapers: [toy]\nseeds: [0, 1, 2, 3]\nworkers: 1\n"
+    assert load_lab(lab).seeds == (0, 1, 2, 3)
+
+
+@pytest.mark.parametrize("wrong", ["profile=cpuu", "seeds=x", "workers=0", "papers=nobody", "seeds", "workers=two"])
+def test_set_checks_before_it_writes(lab, wrong):
+    before = (lab / "params.yaml").read_text()
+    with pytest.raises(ConfigError):
+        set_params(lab, [wrong])
+    assert (lab / "params.yaml").read_text() == before
+
+
+def test_what_dvc_did_with_a_stage_is_read_from_its_lines():
+    lines = ["Running stage 'run@toy':", "Stage 'base@shop-v1' is cached - skipping run, checking out outputs",
+             "Stage 'claims' didn't change, skipping", "'data.dvc' didn't change, skipping"]
+    found = [(kind, pattern.findall(line)) for line in lines for kind, pattern in STAGE_LINES.items()
+             if pattern.findall(line)]
+    assert found == [("rerun", ["run@toy"]), ("restored from the cache", ["base@shop-v1"]), ("unchanged", ["claims"]),
+                     ("unchanged", ["data.dvc"])]
+
+
+def test_progress_prints_one_line_per_period_when_there_is_no_terminal(capsys):
+    progress = Progress(5, "toy", stream=sys.stdout, every=0.0)
+    progress.update(2, ["shop-v1 seed 0: dpo step 3"], 1.5)
+    quiet = Progress(5, "toy", stream=sys.stdout, every=1000.0)
+    quiet.update(2, [], None)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("toy: 2 of 5 units done, 3 remaining, ~1.5 min left") and "dpo step 3" in lines[0]

@@ -1,0 +1,101 @@
+"""Notebooks that are no units, and base models kept across DVC's deletions."""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+
+import pytest
+
+from common.config import ConfigError
+from common.sweep import base
+from common.sweep.documents import NotebookFailed, render
+
+TOUR = '''# %% [markdown]
+# # Tour
+
+# %% tags=["parameters"]
+profile: str = "cpu"  # scale
+
+# %%
+print("the profile is", profile)
+'''
+
+
+def test_a_page_is_rendered_with_the_parameters_that_the_notebook_declares(lab):
+    source = lab / "notebooks/00_tour.py"
+    source.write_text(TOUR)
+    page = lab / "site/index.html"
+    executed = render(lab, source, page, {"profile": "smoke", "unknown": 1})
+    assert "the profile is smoke" in page.read_text() and executed.exists()
+
+    untagged = TOUR.replace(' tags=["parameters"]', "")  # allowed here: nothing is passed then
+    source.write_text(untagged + "\n# %%\n1 / 0\n")
+    with pytest.raises(NotebookFailed, match="notebooks/00_tour.py failed in cell 4: ZeroDivisionError"):
+        render(lab, source, None, {"profile": "smoke"})
+    assert (lab / "runs/failed/00_tour.ipynb").exists()
+
+
+@pytest.fixture
+def trainer(monkeypatch):
+    """A stand-in for ``common.lm.base`` that counts its calls."""
+    calls = []
+
+    def train_base(env_id, profile, data_dir, out_dir, seed):
+        calls.append((env_id, profile, seed))
+        (out_dir / "weights.json").write_text(json.dumps([env_id, profile, seed]))
+
+    module = types.ModuleType("common.lm.base")
+    module.train_base = train_base
+    monkeypatch.setitem(sys.modules, "common.lm.base", module)
+    return calls
+
+
+def test_a_base_model_is_trained_once_and_restored_after_a_deletion(lab, trainer):
+    manifest = lab / "data/countdown-v1/manifest.json"
+    manifest.parent.mkdir()
+    manifest.write_text(json.dumps({"env": "countdown-v1", "files": {}}))
+    assert "trained → models/countdown-v1" in base.build_base(lab, "countdown-v1", "cpu")
+    weights = lab / "models/countdown-v1/weights.json"
+    first = weights.read_text()
+    weights.unlink()
+    assert "unchanged" in base.build_base(lab, "countdown-v1", "cpu") and weights.read_text() == first
+    base.build_base(lab, "countdown-v1", "smoke")
+    assert json.loads((lab / "runs/smoke/models/countdown-v1/weights.json").read_text())[1] == "smoke"
+    assert weights.read_text() == first
+    manifest.write_text(json.dumps({"env": "countdown-v1", "files": {}, "new": 1}))
+    base.build_base(lab, "countdown-v1", "cpu")
+    assert trainer == [("countdown-v1", "cpu", 0), ("countdown-v1", "smoke", 0)]  # "new" is no part of the files
+
+
+def test_a_killed_training_leaves_no_base_model(lab, trainer, monkeypatch):
+    def die(*_):
+        raise KeyboardInterrupt
+
+    manifest = lab / "data/countdown-v1/manifest.json"
+    manifest.parent.mkdir()
+    manifest.write_text(json.dumps({"env": "countdown-v1", "files": {}}))
+    monkeypatch.setattr(sys.modules["common.lm.base"], "train_base", die)
+    with pytest.raises(KeyboardInterrupt):
+        base.build_base(lab, "countdown-v1", "cpu")
+    assert not (lab / "models/countdown-v1").exists()
+    assert not list((lab / "runs/base").glob("countdown*"))
+
+
+@pytest.mark.parametrize(("env", "profile", "message"), [
+    ("countdown", "cpu", 'did you mean "countdown-v1"'), ("shop-v1", "gpu", "has no base model of ours")])
+def test_wrong_names_train_nothing(lab, trainer, env, profile, message):
+    with pytest.raises(ConfigError, match=message):
+        base.build_base(lab, env, profile)
+    assert trainer == []
+
+
+def test_damaged_panels_are_built_again(lab, monkeypatch):
+    built = []
+    monkeypatch.setattr("common.envs.panels.build_all", lambda folder: built.append(folder) or {"shop-v1": {"test": 2}})
+    assert base.build_data(lab) == "built shop-v1: 2 rows in 1 files" and built == [lab / "data"]
+    for env in ("shop-v1", "countdown-v1"):
+        (lab / "data" / env).mkdir()
+        (lab / "data" / env / "manifest.json").write_text(json.dumps({"env": env, "files": {}}))
+    assert "nothing to build" in base.build_data(lab) and len(built) == 1

@@ -1,0 +1,162 @@
+"""Executing units: tables, workers, failures, kills. One small paper without torch; kernels are real."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+
+from common.rng import derive
+
+
+def expected_total(seed: int, steps: int = 4) -> float:
+    return float(sum(derive(seed, "toy", step) % 1000 for step in range(steps)))
+
+
+def totals(path: Path) -> dict[int, float]:
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return {row["seed"]: row["value"] for row in rows}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, new_lab, run_in):
+    """A laboratory after one complete run with two workers, and what that run printed."""
+    root = new_lab(tmp_path_factory.mktemp("finished") / "lab")
+    result = run_in(root, "run", "--paper", "toy")
+    assert result.returncode == 0, result.stdout
+    return root, result.stdout
+
+
+def wait_for(condition, what: str, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        time.sleep(0.05)
+
+
+def family_of(root: Path) -> list[psutil.Process]:
+    """Processes whose environment names this laboratory: parent, workers, kernels."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("LAB_ROOT") == str(root) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def test_a_run_publishes_the_rows_of_all_its_units(finished, statuses):
+    root, output = finished
+    assert totals(root / "results/toy/metrics.jsonl") == {0: expected_total(0), 1: expected_total(1)}
+    assert "2 succeeded, 0 failed, 0 skipped" in output
+    timing = json.loads((root / "results/toy/timing.json").read_text())
+    assert timing["cpu"]["toy-v1"]["units"] == 2
+    assert statuses(root) == {"sweep": ["FINISHED"], "unit": ["FINISHED"] * 2, "variant": ["FINISHED"] * 2}
+
+
+def test_the_executed_notebook_is_kept_with_the_values_it_was_given(finished):
+    root, _ = finished
+    notebooks = [nbformat.read(path, 4) for path in root.glob("runs/toy/*/notebook.ipynb")]
+    given = sorted(notebook.metadata.papermill.parameters.seed for notebook in notebooks)
+    assert given == [0, 1]
+    assert all(isinstance(notebook.metadata.papermill.input_path, str) for notebook in notebooks)
+
+
+def test_running_again_starts_nothing_and_says_so(finished, run_in):
+    root, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in root.glob("runs/toy/*/notebook.ipynb")}
+    result = run_in(root, "run", "--paper", "toy")
+    assert result.returncode == 0 and "all finished: nothing to run" in result.stdout
+    assert before == {path: path.stat().st_mtime_ns for path in root.glob("runs/toy/*/notebook.ipynb")}
+
+
+def test_adding_a_seed_runs_that_seed_only_and_estimates_from_the_others(finished, run_in):
+    root, _ = finished
+    result = run_in(root, "run", "--paper", "toy", "--seeds", "0-2", "--dry-run")
+    states = [line.split()[:1] for line in result.stdout.splitlines()[:3]]
+    assert states == [["finished"], ["finished"], ["to"]]
+    assert "3 units, 2 finished, 1 to run: about 0." in result.stdout
+
+
+def test_narrowed_runs_leave_results_alone(finished, run_in):
+    root, _ = finished
+    before = (root / "results/toy/metrics.jsonl").read_bytes()
+    result = run_in(root, "run", "--paper", "toy", "--seeds", "1")
+    assert result.returncode == 0 and "results/ stays as it is" in result.stdout
+    assert (root / "results/toy/metrics.jsonl").read_bytes() == before
+
+
+def test_one_worker_gives_the_same_bytes_as_two(finished, tmp_path, new_lab, run_in):
+    other = new_lab(tmp_path / "lab")
+    result = run_in(other, "run", "--paper", "toy", "--workers", "1")
+    assert result.returncode == 0, result.stdout
+    table = "results/toy/metrics.jsonl"
+    assert (other / table).read_bytes() == (finished[0] / table).read_bytes()
+
+
+def test_a_failing_unit_is_kept_and_reported_and_the_sweep_goes_on(tmp_path, new_lab, run_in, statuses):
+    root = new_lab(tmp_path / "lab")
+    result = run_in(root, "sweep", "--paper", "toy", "--grid", "fail_at=2,-1", "--workers", "1")
+    assert result.returncode == 1
+    kept = list(root.glob("runs/failed/toy/*.ipynb"))
+    assert len(kept) == 1 and str(kept[0].relative_to(root)) in result.stdout
+    assert "in cell 4: ValueError: the toy fell over" in result.stdout, result.stdout
+    assert "  | ValueError: the toy fell over" in result.stdout
+    assert "1 succeeded, 1 failed, 0 skipped" in result.stdout
+    assert f"{expected_total(0):.4f}" in result.stdout  # the table of what succeeded
+    assert sorted(statuses(root)["unit"]) == ["FAILED", "FINISHED"] and statuses(root)["sweep"] == ["FAILED"]
+    assert not (root / "results").exists()
+    stages = [path.name for path in root.glob("runs/toy/*/stages/step1.json")]
+    assert len(stages) == 2  # the failed unit keeps what it finished
+
+
+def test_kill_nine_of_the_whole_group_then_the_same_command(finished, tmp_path, new_lab, run_in, start_in, statuses):
+    root = new_lab(tmp_path / "lab")
+    slow = (root / "papers/toy/params.yaml").read_text().replace("pause: {default: 0.0", "pause: {default: 0.7")
+    (root / "papers/toy/params.yaml").write_text(slow)
+    process = start_in(root, "run", "--paper", "toy")
+    wait_for(lambda: len(list(root.glob("runs/toy/*/stages/step0.json"))) == 2, "two units to finish a stage")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert "RUNNING" in statuses(root)["unit"]
+    assert not (root / "results").exists()
+    first = {path: path.stat().st_mtime_ns for path in root.glob("runs/toy/*/stages/step0.json")}
+
+    result = run_in(root, "run", "--paper", "toy")  # at once: it waits for the dying kernels' locks
+    assert result.returncode == 0, result.stdout
+    assert (root / "results/toy/metrics.jsonl").read_bytes() == (finished[0] / "results/toy/metrics.jsonl").read_bytes()
+    assert {path: path.stat().st_mtime_ns for path in first} == first  # resumed, not recomputed
+    everything = [status for kind in statuses(root).values() for status in kind]
+    assert "RUNNING" not in everything and "KILLED" in everything
+    wait_for(lambda: not family_of(root), "all processes to be gone", 15)
+
+
+def test_an_interruption_ends_the_workers_and_says_how_to_resume(tmp_path, new_lab, start_in, statuses):
+    root = new_lab(tmp_path / "lab")
+    process = start_in(root, "run", "--paper", "toy", "--profile", "gpu", "--seeds", "3")
+    wait_for(lambda: list(root.glob("runs/toy/*/stages/step0.json")), "a stage")
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "to resume: python -m common run --paper toy --seeds 3 --profile gpu" in output
+    wait_for(lambda: not family_of(root), "all processes to be gone", 5)
+    found = statuses(root)
+    assert found["unit"] == ["KILLED"] and found["sweep"] == ["KILLED"]
+    assert "RUNNING" not in found.get("variant", [])
+
+
+def test_a_notebook_that_forgets_to_finish_fails(tmp_path, new_lab, run_in):
+    root = new_lab(tmp_path / "lab")
+    source = (root / "notebooks/toy.py").read_text().replace("unit.run.finish()\n", "")
+    (root / "notebooks/toy.py").write_text(source)
+    result = run_in(root, "run", "--paper", "toy", "--seeds", "0", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    assert result.returncode == 1
+    assert "must call unit.run.write_rows" in result.stdout
+    assert "MLflow at http://127.0.0.1:9 does not answer; going on with the local store" in result.stdout
