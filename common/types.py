@@ -54,7 +54,9 @@ class Turn:
     logprob: float
     n_tokens: int
     finished: bool = True
-    """False when the token limit cut the action before its end-of-turn token."""
+    """False when the token limit cut the action before its end-of-turn token, or when the text does not
+    tokenise back to the tokens that were sampled; ``logprob`` is then not the text's, and trainers leave
+    the turn out."""
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,10 @@ from common.types import Message, Observation, Task
 
 GAMMA = 0.95
 OPERATORS = "+-*/"
-_STEP = re.compile(r"\s*(\d{1,9})\s*([-+*/])\s*(\d{1,9})\s*")
-_TOKEN = re.compile(r"\s*(\d{1,9}|[-+*/()])")
+MAX_TOKENS = 64
+"""Most numbers, operators and brackets of an expression: far above what a task needs, far below the recursion limit."""
+_STEP = re.compile(r"\s*(\d{1,9})\s*([-+*/])\s*(\d{1,9})\s*", re.ASCII)
+_TOKEN = re.compile(r"\s*(\d{1,9}|[-+*/()])", re.ASCII)
 
 
 def apply(left: int, op: str, right: int) -> int | None:
@@ -145,10 +147,11 @@ class CountdownEnv:
     def q(self, snapshot: StepState, action: str) -> float:
         here = self._state
         self._state = snapshot
-        observation = self.step(action)
-        result = observation.reward if observation.done else self.gamma * self.value(self._state)
-        self._state = here
-        return result
+        try:
+            observation = self.step(action)
+            return observation.reward if observation.done else self.gamma * self.value(self._state)
+        finally:
+            self._state = here
 
     def oracle(self) -> str:
         return self._best()[0]
@@ -168,13 +171,13 @@ class CountdownEnv:
 
 
 def evaluate(expression: str, numbers: tuple[int, ...]) -> int | None:
-    """The value of ``expression``, or None when it is malformed, breaks a rule of the game or does
-    not use each of ``numbers`` exactly once. A recursive-descent parser of ours: model-written text
-    is never handed to an interpreter."""
-    tokens, at = [], 0
-    while at < len(expression.rstrip()):
+    """The value of ``expression``, or None when it is malformed, longer than MAX_TOKENS, breaks a rule of
+    the game or does not use each of ``numbers`` exactly once. There is no sign: ``-3`` is malformed.
+    A recursive-descent parser of ours: model-written text is never handed to an interpreter."""
+    expression, tokens, at = expression.rstrip(), [], 0
+    while at < len(expression):
         match = _TOKEN.match(expression, at)
-        if not match:
+        if not match or len(tokens) == MAX_TOKENS:
             return None
         tokens.append(match[1])
         at = match.end()
@@ -198,8 +201,6 @@ def evaluate(expression: str, numbers: tuple[int, ...]) -> int | None:
             i = after
         return value, i
 
-    if len(tokens) > 200:
-        return None
     value, end = chain(0, ("+", "-"))
     return value if value is not None and end == len(tokens) and descending(used) == descending(numbers) else None
 
@@ -214,7 +215,8 @@ def expressions(numbers: tuple[int, ...]) -> tuple[tuple[str, int], ...]:
         found: dict[str, int] = {}
         for i in range(len(items)):
             for j in range(len(items)):
-                if i == j or (items[i][1], items[i][0]) < (items[j][1], items[j][0]) or (i > j and items[i] == items[j]):
+                smaller_first = (items[i][1], items[i][0]) < (items[j][1], items[j][0])
+                if i == j or smaller_first or (i > j and items[i] == items[j]):
                     continue
                 rest = tuple(items[k] for k in range(len(items)) if k not in (i, j))
                 for op in OPERATORS:
@@ -293,10 +295,11 @@ class CountdownAnswerEnv:
     def q(self, snapshot: AnswerState, action: str) -> float:
         here = self._state
         self._state = snapshot
-        observation = self.step(action)
-        result = observation.reward if observation.done else self.gamma * self.value(self._state)
-        self._state = here
-        return result
+        try:
+            observation = self.step(action)
+            return observation.reward if observation.done else self.gamma * self.value(self._state)
+        finally:
+            self._state = here
 
     def oracle(self) -> str:
         options = expressions(self._state.numbers)

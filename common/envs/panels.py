@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def build_all(data_dir: Path | str) -> dict[str, dict[str, int]]:
         folder.mkdir(parents=True, exist_ok=True)
         manifest = {}
         for name, rows in sorted(panels.items()):
-            blob = "".join(json.dumps(row, sort_keys=True, ensure_ascii=False) + "\n" for row in rows).encode()
+            blob = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
             (folder / f"{name}.jsonl").write_bytes(blob)
             manifest[f"{name}.jsonl"] = {"rows": len(rows), "sha256": hashlib.sha256(blob).hexdigest()}
         (folder / "manifest.json").write_text(json.dumps({"env": env_id, "files": manifest}, indent=1) + "\n")
@@ -50,7 +51,20 @@ def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / "manifest.json"
     if not path.exists():
         raise PanelError(f"data panel: '{path}' is missing; every environment needs its frozen panels; {BUILD}")
-    return json.loads(path.read_text())["files"]
+    try:
+        return json.loads(path.read_text())["files"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise PanelError(
+            f"data panel: '{path}' is no manifest ({error!r}); it must hold the hash of each panel; {BUILD}"
+        ) from None
+
+
+def _supplied(read: Callable[[], Any]) -> Any:
+    """What ``read`` finds in the files a user supplies; their absence or damage is a PanelError too."""
+    try:
+        return read()
+    except (FileNotFoundError, ValueError) as error:
+        raise PanelError(f"data panel: {error}") from None
 
 
 def _rows(folder: Path, name: str) -> list[dict[str, Any]]:
@@ -82,7 +96,7 @@ def load_panel(data_dir: Path | str, panel: str) -> list[Task]:
     if env_id == "webshop-1k":
         from common.envs.shop.webshop import webshop_panels
 
-        panels = webshop_panels()
+        panels = _supplied(webshop_panels)
         if name not in panels:
             raise PanelError(f"data panel: '{panel}' is unknown; it must be one of {', '.join(sorted(panels))}")
         return panels[name]
@@ -95,10 +109,10 @@ def load_catalogue(data_dir: Path | str, env_id: str) -> list[dict[str, Any]]:
 
 
 def data_hash(data_dir: Path | str, env_id: str) -> str:
-    """One SHA-256 for all data of an environment, part of each unit's key."""
+    """One SHA-256 for all data of an environment, part of each unit's key. PanelError when it is not there."""
     if env_id == "webshop-1k":
         from common.envs.shop.webshop import files_hash
 
-        return files_hash()
+        return _supplied(files_hash)
     text = json.dumps(_manifest(Path(data_dir) / env_id), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

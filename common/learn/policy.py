@@ -178,6 +178,9 @@ class _DPO(Watched, DPOTrainer):
         ref, weight = inputs["ref"], inputs["weight"]
         sides = turn_sums(_completion_logps(model, inputs), inputs["owner"], 2 * len(weight)).view(-1, 2)
         losses = dpo_losses(sides[:, 0], sides[:, 1], ref[:, 0], ref[:, 1], beta=self.beta, weights=weight)
+        if self.settings.nll:
+            tokens = turn_sums(inputs["completion_mask"].sum(1).to(sides), inputs["owner"], 2 * len(weight)).view(-1, 2)
+            losses = losses - self.settings.nll * weight * sides[:, 0] / tokens[:, 0]
         ratios = (sides - ref).detach()
         margins = self.beta * (ratios[:, 0] - ratios[:, 1])
         metrics = {

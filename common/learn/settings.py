@@ -58,10 +58,14 @@ class DPOSettings(TrainSettings):
 
     beta: float
     """Inverse temperature of the implicit reward β · (log π − log ref), > 0."""
+    nll: float = 0.0
+    """Weight of −log π(chosen) per token beside each pair's DPO loss, ≥ 0 (Pang et al. 2024, iterative
+    RPO, eq. 1). It keeps the chosen side likely, which DPO alone does not. 0 is plain DPO."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _require(self, "beta", 0 < self.beta < math.inf, "be positive and finite")
+        _require(self, "nll", 0 <= self.nll < math.inf, "be at least 0 and finite")
 
 
 def _require(settings: TrainSettings, name: str, ok: bool, rule: str) -> None:

@@ -7,6 +7,7 @@
 * Sampling inverts the CDF at uniforms drawn from each row's own key, so a row's sample does not
   depend on its neighbours in the batch.
 * Weights are read from the live module: training it in place needs no rebuild.
+* What enters the model is put on the model's device; bookkeeping stays on the CPU.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import torch
 from transformers import DynamicCache
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from common.rng import derive
+from common.rng import generator
 from common.types import Cost, Message, Turn
 
 
@@ -38,6 +39,11 @@ class Engine:
         self.context: int = model.config.max_position_embeddings
         self.cost = Cost()
         self._ids: dict[str, list[int]] = {}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lives now; it may be moved between calls."""
+        return self.model.device
 
     # -- text to tokens ---------------------------------------------------------------------
 
@@ -71,13 +77,16 @@ class Engine:
         for i, row in enumerate(rows):
             ids[i, width - len(row) :] = torch.tensor(row)
             mask[i, width - len(row) :] = 1
+        ids, mask = ids.to(self.device), mask.to(self.device)
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
         cache = DynamicCache(config=self.model.config)
         hidden = self.model.model(
             input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
         ).last_hidden_state
         self.cost = replace(
-            self.cost, lm_calls=self.cost.lm_calls + len(rows), prompt_tokens=self.cost.prompt_tokens + int(mask.sum())
+            self.cost,
+            lm_calls=self.cost.lm_calls + len(rows),
+            prompt_tokens=self.cost.prompt_tokens + sum(map(len, rows)),
         )
         return self.model.lm_head(hidden[:, -1]), cache, mask
 
@@ -110,9 +119,7 @@ class Engine:
         per_chunk = max(1, self.batch // n)
         for at in range(0, len(order), per_chunk):
             chunk = order[at : at + per_chunk]
-            uniforms = np.stack(
-                [np.random.Generator(np.random.PCG64(derive(keys[i], j))).random(max_new_tokens) for i in chunk for j in range(n)]
-            )
+            uniforms = np.stack([generator(keys[i], j).random(max_new_tokens) for i in chunk for j in range(n)])
             turns = self._decode([encoded[i] for i in chunk], torch.from_numpy(uniforms), n, temperature, top_p)
             for k, i in enumerate(chunk):
                 results[i] = turns[k * n : (k + 1) * n]
@@ -125,10 +132,11 @@ class Engine:
         unique = sorted(set(map(tuple, rows)), key=lambda row: (len(row), row))
         where = {row: k for k, row in enumerate(unique)}
         logits, cache, mask = self._prefill([list(row) for row in unique])
-        select = torch.tensor([where[tuple(row)] for row in rows]).repeat_interleave(n)
-        if len(select) != len(unique) or not torch.equal(select, torch.arange(len(unique))):
-            logits, mask = logits[select], mask[select]
-            cache.batch_select_indices(select)
+        select = [where[tuple(row)] for row in rows for _ in range(n)]
+        if select != list(range(len(unique))):
+            index = torch.tensor(select, device=self.device)
+            logits, mask = logits[index], mask[index]
+            cache.batch_select_indices(index)
         live = torch.arange(len(select))
         tokens: list[list[int]] = [[] for _ in select]
         logprobs = torch.zeros(len(select), dtype=torch.float64)
@@ -137,7 +145,8 @@ class Engine:
         for step in range(limit):
             log_p = torch.log_softmax(logits.float(), -1)
             chosen = choose(log_p, uniforms[live, step], temperature, top_p)
-            logprobs[live] += log_p.gather(1, chosen[:, None])[:, 0].double()
+            logprobs[live] += log_p.gather(1, chosen[:, None])[:, 0].double().cpu()
+            chosen = chosen.cpu()
             for row, token in zip(live.tolist(), chosen.tolist(), strict=True):
                 tokens[row].append(token)
             ended = chosen == self.tokenizer.eos_token_id
@@ -146,11 +155,13 @@ class Engine:
                 break
             if bool(ended.any()):
                 keep = (~ended).nonzero()[:, 0]
-                live, chosen, mask = live[keep], chosen[keep], mask[keep]
+                live, chosen = live[keep], chosen[keep]
+                keep = keep.to(self.device)
+                mask = mask[keep]
                 cache.batch_select_indices(keep)
             mask = torch.cat([mask, mask.new_ones(len(live), 1)], 1)
             hidden = self.model.model(
-                input_ids=chosen[:, None],
+                input_ids=chosen[:, None].to(self.device),
                 attention_mask=mask,
                 position_ids=mask.sum(-1, keepdim=True) - 1,
                 past_key_values=cache,
@@ -161,9 +172,12 @@ class Engine:
         texts = self.tokenizer.batch_decode(
             [row[:-1] if done else row for row, done in zip(tokens, finished.tolist(), strict=True)]
         )
+        usual = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
         return [
-            Turn(text, float(logprob), len(row), done)
-            for text, logprob, row, done in zip(texts, logprobs, tokens, finished.tolist(), strict=True)
+            # A text that was sampled in other tokens than its own has another log-probability in training,
+            # tens of nats apart; such a turn is as little to be learned from as one that was cut.
+            Turn(text, float(logprob), len(row), done and ids == row[:-1])
+            for text, logprob, row, done, ids in zip(texts, logprobs, tokens, finished.tolist(), usual, strict=True)
         ]
 
     @torch.inference_mode()
@@ -184,7 +198,7 @@ class Engine:
     def _score(self, rows: list[list[int]], actions: list[Sequence[str]]) -> list[list[float]]:
         flat = [self.action_ids(action) for group in actions for action in group]
         counts = [len(group) for group in actions]
-        log_p = self._continue(rows, flat, counts)
+        log_p = self._continue(rows, flat, counts).cpu()
         totals = [
             float(log_p[i, torch.arange(len(row)), torch.tensor(row)].double().sum()) for i, row in enumerate(flat)
         ]
@@ -211,7 +225,7 @@ class Engine:
         def verdicts(rows: list[list[int]], groups: list[Sequence[str]]) -> list[list[float]]:
             flat = [[*self.action_ids(action), *tail] for group in groups for action in group]
             counts = [len(group) for group in groups]
-            log_p = self._continue(rows, flat, counts)
+            log_p = self._continue(rows, flat, counts).cpu()
             last = log_p[torch.arange(len(flat)), torch.tensor([len(row) for row in flat])]
             p_yes = torch.sigmoid(last[:, yes].double() - last[:, no].double()).tolist()
             self.cost = replace(self.cost, scored_tokens=self.cost.scored_tokens + sum(map(len, flat)))
@@ -243,20 +257,23 @@ class Engine:
 
         ``counts[i]`` continuations belong to prompt ``rows[i]``; shorter ones are padded on the right.
         """
+        owner = [i for i, count in enumerate(counts) for _ in range(count)]
+        for i, row in zip(owner, flat, strict=True):
+            self._check(len(rows[i]) + len(row), self.context, "prompt plus scored action")
         logits, cache, mask = self._prefill(rows)
-        select = torch.arange(len(rows)).repeat_interleave(torch.tensor(counts))
         width = max(map(len, flat))
-        self._check(mask.shape[1] + width, self.context, "prompt plus scored action")
         ids = torch.full((len(flat), width), self.tokenizer.pad_token_id)
         real = torch.zeros((len(flat), width), dtype=torch.long)
         for i, row in enumerate(flat):
             ids[i, : len(row)] = torch.tensor(row)
             real[i, : len(row)] = 1
+        select, ids, real = (tensor.to(self.device) for tensor in (torch.tensor(owner), ids, real))
         cache.batch_select_indices(select)
+        last = torch.arange(width, device=self.device).minimum(real.sum(-1, keepdim=True) - 1)  # padding stays in range
         hidden = self.model.model(
             input_ids=ids,
             attention_mask=torch.cat([mask[select], real], 1),
-            position_ids=mask[select].sum(-1, keepdim=True) + torch.arange(width),
+            position_ids=mask[select].sum(-1, keepdim=True) + last,
             past_key_values=cache,
             use_cache=True,
         ).last_hidden_state
@@ -274,7 +291,7 @@ def choose(log_p: torch.Tensor, uniforms: torch.Tensor, temperature: float, top_
         return log_p.argmax(-1)
     p = torch.softmax(log_p.double() / temperature, -1)
     if top_p < 1.0:
-        ranked, index = p.sort(-1, descending=True, stable=True)
+        ranked, index = p.sort(dim=-1, descending=True, stable=True)
         drop = ranked.cumsum(-1) - ranked >= top_p
         p = p.masked_fill(torch.zeros_like(drop).scatter(1, index, drop), 0.0)
     cdf = p.cumsum(-1)

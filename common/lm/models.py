@@ -21,6 +21,7 @@ def new_nano(tokenizer: Tokenizer, *, width: int, layers: int, heads: int, conte
         num_key_value_heads=heads,
         max_position_embeddings=context,
         tie_word_embeddings=True,
+        initializer_range=width**-0.5,  # the default 0.02 is made for wide models and learns late at these widths
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
@@ -41,6 +42,10 @@ def load_model(path: Path | str) -> tuple[torch.nn.Module, Tokenizer]:
             f"run `dvc repro base@{path.name}` or `python -m common base --env {path.name}` to train it"
         )
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="sdpa")
+    for weight in model.parameters():
+        # out of the mapped file into aligned memory: products over the file's odd offsets round differently,
+        # and a saved model must act bit by bit like the one in memory
+        weight.data = weight.data.clone()
     tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
     return model.eval(), tokenizer
 

@@ -44,7 +44,7 @@ def ladder(
                 _level(axes, y, mine, ORANGE if "+" in variant else BLUE)
         _references(axes, references or {}, len(variants))
         axes.set_yticks(range(len(variants)), variants)
-        axes.set_ylim(-0.6, len(variants) - 0.4)
+        axes.set_ylim(-0.6, len(variants) - (0.1 if references else 0.4))
         axes.set_xlabel(f"{metric} on {panel}" + (" (share of tasks)" if metric == "success" else ""))
         axes.grid(axis="x", color="#e6e6e6", lw=0.8)
         _from_zero(axes, metric, "x")
@@ -138,10 +138,8 @@ def budget(
         spent = {v: sum(r.cost[axis] for r in mine) / len(mine) for v, mine in by_variant.items()}
         for k, (variant, mine) in enumerate(by_variant.items()):
             _line(axes, {spent[variant]: mine}, CYCLE[k % 8], MARKERS[k % 8], variant)
-        if any(spent.values()):
-            axes.set_xscale("symlog", linthresh=max(1.0, min(x for x in spent.values() if x)))
-        axes.set_xlim(left=0)
-        axes.set_xlabel(f"{axis.replace('_', ' ')} a seed, learning and acting (log from the first tick)")
+        axes.set_xlim(left=-0.03 * max(1, *spent.values()))
+        axes.set_xlabel(f"{axis.replace('_', ' ')} a seed, learning and acting")
         axes.set_ylabel(f"{metric} on {panel}")
         axes.grid(color="#e6e6e6", lw=0.8)
     columns[-1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -176,26 +174,6 @@ def curves(points: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> Figur
         handles, labels = grid.flat[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=4, frameon=False, fontsize=8)
     return _plain(figure)
-
-
-def margins(points: Sequence[tuple[float, float]], theta: float) -> Figure:
-    """Preference pairs as points: difference of the search's Q (x) against that of exact Q* (y).
-
-    Pairs below the horizontal line are wrong; those left of the vertical one are not used at threshold θ.
-    """
-    figure, axes = _single(3.6, width=6.0)
-    right = [p for p in points if p[1] > 0]
-    wrong, tied = [p for p in points if p[1] < 0], [p for p in points if p[1] == 0]
-    for group, colour, marker, name in ((right, BLUE, "o", "right"), (wrong, RED, "X", "wrong"), (tied, GREY, "s", "tied")):
-        axes.plot([p[0] for p in group], [p[1] for p in group], marker, color=colour, alpha=0.45, ms=5, mew=0,
-                  label=f"{name} ({len(group)})")
-    axes.axhline(0, color=INK, lw=0.8)
-    axes.axvline(theta, color=INK, lw=0.8, ls="--")
-    axes.set_xlabel("Q of the search, chosen − rejected (dashed: θ)")
-    axes.set_ylabel("exact Q*,\nchosen − rejected")
-    axes.legend(frameon=False, fontsize=9)
-    axes.grid(color="#e6e6e6", lw=0.8)
-    return figure
 
 
 # -- shared parts --------------------------------------------------------------------------------------
@@ -271,7 +249,7 @@ def _line(
         if one.low is not None:
             axes.plot([x, x], [one.low, one.high], color=colour, lw=1.6, alpha=0.7)
     for x, (_, mine) in zip(xs, sorted(points.items()), strict=True):
-        axes.plot([x] * len(mine), [row.value for row in mine], "o", color=colour, alpha=0.3, ms=3, mew=0)
+        axes.scatter([x] * len(mine), [row.value for row in mine], color=colour, s=9, zorder=3, lw=0.4, ec="white")
 
 
 def _from_zero(axes: Axes, metric: str, which: str) -> None:

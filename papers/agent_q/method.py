@@ -80,6 +80,8 @@ class Learn:
     pairs_per_task: int
     """Most trajectory pairs from one task (traj_dpo)."""
     beta: float
+    nll: float
+    """Weight of the chosen side's likelihood in the ``_nll`` variants."""
     dpo_lr: float
     dpo_epochs: int
     dpo_batch: int
@@ -119,6 +121,7 @@ class Variant:
     alpha: float = 0.5
     critique: bool = True
     big: bool = False
+    nll: bool = False
     budget: str = "env_steps"
 
 
@@ -127,8 +130,10 @@ def variants(p: Params) -> list[Variant]:
     rounds, alpha = p.collect.rounds, p.search.alpha
     return [
         Variant("agent_q", "agent_q", rounds, alpha),
+        Variant("agent_q_nll", "agent_q", rounds, alpha, nll=True),
         Variant("rft", "rft", rounds),
         Variant("traj_dpo", "traj_dpo", rounds),
+        Variant("traj_dpo_nll", "traj_dpo", rounds, nll=True),
         Variant("rft_tok", "rft", rounds, budget="sampled_tokens"),
         Variant("traj_dpo_tok", "traj_dpo", rounds, budget="sampled_tokens"),
         Variant("agent_q_alpha0", "agent_q", 1, 0.0),
@@ -225,18 +230,19 @@ def successes(episodes: Sequence[Trajectory]) -> list[SFTExample]:
 # -- 3. train ------------------------------------------------------------------------------------------
 
 
-def train(engine: Engine, p: Params, kind: str, data: list, *, seed: int, out_dir: Path, log: Callable) -> int:
+def train(engine: Engine, p: Params, variant: Variant, data: list, *, seed: int, out_dir: Path, log: Callable) -> int:
     """Updates the engine's model in place; returns the number of updates (0 when there is no data)."""
     if not data:
         return 0
     common = {"max_length": engine.context, "warmup": 0.1}
-    if kind == "rft":
+    if variant.kind == "rft":
         chosen = TrainSettings(
             lr=p.learn.sft_lr, epochs=p.learn.sft_epochs, batch_size=p.learn.sft_batch, **common
         )
         return sft(engine.model, engine.tokenizer, data, chosen, seed=seed, out_dir=out_dir, log=log).updates
     settings = DPOSettings(
-        lr=p.learn.dpo_lr, beta=p.learn.beta, epochs=p.learn.dpo_epochs, batch_size=p.learn.dpo_batch, **common
+        lr=p.learn.dpo_lr, beta=p.learn.beta, nll=p.learn.nll if variant.nll else 0.0, epochs=p.learn.dpo_epochs,
+        batch_size=p.learn.dpo_batch, **common,
     )
     return dpo(engine.model, engine.tokenizer, data, settings, seed=seed, out_dir=out_dir, log=log).updates
 
@@ -286,7 +292,7 @@ class Experiment:
             cost = replace(engine.cost, env_steps=env_steps, samples=len(data))
             with self.run.stage_dir(stage) as folder:
                 updates = train(
-                    engine, self.p, variant.kind, data, log=self.log(variant.name, r, "train"),
+                    engine, self.p, variant, data, log=self.log(variant.name, r, "train"),
                     seed=derive(self.seed, "train", variant.name, r) % 2**31, out_dir=folder,
                 )
                 save_model(engine.model, engine.tokenizer, folder)
@@ -300,7 +306,7 @@ class Experiment:
         policy = self.policy(engine, self.p.collect.temperature)
         trees = search(self.env, [(t, None) for t in tasks], policy, search_settings(self.p, variant), keys=keys)
         pairs = tree_pairs(trees, self.p, variant.alpha, self.p.learn.theta)
-        found = {"pairs": len(pairs), "tree_success": sum(map(found_reward, trees)) / len(trees)}
+        found = {"tree_success": sum(map(found_reward, trees)) / len(trees)}
         found |= self.audit(pairs, trees, tasks)
         if variant.name == "agent_q":
             self.keep(trees, pairs, r)
@@ -362,7 +368,7 @@ class Experiment:
     def audit(self, pairs: list[PreferencePair], trees: list[Tree], tasks: list[Task]) -> dict[str, float]:
         test_ids = {task.id for panel in self.panels.values() for task in panel}
         summary = audit(pairs, self.env, tasks, trees, test_ids=test_ids).summary()
-        return {f"pair_{name}": float(value) for name, value in summary.items() if value is not None}
+        return {f"pair_{'count' if name == 'n' else name}": float(v) for name, v in summary.items() if v is not None}
 
     def theta_audit(self, trees: list[Tree], tasks: list[Task], alpha: float) -> None:
         def compute() -> dict:
@@ -432,7 +438,7 @@ def run(unit) -> list[MetricRow]:
             result = work.plan(name, work.engine(name, work.p.collect.rounds), how)
             row(f"{name}+{how}", work.p.panels[0], result, costs[name] + Cost(**result["cost"]))
     for theta, found in work.run.stage("theta", _absent).items():
-        row(f"agent_q@theta={theta}", "train", found | {"n": found["pair_n"]}, costs["agent_q_r1"])
+        row(f"agent_q@theta={theta}", "train", found | {"n": found["pair_count"]}, costs["agent_q_r1"])
     unit.run.write_rows(rows)
     unit.run.finish()
     return rows

@@ -97,7 +97,7 @@ def build_catalogue(seed: int = 0, n_products: int = N_PRODUCTS) -> list[Row]:
 
 def instruction(attributes: list[str], wording: str, options: dict[str, str], limit: float) -> str:
     """WebShop's goal sentence for the generated shop."""
-    text = f"find me {' '.join([*attributes, wording])}"
+    text = " ".join([*attributes, wording])
     if options:
         text += " with " + ", and ".join(f"{name}: {value}" for name, value in options.items())
     return text if limit >= NO_LIMIT else f"{text}, and price lower than {limit:.0f} dollars"

@@ -29,7 +29,7 @@ from common.types import Message, Observation, Task
 
 INVALID = "invalid action"
 PAGE_SIZE = 10
-SLIP = 0.1
+SLIP = 0.2
 """Chance that the demonstrator clicks something else than the oracle would."""
 RECENT = 3
 """Actions that the prompt repeats."""
@@ -97,6 +97,7 @@ class ShopEnv:
         self.solver = Solver(self.scorer, self.search, gamma, max_steps, page_size)
         self.detail_pages, self._page_words = detail_pages, page_words
         self.page_size, self.numbered = page_size, numbered
+        self._between = " " if numbered else ", "
         self._ids = {product.id.lower(): index for index, product in enumerate(self.products)}
         if len(self._ids) < len(self.products):
             raise ValueError(f"{env_id}: product ids repeat; every product needs its own id")
@@ -171,13 +172,15 @@ class ShopEnv:
 
     def expert(self, rng: np.random.Generator) -> str:
         """A demonstrator who knows what to buy: searches the goal's attributes and type, then follows
-        the oracle, but slips to a random other click now and then and so shows how to recover. It
+        the oracle, but slips to a random click now and then (a wanted option that is not offered among
+        them) and so shows how to recover. It
         chooses by what the page may hide, so imitating it can only be right on average."""
         state = self._current()
         if state.page == "search" and not state.recent:
             return f"search[{' '.join([*state.goal.attributes, state.goal.wordings[0]]).lower()}]"
-        others = [action for action in self.listed(state) if action.startswith("click") and BUY not in action]
-        if others and rng.random() < SLIP:
+        if state.page != "search" and rng.random() < SLIP:
+            wanted = [f"click[{value}]".lower() for _, value in state.goal.options]
+            others = [action for action in (*self.listed(state), *wanted) if BUY not in action]
             return others[int(rng.integers(len(others)))]
         return self.oracle()
 
@@ -322,8 +325,8 @@ class ShopEnv:
         name = "" if self.numbered else f"{product.id} "
         lines = [f"{name}{_shorten(product.title, self._page_words)} {_money(product.price)}"]
         if not self.detail_pages:
-            lines.append(f"about: {', '.join(product.attributes)}")
-        lines += [f"{name}: {', '.join(values)}" for name, values in product.options]
+            lines.append(f"about: {self._between.join(product.attributes)}")
+        lines += [f"{name}: {self._between.join(values)}" for name, values in product.options]
         picked = [values[k] for (_, values), k in zip(product.options, chosen, strict=True) if k >= 0]
         if product.options:
             lines.append(f"chosen: {', '.join(picked) or 'none'}")

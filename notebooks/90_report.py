@@ -1,0 +1,96 @@
+# %% [markdown]
+# # Report: do the papers' claims hold?
+#
+# Made from the tables in `results/` alone, by `make report`; nothing is trained here. The training seed is the unit of
+# all statistics: intervals are 95 % t-intervals over seeds, comparisons are paired by seed, and p-values are corrected
+# over all claims of a paper on a panel (Holm).
+
+# %% tags=["parameters"]
+profile: str = "cpu"  # whose tables to read: smoke has its own, all others share results/
+
+# %%
+from common.evaluate.publish import judge_all, load_rows
+from common.evaluate.tables import claims_table
+from common.report import figures, stories, tables
+from common.report.show import say, show
+from common.sweep.unit import project_root, results_dir
+
+root = project_root()
+results = results_dir(root, profile)
+rows, records = load_rows(results), judge_all(results, root / "papers")
+papers = sorted({row.paper for row in rows})
+ladders = {paper: next(iter(stories.claim_groups(root / "papers" / paper / "claims.yaml").values())) for paper in papers}
+say(f"Papers: {', '.join(papers) or 'none yet'}; environments: {', '.join(sorted({r.env for r in rows})) or 'none yet'}; "
+    f"seeds: {', '.join(map(str, sorted({r.seed for r in rows}))) or 'none yet'}; {len(rows):,} metric rows; "
+    f"{len(records)} verdicts.")
+
+# %% [markdown]
+# ## Verdicts
+#
+# *Supported*: the corrected p is below 1 − confidence and the interval lies above the margin. *Contradicted*: it lies
+# below. *Inconclusive*: everything else, with the reason; it does not mean that there is no effect.
+
+# %%
+say(claims_table(records))
+
+# %%
+show(figures.forest(records))
+
+# %% [markdown]
+# ## The ladder
+#
+# From the bottom to the top as the paper orders it. Small dots are single seeds; orange variants search at test time.
+# At the right: mean ± half the interval, seeds × tasks.
+
+# %%
+for paper in papers:
+    for env in sorted({row.env for row in rows if row.paper == paper}):
+        mine = [row for row in rows if (row.paper, row.env) == (paper, env)]
+        say(f"**{paper}** on **{env}**")
+        show(figures.ladder(mine, stories.present(mine, ladders[paper])))
+
+# %% [markdown]
+# ## Search at test time
+#
+# Each policy alone, as the best of n episodes by its own critic (`+bon`), and planning by tree search (`+mcts`).
+
+# %%
+for paper in papers:
+    for env in sorted({row.env for row in rows if row.paper == paper}):
+        mine = [row for row in rows if (row.paper, row.env) == (paper, env)]
+        acting = [f"{policy}{how}" for policy in ladders[paper] for how in ("", "+bon", "+mcts")]
+        known = {row.variant for row in mine}
+        show(figures.ladder(mine, [v for v in stories.present(mine, acting) if f"{v.partition('+')[0]}+mcts" in known]))
+
+# %% [markdown]
+# ## Are the preference pairs right?
+#
+# Every pair is checked against exact values of the environment's own solver. A larger threshold θ should leave fewer
+# pairs, and more of them right.
+
+# %%
+for paper in papers:
+    mine = [row for row in rows if row.paper == paper]
+    if any(row.variant.startswith(f"{paper}@theta=") for row in mine):
+        show(figures.audit(mine, f"{paper}@theta="))
+
+# %% [markdown]
+# ## What it cost
+#
+# Means over seeds of everything a variant spent, simulated steps included; `+mcts` and `+bon` include what acting took.
+# Claims name the axis on which their variants are matched.
+
+# %%
+for paper in papers:
+    mine = [row for row in rows if row.paper == paper]
+    shown = [f"{policy}{how}" for policy in ladders[paper] for how in ("", "+bon", "+mcts")]
+    say(f"**{paper}**", tables.cost_table(mine, stories.present(mine, shown)))
+say("Time and disk of one unit:", tables.timing_table(results))
+
+# %% [markdown]
+# ## What the results were made with
+#
+# The code, parameters, data, base model, lock and seed of each unit make its key; MLflow holds its commit and diff.
+
+# %%
+say(tables.environment_table(root))

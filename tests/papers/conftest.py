@@ -1,0 +1,68 @@
+"""A half-taught nano base model for Countdown, and units of Agent Q on it, in temporary folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from common.config import load_spec, params_class, resolve, to_json
+from common.envs import build_all
+from common.envs.countdown import CountdownEnv, build_panels
+from common.learn.policy import sft
+from common.learn.settings import TrainSettings
+from common.lm.base import CRITIC_QUESTION, demonstrations
+from common.lm.models import new_nano, save_model
+from common.lm.tokenizer import train_tokenizer
+from common.sweep.unit import Unit
+from common.track.store import Run, UnitSpec
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("lab") / "data"
+    build_all(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory) -> Path:
+    """Solves about one task in twelve, so that trees hold both right and wrong actions."""
+    examples = demonstrations(CountdownEnv(), build_panels(0)["demos"], seed=0, repeats=1)
+    texts = [f"{e.prompt[0]['content']} {e.completion}" for e in examples] + [CRITIC_QUESTION, "yes", "no"] * 50
+    tokenizer = train_tokenizer(texts, 400, split_digits=False)
+    model = new_nano(tokenizer, width=48, layers=2, heads=4, context=96, seed=0)
+    settings = TrainSettings(lr=8e-3, max_steps=200, batch_size=64, max_length=96, warmup=0.1)
+    sft(model, tokenizer, examples, settings, seed=0, out_dir=tmp_path_factory.mktemp("sft"))
+    folder = tmp_path_factory.mktemp("base") / "countdown-v1"
+    save_model(model, tokenizer, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def new_unit(data, base):
+    """``new_unit(root, seed=0, **overrides)``: an open unit of agent_q on countdown-v1 at the smoke profile."""
+
+    def make(root: Path, *, seed: int = 0, overrides: dict | None = None) -> Unit:
+        root.mkdir(exist_ok=True)
+        if not (root / "data").exists():
+            (root / "data").symlink_to(data)
+        spec = load_spec(REPOSITORY, "agent_q")
+        params = resolve(params_class(REPOSITORY, spec), spec, "smoke", "countdown-v1", overrides or {})
+        unit = UnitSpec(paper="agent_q", env="countdown-v1", seed=seed, profile="smoke", params=to_json(params),
+                        code="c" * 64, data={}, base="b" * 64, lock="d" * 64)  # fmt: skip
+        return Unit(root=root, paper="agent_q", env="countdown-v1", seed=seed, profile="smoke", params=params,
+                    run=Run.open(root, unit), base=base)  # fmt: skip
+
+    return make
