@@ -41,7 +41,7 @@ for action in ("24 * 8", "8 - 7", "24 * 1"):
 
 # %% [markdown]
 # Snapshots make "what if" free: after the first action the state was put back. And because the environment is small,
-# what each action is *worth* can be computed exactly: 1 for a win now, γ for a win one step later, 0 for a dead end.
+# what each action is *worth* can be computed exactly: 1 for a win now, γ for a win a step later, 0 for a dead end.
 
 # %%
 world.reset(task)
@@ -52,8 +52,8 @@ print(f"V* = {world.value(world.snapshot()):.2f}, the oracle plays {world.oracle
 # %% [markdown]
 # ## A search
 #
-# A policy that proposes at random and judges by a rule of thumb, guided by tree search with UCB1. Colour is the value of
-# an action, size its visits, hollow nodes were never tried, squares are finished episodes.
+# A policy that proposes at random and judges by a rule of thumb, guided by tree search with UCB1. Colour is the value
+# of an action, size its visits, hollow nodes were never tried, squares are finished episodes.
 
 # %%
 settings = MCTSSettings(simulations=24, branching=4, c=0.5, alpha=0.5, gamma=0.95, max_depth=6, rule="ucb1")
@@ -84,8 +84,8 @@ for episode in episodes[:4]:
 # %% [markdown]
 # ## A preference, learned
 #
-# The search found `8 - 7` better than `24 * 8`. DPO raises the log-ratio between the two. Here the "model" is two numbers
-# and everything else is real; the loss starts at ln 2, because policy and reference agree.
+# The search found `8 - 7` better than `24 * 8`. DPO raises the log-ratio between the two. Here the "model" is two
+# numbers and everything else is real; the loss starts at ln 2, because policy and reference agree.
 
 # %%
 logits, points = torch.zeros(2, requires_grad=True), []
@@ -109,7 +109,7 @@ print(f"probability of the better action: 0.50 → {torch.softmax(logits, -1)[0]
 
 # %%
 rows = toy_rows({"before": (0.30, 0.36, 0.33, 0.41, 0.35), "after": (0.34, 0.41, 0.35, 0.46, 0.41)})
-claim = Claim("T1", "after is better than before", ("after",), ("before",), "success", "countdown-v1/toy", "env_steps", "")
+claim = Claim("T1", "after beats before", ("after",), ("before",), "success", "countdown-v1/toy", "env_steps", "")
 records = judge(PaperClaims("toy", "tree_search_dpo", "made up", "this notebook", (claim,)), rows)
 say(claims_table(records))
 show(figures.ladder(rows, ["before", "after"]))
@@ -128,6 +128,5 @@ show(figures.ladder(rows, ["before", "after"]))
 # | `make sweep GRID="search.alpha=0,0.5,1"` | your own question |
 
 # %%
-for name in ("agent_q",):
-    for where in ("countdown-v1", "shop-v1"):
-        print(stories.published(project_root(), name, where, profile)[1])
+for where in ("countdown-v1", "shop-v1"):
+    print(stories.published(project_root(), "agent_q", where, profile)[1])

@@ -18,11 +18,12 @@ from common.sweep.unit import project_root, results_dir
 root = project_root()
 results = results_dir(root, profile)
 rows, records = load_rows(results), judge_all(results, root / "papers")
-papers = sorted({row.paper for row in rows})
-ladders = {paper: next(iter(stories.claim_groups(root / "papers" / paper / "claims.yaml").values())) for paper in papers}
-say(f"Papers: {', '.join(papers) or 'none yet'}; environments: {', '.join(sorted({r.env for r in rows})) or 'none yet'}; "
-    f"seeds: {', '.join(map(str, sorted({r.seed for r in rows}))) or 'none yet'}; {len(rows):,} metric rows; "
-    f"{len(records)} verdicts.")
+papers, seeds = sorted({row.paper for row in rows}), sorted({row.seed for row in rows})
+groups = {paper: stories.claim_groups(root / "papers" / paper / "claims.yaml") for paper in papers}
+ladders = {paper: next(iter(groups[paper].values())) for paper in papers}
+places = sorted({(row.paper, row.env) for row in rows})
+say(f"{len(rows):,} metric rows and {len(records)} verdicts, from seeds {', '.join(map(str, seeds)) or '(none yet)'}; "
+    f"{', '.join(f'{paper} on {env}' for paper, env in places) or 'nothing has been run yet'}.")
 
 # %% [markdown]
 # ## Verdicts
@@ -43,11 +44,10 @@ show(figures.forest(records))
 # At the right: mean ± half the interval, seeds × tasks.
 
 # %%
-for paper in papers:
-    for env in sorted({row.env for row in rows if row.paper == paper}):
-        mine = [row for row in rows if (row.paper, row.env) == (paper, env)]
-        say(f"**{paper}** on **{env}**")
-        show(figures.ladder(mine, stories.present(mine, ladders[paper])))
+for paper, env in places:
+    mine = [row for row in rows if (row.paper, row.env) == (paper, env)]
+    say(f"**{paper}** on **{env}**")
+    show(figures.ladder(mine, stories.present(mine, ladders[paper])))
 
 # %% [markdown]
 # ## Search at test time
@@ -55,12 +55,9 @@ for paper in papers:
 # Each policy alone, as the best of n episodes by its own critic (`+bon`), and planning by tree search (`+mcts`).
 
 # %%
-for paper in papers:
-    for env in sorted({row.env for row in rows if row.paper == paper}):
-        mine = [row for row in rows if (row.paper, row.env) == (paper, env)]
-        acting = [f"{policy}{how}" for policy in ladders[paper] for how in ("", "+bon", "+mcts")]
-        known = {row.variant for row in mine}
-        show(figures.ladder(mine, [v for v in stories.present(mine, acting) if f"{v.partition('+')[0]}+mcts" in known]))
+for paper, env in places:
+    mine = [row for row in rows if (row.paper, row.env) == (paper, env)]
+    show(figures.ladder(mine, stories.acting(mine, ladders[paper])))
 
 # %% [markdown]
 # ## Are the preference pairs right?
@@ -83,8 +80,8 @@ for paper in papers:
 # %%
 for paper in papers:
     mine = [row for row in rows if row.paper == paper]
-    shown = [f"{policy}{how}" for policy in ladders[paper] for how in ("", "+bon", "+mcts")]
-    say(f"**{paper}**", tables.cost_table(mine, stories.present(mine, shown)))
+    shown = dict.fromkeys([*ladders[paper], *stories.acting(mine, ladders[paper])])
+    say(f"**{paper}**", tables.cost_table(mine, list(shown)))
 say("Time and disk of one unit:", tables.timing_table(results))
 
 # %% [markdown]

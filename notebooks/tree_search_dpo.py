@@ -31,7 +31,8 @@ from common.search import draw, steps
 from common.sweep.unit import MissingInput, open_unit, project_root
 
 # By name: a changed plot is no change of a result, so finished units stay finished.
-figures, stories, tables, show = (importlib.import_module(f"common.report.{n}") for n in "figures stories tables show".split())
+report = ("figures", "stories", "tables", "show")
+figures, stories, tables, show = (importlib.import_module(f"common.report.{name}") for name in report)
 root = project_root()
 
 # %% [markdown]
@@ -52,7 +53,8 @@ show.say(*map(stories.source, (steps.mix_q, steps.ucb1, steps.uct)))
 # cost. Two sibling actions whose values differ by more than $\theta$ make a pair $(a_w, a_l)$. DPO then raises the margin
 # between them, measured against the log-probabilities stored when the actions were sampled:
 #
-# $$L=-\log\sigma\Big(\beta\Big[\log\frac{\pi(a_w|s)}{\pi_{gen}(a_w|s)}-\log\frac{\pi(a_l|s)}{\pi_{gen}(a_l|s)}\Big]\Big)$$
+# $$L=-\log\sigma\Big(\beta\Big[\log\frac{\pi(a_w|s)}{\pi_{gen}(a_w|s)}
+# -\log\frac{\pi(a_l|s)}{\pi_{gen}(a_l|s)}\Big]\Big)$$
 
 # %%
 show.say(*map(stories.source, (steps.backup, dpo_losses)))
@@ -110,17 +112,18 @@ ladder = next(iter(groups.values()))  # bottom to top
 show.say("**In the paper**", stories.section(root / "papers" / paper / "README.md", "What the paper reports"),
          f"**Here.** {where} " + (f"This unit (seed {seed}) joins them." if own and not overrides else ""),
          tables.summary_table(rows, ladder, ("success", "score", "length")))
-lazy = stories.lazy_success(make(env, unit.data), load_panel(unit.data, f"{env}/{unit.params.panels[0]}")) if unit else None
-show.show(figures.ladder(rows, stories.present(rows, ladder), references={} if lazy is None else {"lazy agent": lazy}))
+known = {}
+if unit:
+    panel = load_panel(unit.data, f"{env}/{unit.params.panels[0]}")
+    known["lazy agent"] = stories.lazy_success(make(env, unit.data), panel)
+show.show(figures.ladder(rows, stories.present(rows, ladder), references=known))
 
 # %% [markdown]
 # The lines are 95 % t-intervals over training seeds; with one seed there is none, and no claim can be judged. Next: what
 # search at test time adds to *each* policy, beside best-of-n by the same critic, and what everything cost.
 
 # %%
-acting = [f"{policy}{how}" for policy in ladder for how in ("", "+bon", "+mcts")]
-planned = [v for v in stories.present(rows, acting) if f"{v.partition('+')[0]}+mcts" in {row.variant for row in rows}]
-show.show(figures.ladder(rows, planned))
+show.show(figures.ladder(rows, stories.acting(rows, ladder)))
 show.show(figures.budget(rows, stories.present(rows, ladder)))
 
 # %% [markdown]
@@ -132,7 +135,7 @@ show.show(figures.budget(rows, stories.present(rows, ladder)))
 
 # %%
 trees = stories.trees(artifacts)
-NO_RUN = "No run of this unit is in the store of this machine, so there is nothing to look at yet: `make repro` runs it."
+NO_RUN = "No run of this unit is in this machine's store, so there is nothing to look at: `make repro` runs it."
 if trees:
     show.show(draw.draw_tree(stories.telling(trees), max_nodes=24))
 print(f"{len(trees)} trees in {artifacts}" if trees else NO_RUN)
@@ -142,7 +145,7 @@ print(f"{len(trees)} trees in {artifacts}" if trees else NO_RUN)
 #
 # The environment has an exact solver, so each pair can be checked: is the chosen action worth more, in exact $Q^*$?
 # The threshold θ trades the number of pairs for their accuracy. Below: α, the weight of search against critique, at a
-# small and a large search budget (policies after one round).
+# small and a large search budget (policies after one round, pairs of that round).
 
 # %%
 show.show(figures.audit(rows, "agent_q@theta="))
@@ -164,34 +167,28 @@ if not before:
     show.say(NO_RUN)
 else:
     world = make(env, unit.data)
-    tasks = {task.id: task for task in load_panel(unit.data, f"{env}/{unit.params.panels[0]}")}
+    tasks = {task.id: task for task in panel}
     for what, task in stories.contrasts(before, after)[:3]:
         show.say(f"### {what}: `{task}`", "Base:", stories.trace(world, tasks[task], before[task]),
                  "Agent Q:", stories.trace(world, tasks[task], after[task]))
 
 # %% [markdown]
-# ## Learning curves
+# ## Learning, and what goes wrong
 #
-# DPO starts at ln 2 = 0.693 when the stored log-probabilities belong to the policy in training. Watch the log-ratios: if
-# the chosen side falls along with the rejected one, probability leaves both for actions nobody sampled.
+# DPO starts at ln 2 = 0.693 when the stored log-probabilities belong to the policy in training. Watch the log-ratios:
+# if the chosen side falls along with the rejected one, probability leaves both for actions nobody sampled.
+#
+# Below the curves: pairs that the search is sure of and that exact values contradict. Ask of each: too few simulations,
+# a lucky rollout, or the critic?
 
 # %%
 points = [p for p in stories.training_points(events) if p["variant"] in ("agent_q", "traj_dpo")]
 if points:
     show.show(figures.curves(points, ("loss", "reward_margin", "logratio_chosen", "logratio_rejected")))
-print("agent_q and traj_dpo, this unit" if points else NO_RUN)
-
-# %% [markdown]
-# ## What goes wrong
-#
-# Pairs that the search is sure of and that exact values contradict. Ask of each: too few simulations, a lucky rollout,
-# or the critic?
-
-# %%
 if trees:
     train = load_panel(unit.data, f"{env}/train")
-    show.say(stories.wrong_pairs(trees[:4], make(env, unit.data), train, theta=unit.params.learn.theta))
-else:
+    show.say(stories.wrong_pairs(trees, make(env, unit.data), train, theta=unit.params.learn.theta))
+if not unit:
     show.say(NO_RUN)
 
 # %% [markdown]

@@ -30,7 +30,7 @@ from common.types import Task
 CRITIC_QUESTION = "good?"
 THREADS = 2
 """Fixed, because the number of threads changes the last bits of a sum."""
-CRITIC_SHARE = 0.5
+CRITIC_SHARE = 0.25
 """Share of demonstrated steps that also show the critic an action that was not taken."""
 
 
@@ -54,7 +54,7 @@ class BaseSettings:
 SETTINGS: dict[str, BaseSettings] = {
     # ours: about a minute on one core and 25–50 % success, which leaves the methods room
     "countdown-v1": BaseSettings(96, 3, 4, 64, 400, False, 4, 500, 128, 3.0e-3),
-    "shop-v1": BaseSettings(96, 2, 4, 256, 1400, False, 6, 1700, 64, 5.0e-3),
+    "shop-v1": BaseSettings(96, 2, 4, 256, 1400, False, 8, 1400, 64, 5.0e-3),
     "webshop-1k": BaseSettings(128, 3, 4, 1024, 3000, True, 1, 600, 32, 2.0e-3),
 }
 
@@ -71,30 +71,23 @@ def demonstrations(env: Env, tasks: list[Task], *, seed: int, repeats: int) -> l
     """Acting and critic examples from ``repeats`` demonstrated episodes of each task.
 
     Each demonstrated step is one example: the action, then the critic's question about it and "yes"
-    (loss on all of it; the question is constant). Most steps add an action that was not taken there,
-    with "no", where only the verdict carries loss: half of these are other admissible actions, half
-    are actions that were demonstrated in some other state and mean nothing in this one.
+    (loss on all of it; the question is constant). A share of the steps adds another admissible action,
+    drawn at random, with "no"; there only the verdict carries loss.
     """
-    shown: list[tuple] = []
+    examples = []
     for task in tasks:
         for repeat in range(repeats):
             rng = generator(seed, "demonstrations", task.id, repeat)
             observation = env.reset(task)
             while not observation.done:
                 prompt, action = env.prompt(), env.expert(rng)
+                examples.append(SFTExample(prompt, f"{action}{END}{USER}{CRITIC_QUESTION}{END}{ASSISTANT}yes"))
                 others = [other for other in env.actions() if other != action]
-                shown.append((prompt, action, others))
+                if others and rng.random() < CRITIC_SHARE:
+                    other = others[int(rng.integers(len(others)))]
+                    asked = ({"role": "assistant", "content": other}, {"role": "user", "content": CRITIC_QUESTION})
+                    examples.append(SFTExample((*prompt, *asked), "no"))
                 observation = env.step(action)
-    rng = generator(seed, "demonstrations", "critic")
-    examples = []
-    for prompt, action, others in shown:
-        examples.append(SFTExample(prompt, f"{action}{END}{USER}{CRITIC_QUESTION}{END}{ASSISTANT}yes"))
-        if rng.random() < CRITIC_SHARE:
-            pool = others if others and rng.random() < 0.5 else [shown[int(rng.integers(len(shown)))][1]]
-            other = pool[int(rng.integers(len(pool)))]
-            if other != action:
-                asked = ({"role": "assistant", "content": other}, {"role": "user", "content": CRITIC_QUESTION})
-                examples.append(SFTExample((*prompt, *asked), "no"))
     return examples
 
 

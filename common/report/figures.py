@@ -48,7 +48,8 @@ def ladder(
         axes.set_xlabel(f"{metric} on {panel}" + (" (share of tasks)" if metric == "success" else ""))
         axes.grid(axis="x", color="#e6e6e6", lw=0.8)
         _from_zero(axes, metric, "x")
-    figure.supxlabel("mean ± 95 % t-interval over training seeds; small dots: single seeds", fontsize=8, color="#555555")
+    note = "mean ± 95 % t-interval over training seeds (right: seeds × tasks); small dots: single seeds"
+    figure.supxlabel(note, fontsize=8, color="#555555")
     return figure
 
 
@@ -79,7 +80,7 @@ def forest(records: Sequence[Mapping[str, Any]], *, metric: str = "success") -> 
     return figure
 
 
-def audit(rows: Sequence[MetricRow], prefix: str, *, accuracy: str = "pair_accuracy", count: str = "pair_n") -> Figure:
+def audit(rows: Sequence[MetricRow], prefix: str, *, accuracy: str = "pair_accuracy", count: str = "pair_count") -> Figure:
     """Pairs against the threshold θ: how many are left (below), how many of them are right (above).
 
     Takes the variants ``<prefix><number>`` such as ``agent_q@theta=0.2``; a column for each panel. Right is

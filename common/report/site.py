@@ -9,7 +9,7 @@ from common.config import ConfigError
 from common.track.files import write_atomic
 
 NOTEBOOK = "notebooks/90_report.py"
-FOREIGN = re.compile(r"<script|<link|<iframe|@import|(?:src|poster)=[\"'](?!data:)|url\([\"']?(?!#|data:)", re.IGNORECASE)
+FOREIGN = re.compile(r"<script|<link|<iframe|@import|(?:src|poster)=[\"'](?!data:)|url\([\"']?(?!#|data:)", re.I)
 """What would make a browser fetch or run something; links that a reader may follow are none of it."""
 
 STYLE = """:root{color-scheme:light}

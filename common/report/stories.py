@@ -79,6 +79,13 @@ def present(rows: Iterable[MetricRow], variants: Sequence[str]) -> list[str]:
     return [variant for variant in variants if variant in known]
 
 
+def acting(rows: Iterable[MetricRow], policies: Sequence[str]) -> list[str]:
+    """Each of ``policies`` that was also tested with search, and after it its ``+bon`` and ``+mcts``."""
+    known = {row.variant for row in rows}
+    return [f"{policy}{how}" for policy in policies for how in ("", "+bon", "+mcts")
+            if f"{policy}+mcts" in known and f"{policy}{how}" in known]
+
+
 def section(path: Path, title: str) -> str:
     """The text of a Markdown file under the heading ``title``, without it; "" when there is none."""
     found = re.search(rf"^#+ {re.escape(title)}\n(.*?)(?=^#+ |\Z)", path.read_text(encoding="utf-8"), re.M | re.S)
@@ -134,7 +141,7 @@ def contrasts(
     chosen: dict[tuple[bool, bool], str] = {}
     for task in before:
         if task in after:
-            ends = (before[task][-1]["reward"] >= 1.0, after[task][-1]["reward"] >= 1.0)
+            ends = tuple(one[task][-1]["reward"] >= 1.0 for one in (before, after))
             chosen.setdefault(ends, task)
     return [(names[ends], chosen[ends]) for ends in names if ends in chosen]
 
@@ -151,8 +158,19 @@ def trace(env: Env, task: Task, steps: Sequence[Mapping[str, Any]]) -> str:
                  f"{value:.3f}", f"`{_cell(best, 60)}`")
         lines.append(f"| {' | '.join(cells)} |")
         env.step(step["action"])
-    return "\n".join([*lines, "", f"Reward {steps[-1]['reward']:.3f} after {len(steps)} steps; ✗ marks an action that "
-                                  "is worth less than the best one."])
+    ending = f"Reward {steps[-1]['reward']:.3f} after {len(steps)} steps; ✗ marks an action worth less than the best one."
+    return "\n".join([*lines, "", ending])
+
+
+def lazy_success(env: Env, tasks: Sequence[Task]) -> float:
+    """Share of ``tasks`` on which the lazy agent succeeds: what no policy should fall below."""
+    wins = 0
+    for task in tasks:
+        seen = env.reset(task)
+        while not seen.done:
+            seen = env.step(env.lazy())
+        wins += seen.reward >= 1.0
+    return wins / len(tasks)
 
 
 def wrong_pairs(found: Sequence[Tree], env: Env, tasks: Sequence[Task], *, theta: float, most: int = 6) -> str:

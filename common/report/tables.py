@@ -41,8 +41,8 @@ def summary_table(rows: Sequence[MetricRow], variants: Sequence[str], metrics: S
     lines = [f"| variant | panel | {' | '.join(metrics)} | seeds |", "|---|---|" + "---|" * len(metrics) + "---|"]
     for panel in sorted({row.panel for row in rows}):
         for variant in variants:
-            values = {name: [row.value for row in rows if (row.panel, row.variant, row.metric) == (panel, variant, name)]
-                      for name in metrics}
+            mine = [row for row in rows if (row.panel, row.variant) == (panel, variant)]
+            values = {name: [row.value for row in mine if row.metric == name] for name in metrics}
             if any(values.values()):
                 seeds = max(map(len, values.values()))
                 lines.append(f"| `{variant}` | {panel} | {' | '.join(map(_mean, values.values()))} | {seeds} |")

@@ -1,12 +1,14 @@
-"""A policy without a model, for notebooks that must work before anything was trained."""
+"""A policy without a model and results without a run, for notebooks that must work before anything was trained."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
 from common.envs.countdown import step_actions
 from common.rng import generator
-from common.types import Message, Turn
+from common.track.rows import MetricRow, cost_of
+from common.types import Cost, Message, Turn
 
 
 class ScriptedPolicy:
@@ -38,3 +40,13 @@ def _read(prompt: tuple[Message, ...]) -> tuple[tuple[int, ...], int]:
     """(numbers in descending order, target) from the last line of a Countdown prompt."""
     *numbers, target = [int(word) for word in prompt[-1]["content"].split() if word.isdigit()]
     return tuple(numbers), target
+
+
+def toy_rows(values: Mapping[str, Sequence[float]]) -> list[MetricRow]:
+    """Made-up ``success`` on ``countdown-v1/toy`` for a paper "toy": variant → one value a seed, all at equal cost."""
+    cost = cost_of(Cost(env_steps=1000))
+    return [
+        MetricRow(paper="toy", env="countdown-v1", profile="smoke", scale="toy", variant=variant, seed=seed,
+                  panel="countdown-v1/toy", metric="success", value=value, n=100, cost=cost)
+        for variant, own in values.items() for seed, value in enumerate(own)
+    ]

@@ -10,11 +10,12 @@ import torch
 from common.config import load_spec, params_class, resolve, to_json
 from common.envs import build_all
 from common.envs.countdown import CountdownEnv, build_panels
+from common.learn.batches import SFTExample
 from common.learn.policy import sft
 from common.learn.settings import TrainSettings
-from common.lm.base import CRITIC_QUESTION, demonstrations
 from common.lm.models import new_nano, save_model
-from common.lm.tokenizer import train_tokenizer
+from common.lm.tokenizer import ASSISTANT, END, USER, train_tokenizer
+from common.rng import generator
 from common.sweep.unit import Unit
 from common.track.store import Run, UnitSpec
 
@@ -36,11 +37,28 @@ def data(tmp_path_factory) -> Path:
     return folder
 
 
+def demonstrations() -> list[SFTExample]:
+    """Right actions with the critic's yes; at half of the steps another admissible action with its no."""
+    env, rng, found = CountdownEnv(), generator("half-taught"), []
+    for task in build_panels(0)["demos"]:
+        seen = env.reset(task)
+        while not seen.done:
+            prompt, action = env.prompt(), env.expert(rng)
+            found.append(SFTExample(prompt, f"{action}{END}{USER}good?{END}{ASSISTANT}yes"))
+            other = env.actions()[int(rng.integers(len(env.actions())))]
+            if other != action and rng.random() < 0.5:
+                said = ({"role": "assistant", "content": other}, {"role": "user", "content": "good?"})
+                found.append(SFTExample((*prompt, *said), "no"))
+            seen = env.step(action)
+    return found
+
+
 @pytest.fixture(scope="session")
 def base(tmp_path_factory) -> Path:
-    """Solves about one task in twelve, so that trees hold both right and wrong actions."""
-    examples = demonstrations(CountdownEnv(), build_panels(0)["demos"], seed=0, repeats=1)
-    texts = [f"{e.prompt[0]['content']} {e.completion}" for e in examples] + [CRITIC_QUESTION, "yes", "no"] * 50
+    """Solves about one task in twelve, so that trees hold both right and wrong actions. It learns from
+    demonstrations of its own, so that changing the real base models does not move these tests."""
+    examples = demonstrations()
+    texts = [f"{e.prompt[0]['content']} {e.completion}" for e in examples] + ["good?", "yes", "no"] * 50
     tokenizer = train_tokenizer(texts, 400, split_digits=False)
     model = new_nano(tokenizer, width=48, layers=2, heads=4, context=96, seed=0)
     settings = TrainSettings(lr=8e-3, max_steps=200, batch_size=64, max_length=96, warmup=0.1)

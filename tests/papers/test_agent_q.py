@@ -203,22 +203,18 @@ def test_episodes_by_task_are_distinct_finished_and_best_first():
     assert shown == {"a": ["pq", "xyz", "k", "xy"], "b": ["x"], "c": ["m"]}
 
 
-def params(**learn) -> method.Params:
-    settings = dict(theta=0.2, pairs_per_node=3, pairs_per_task=4, beta=0.1, dpo_lr=1e-3, dpo_epochs=1, dpo_batch=4,
-                    sft_lr=1e-3, sft_epochs=1, sft_batch=4)  # fmt: skip
-    search = method.Search(8, 16, 4, 2, 0.5, 0.5, 0.95, 4)
-    return method.Params(search, method.Collect(4, 2, 1.0), method.Learn(**settings | learn),
-                         method.Test(6, 2, 4, 2), ("test",), (0.0,))  # fmt: skip
+def test_episode_pairs_set_best_against_worst(whole):
+    def params(**learn) -> method.Params:
+        given = whole[0].params
+        return dataclasses.replace(given, learn=dataclasses.replace(given.learn, **learn))
 
-
-def test_episode_pairs_set_best_against_worst():
-    pairs = method.episode_pairs(EPISODES, params())
+    pairs = method.episode_pairs(EPISODES, params(theta=0.2, pairs_per_task=4))
     shown = [("".join(t.action for t in p.chosen), "".join(t.action for t in p.rejected)) for p in pairs]
     assert shown == [("pq", "xy"), ("xyz", "k")]  # b and c have one episode each
     first = pairs[0]
     assert [t.ref_logp for t in first.chosen] == [-1.0, -2.0]
     assert first.chosen[1].prompt == ({"role": "user", "content": "a:p"},)
-    assert len(method.episode_pairs(EPISODES, params(pairs_per_task=1))) == 1
+    assert len(method.episode_pairs(EPISODES, params(theta=0.2, pairs_per_task=1))) == 1
     # differences of 1 and 0.75: the threshold is exceeded strictly
     assert len(method.episode_pairs(EPISODES, params(theta=0.75))) == 1
     assert method.episode_pairs(EPISODES, params(theta=1.0)) == []

@@ -29,7 +29,7 @@ from common.types import Message, Observation, Task
 
 INVALID = "invalid action"
 PAGE_SIZE = 10
-SLIP = 0.2
+SLIP = 0.1
 """Chance that the demonstrator clicks something else than the oracle would."""
 RECENT = 3
 """Actions that the prompt repeats."""
@@ -172,15 +172,13 @@ class ShopEnv:
 
     def expert(self, rng: np.random.Generator) -> str:
         """A demonstrator who knows what to buy: searches the goal's attributes and type, then follows
-        the oracle, but slips to a random click now and then (a wanted option that is not offered among
-        them) and so shows how to recover. It
+        the oracle, but slips to another listed click now and then and so shows how to recover. It
         chooses by what the page may hide, so imitating it can only be right on average."""
         state = self._current()
         if state.page == "search" and not state.recent:
             return f"search[{' '.join([*state.goal.attributes, state.goal.wordings[0]]).lower()}]"
-        if state.page != "search" and rng.random() < SLIP:
-            wanted = [f"click[{value}]".lower() for _, value in state.goal.options]
-            others = [action for action in (*self.listed(state), *wanted) if BUY not in action]
+        others = [action for action in self.listed(state) if action.startswith("click") and BUY not in action]
+        if others and rng.random() < SLIP:
             return others[int(rng.integers(len(others)))]
         return self.oracle()
 
