@@ -20,6 +20,9 @@ Differs from the paper:
     does not say what scores its leaves at test time; with true rewards the comparison is void.
  6. A search budget is a number of environment steps per tree, so that variants are matched on it.
  7. Pairs are taken between visited siblings only, at most ``pairs_per_node`` of largest margin.
+ 8. Policies are evaluated as they are trained, sampling at temperature 1. Greedy decoding is reported
+    beside it (``greedy_*``, half as many tasks): a policy without memory repeats itself when greedy.
+ 9. The ``_nll`` variants add the chosen side's likelihood to DPO; they are not the paper's.
 """
 
 from __future__ import annotations
@@ -331,10 +334,13 @@ class Experiment:
         def compute() -> dict:
             result = {}
             for panel, tasks in self.panels.items():
-                metrics, episodes = evaluate(self.env, tasks[: self.p.test.tasks], self.policy(engine, 0.0), seed=self.seed)
+                metrics, episodes = evaluate(self.env, tasks[: self.p.test.tasks], self.policy(engine, 1.0), seed=self.seed)
                 result[panel] = metrics | {"n": len(episodes)}
                 if panel == self.p.panels[0]:
                     write_lines(self.run.artifacts / f"rollouts.{name}.jsonl", records(episodes[:20]))
+                    some = tasks[: max(1, self.p.test.tasks // 2)]
+                    greedy, _ = evaluate(self.env, some, self.policy(engine, 0.0), seed=self.seed)
+                    result[panel] |= {f"greedy_{k}": greedy[k] for k in ("success", "truncated")}
             self.run.log(name, 0, {f"{panel}/{k}": v for panel, m in result.items() for k, v in m.items()})
             return result
 

@@ -10,7 +10,6 @@ from functools import lru_cache
 from itertools import permutations, product
 
 import pytest
-import reasoning_gym
 
 from common.envs.contract import check_env
 from common.envs.countdown import (
@@ -36,7 +35,12 @@ def panels() -> dict[str, list[Task]]:
 
 
 @pytest.fixture(scope="module")
-def verifier():
+def reasoning_gym():
+    return pytest.importorskip("reasoning_gym", reason="reasoning-gym is not installed: pip install -e '.[verify]'")
+
+
+@pytest.fixture(scope="module")
+def verifier(reasoning_gym):
     return reasoning_gym.create_dataset("countdown", size=1, seed=0)
 
 
@@ -267,7 +271,7 @@ def test_where_the_rules_differ_ours_is_the_stricter(verifier, text, numbers, ta
     assert evaluate(text, numbers) is None
 
 
-def test_tasks_of_reasoning_gym_are_solvable_when_their_solution_keeps_our_rules():
+def test_tasks_of_reasoning_gym_are_solvable_when_their_solution_keeps_our_rules(reasoning_gym):
     data = reasoning_gym.create_dataset("countdown", seed=1, size=80, min_numbers=3, max_numbers=4, max_value=20,
                                         min_target=10, max_target=200)  # fmt: skip
     kept = 0

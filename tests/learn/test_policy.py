@@ -184,6 +184,15 @@ def test_a_policy_equal_to_its_stored_reference_starts_at_log_two(model, tokeniz
     assert stats.last_loss < math.log(2)
 
 
+def test_nll_adds_the_chosen_sides_mean_token_loss(model, tokenizer, tmp_path):
+    pairs = with_own_reference(model, tokenizer, step_pairs())
+    settings = DPOSettings(**(DPO | {"batch_size": 11, "nll": 0.5}))
+    chosen = [slow_logp(model, tokenizer, pair.prompt, pair.chosen)[:2] for pair in pairs]
+    expected = sum(pair.weight * (math.log(2) - 0.5 * float(logp.detach()) / n) for pair, (logp, n) in zip(pairs, chosen))
+    stats = dpo(model, tokenizer, pairs, settings, seed=5, out_dir=tmp_path)
+    assert stats.first_loss == pytest.approx(expected / len(pairs), abs=1e-4)
+
+
 def test_repeating_gives_the_same_bits_and_seeds_differ(model, tokenizer, tmp_path):
     for items in (examples(), step_pairs()):
         torch.manual_seed(0)
