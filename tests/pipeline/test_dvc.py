@@ -72,9 +72,9 @@ def test_claims_and_report_wait_for_every_paper():
 def test_tables_are_in_git_and_the_stamp_is_not():
     outs = STAGES["run"]["outs"]
     assert outs == [{"results/${item.paper}/metrics.jsonl": {"cache": False}}, "runs/.stamps/${item.paper}.json"]
-    ignored = subprocess.run(["git", "check-ignore", "runs/.stamps/x.json", "models/x", "site", "notebooks/x.ipynb",
+    ignored = subprocess.run(["git", "check-ignore", "runs/.stamps/x.json", "models/x", "site",
                               "results/x/metrics.jsonl"], cwd=ROOT, capture_output=True, text=True).stdout.split()
-    assert ignored == ["runs/.stamps/x.json", "models/x", "site", "notebooks/x.ipynb"]
+    assert ignored == ["runs/.stamps/x.json", "models/x", "site"]
 
 
 def test_the_remote_is_inside_the_repository():

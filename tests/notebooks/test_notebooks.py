@@ -1,0 +1,55 @@
+"""Notebooks: the .ipynb that people open is in step with its .py source, small, and without outputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = sorted((ROOT / "notebooks").glob("*.py"))
+CONFIG = jupytext.config.load_jupytext_configuration_file(str(ROOT / "jupytext.toml"))
+
+
+def read(path: Path):
+    return jupytext.read(path, fmt="py:percent", config=CONFIG)
+
+
+def content(notebook) -> list[tuple]:
+    return [(cell.cell_type, cell.source, tuple(cell.metadata.get("tags", ()))) for cell in notebook.cells]
+
+
+def test_there_are_the_tour_the_report_and_a_notebook_for_each_family():
+    assert {"00_tour", "90_report", "tree_search_dpo"} <= {path.stem for path in SOURCES}
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_the_notebook_people_open_is_in_step_and_holds_no_outputs(source):
+    opened = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
+    again = f"make it again: python -m jupytext --set-kernel python3 --to ipynb notebooks/{source.name}"
+    assert content(opened) == content(read(source)), again
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in opened.cells), again
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_running_and_saving_it_leaves_the_source_as_it_is(source):
+    notebook = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
+    for number, cell in enumerate(cell for cell in notebook.cells if cell.cell_type == "code"):
+        cell.execution_count = number + 1
+        cell.outputs = [nbformat.v4.new_output("stream", text="42\n")]
+        cell.metadata["execution"] = {"iopub.status.idle": "now"}
+    notebook.metadata["kernelspec"] = {"name": "other", "display_name": "Another", "language": "python"}
+    assert jupytext.writes(notebook, fmt="py:percent", config=CONFIG) == source.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_it_is_small_enough_to_be_read(source):
+    cells = read(source).cells
+    code = [cell.source for cell in cells if cell.cell_type == "code"]
+    assert cells[0].source.startswith("# ") and len(cells) <= 25
+    assert max(len(text.splitlines()) for text in code) <= 16
+    assert not any(line.startswith(("def ", "class ")) for text in code for line in text.splitlines())
+    marked = sum("parameters" in cell.metadata.get("tags", ()) for cell in cells)
+    assert marked == 1 or source.stem in ("00_tour", "90_report")
