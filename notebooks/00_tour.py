@@ -17,13 +17,15 @@ from common.evaluate.claims import Claim, PaperClaims, judge
 from common.evaluate.tables import claims_table
 from common.learn.losses import dpo_losses
 from common.report import figures, stories
-from common.report.show import say, show
+from common.report.show import quiet, say, show
 from common.report.toy import ScriptedPolicy, toy_rows
 from common.search.draw import draw_tree
 from common.search.mcts import MCTSSettings, search
 from common.search.rollout import rollout
 from common.sweep.unit import base_dir, project_root
 from common.types import Task
+
+quiet()
 
 # %% [markdown]
 # ## An environment, by hand

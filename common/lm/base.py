@@ -63,7 +63,8 @@ def settings_for(env_id: str, profile: str) -> BaseSettings:
     """The base settings of ``env_id``; ``smoke`` is the same code path at a toy size."""
     chosen = SETTINGS[env_id]
     if profile == "smoke":
-        return BaseSettings(32, 1, 2, chosen.context, chosen.vocab, chosen.split_digits, 1, 10, 16, 3.0e-3)
+        # context: an untrained policy babbles, and what it writes must fit when the critic reads it back
+        return BaseSettings(32, 1, 2, max(chosen.context, 256), chosen.vocab, chosen.split_digits, 1, 10, 16, 3.0e-3)
     return chosen
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from common.evaluate.stats import Interval, t_interval
 from common.track.rows import MetricRow
@@ -45,7 +46,8 @@ def ladder(
         _references(axes, references or {}, len(variants))
         axes.set_yticks(range(len(variants)), variants)
         axes.set_ylim(-0.6, len(variants) - (0.1 if references else 0.4))
-        axes.set_xlabel(f"{metric} on {panel}" + (" (share of tasks)" if metric == "success" else ""))
+        axes.set_xlabel(f"{metric}{' (share of tasks)' if metric == 'success' else ''}\n{panel}")
+        axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.grid(axis="x", color="#e6e6e6", lw=0.8)
         _from_zero(axes, metric, "x")
     note = "mean ± 95 % t-interval over training seeds (right: seeds × tasks); small dots: single seeds"
@@ -68,19 +70,30 @@ def forest(records: Sequence[Mapping[str, Any]], *, metric: str = "success") -> 
         axes.plot([record["effect"]], [y], marker, color=colour, ms=7, mec="white", mew=0.6)
         p = "" if record["p_holm"] is None else f", p = {max(record['p_holm'], 0.001):.3f}"
         _margin_note(axes, y, f"n = {record['n_seeds']}{p}")
-    names = [f"{r['id']}  {r['better']} vs {r['worse']}  ({r['panel']}, {r['profile']})" for r in reversed(shown)]
-    axes.set_yticks(range(len(shown)), names, fontsize=8)
+    several = len({r["profile"] for r in shown}) > 1
+    starts = [i == 0 or shown[i - 1]["id"] != record["id"] for i, record in enumerate(shown)]
+    names = [_claim_name(r, first=first, profile=several) for r, first in zip(shown, starts, strict=True)]
+    axes.set_yticks(range(len(shown)), names[::-1], fontsize=7.5)
     axes.set_ylim(-0.7, len(shown) - 0.3)
     axes.axvline(0, color=INK, lw=0.8)
     axes.grid(axis="x", color="#e6e6e6", lw=0.8)
-    axes.set_xlabel(f"effect on {metric}: better − worse, paired by seed; p corrected after Holm")
+    axes.set_xlabel(f"effect on {metric}: better − worse, paired by seed\n(p corrected after Holm)")
     for verdict, (colour, marker) in VERDICTS.items():
         axes.plot([], [], marker, color=colour, label=verdict)
     figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=9)
     return figure
 
 
-def audit(rows: Sequence[MetricRow], prefix: str, *, accuracy: str = "pair_accuracy", count: str = "pair_count") -> Figure:
+def _claim_name(record: Mapping[str, Any], *, first: bool, profile: bool) -> str:
+    """Panel of a claim; its id and sides too on its first line, a difference of variants on two lines."""
+    panel = record["panel"] + (f", {record['profile']}" if profile else "")
+    gap = "\n" if " - " in record["better"] else " "
+    return f"{record['id']}  {record['better']}{gap}vs {record['worse']}   {panel}" if first else panel
+
+
+def audit(
+    rows: Sequence[MetricRow], prefix: str, *, accuracy: str = "pair_accuracy", count: str = "pair_count"
+) -> Figure:
     """Pairs against the threshold θ: how many are left (below), how many of them are right (above).
 
     Takes the variants ``<prefix><number>`` such as ``agent_q@theta=0.2``; a column for each panel. Right is
@@ -137,13 +150,20 @@ def budget(
     figure, columns = _columns(found, 3.8)
     for axes, (panel, by_variant) in zip(columns, found.items(), strict=True):
         spent = {v: sum(r.cost[axis] for r in mine) / len(mine) for v, mine in by_variant.items()}
-        for k, (variant, mine) in enumerate(by_variant.items()):
-            _line(axes, {spent[variant]: mine}, CYCLE[k % 8], MARKERS[k % 8], variant)
+        for variant, mine in by_variant.items():
+            k = variants.index(variant) % len(CYCLE)
+            _line(axes, {spent[variant]: mine}, CYCLE[k], MARKERS[k], variant)
         axes.set_xlim(left=-0.03 * max(1, *spent.values()))
-        axes.set_xlabel(f"{axis.replace('_', ' ')} a seed, learning and acting")
-        axes.set_ylabel(f"{metric} on {panel}")
+        axes.set_title(panel, fontsize=10)
+        axes.set_xlabel(f"{axis.replace('_', ' ')} a seed,\nlearning and acting")
+        axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.grid(color="#e6e6e6", lw=0.8)
-    columns[-1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    if columns:
+        columns[0].set_ylabel(metric)
+    handles = {label: line for axes in columns for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    if handles:
+        order = [variant for variant in variants if variant in handles]
+        figure.legend([handles[v] for v in order], order, loc="outside right center", frameon=False, fontsize=8)
     return figure
 
 

@@ -6,6 +6,7 @@ import io
 import re
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,12 +17,17 @@ from common.track.events import EventTail
 from common.track.store import Run
 
 
+UNPRINTABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What XML forbids even when escaped; an untrained model writes such characters into its actions."""
+
+
 def svg(figure: Figure) -> str:
     """The figure as SVG text; the same figure gives the same bytes (no date, ids from a fixed salt)."""
     buffer = io.StringIO()
     with rc_context({"svg.hashsalt": "report", "svg.fonttype": "path"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return re.sub(r"^.*?(?=<svg)", "", buffer.getvalue(), flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->", "", UNPRINTABLE.sub("", buffer.getvalue()), flags=re.DOTALL)
+    return re.sub(r"^.*?(?=<svg)", "", text, flags=re.DOTALL)
 
 
 def show(figure: Figure) -> None:
@@ -38,16 +44,23 @@ def say(*texts: str) -> None:
     display(Markdown("\n\n".join(texts)))
 
 
+def quiet() -> None:
+    """Silence what transformers says in a notebook at every load: progress bars, and a warning about widgets."""
+    warnings.filterwarnings("ignore", message="IProgress not found")
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+
 @contextmanager
 def progress(run: Run, *, every: float = 1.0) -> Iterator[None]:
     """One line below the cell on what the run is doing, renewed while the block lasts.
 
-    Reads the run's ``events.jsonl``; also silences the bars with which transformers announces every load.
+    Reads the run's ``events.jsonl``; everything else keeps quiet meanwhile.
     """
     from IPython.display import Markdown, display
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()
+    quiet()
     done, started, tail = threading.Event(), time.monotonic(), EventTail(run.path / "events.jsonl")
     line = display(Markdown("starting …"), display_id=True)
 

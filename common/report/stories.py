@@ -88,7 +88,8 @@ def acting(rows: Iterable[MetricRow], policies: Sequence[str]) -> list[str]:
 
 def section(path: Path, title: str) -> str:
     """The text of a Markdown file under the heading ``title``, without it; "" when there is none."""
-    found = re.search(rf"^#+ {re.escape(title)}\n(.*?)(?=^#+ |\Z)", path.read_text(encoding="utf-8"), re.M | re.S)
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    found = re.search(rf"^#+ {re.escape(title)}\n(.*?)(?=^#+ |\Z)", text, re.M | re.S)
     return found[1].strip() if found else ""
 
 
@@ -158,7 +159,7 @@ def trace(env: Env, task: Task, steps: Sequence[Mapping[str, Any]]) -> str:
                  f"{value:.3f}", f"`{_cell(best, 60)}`")
         lines.append(f"| {' | '.join(cells)} |")
         env.step(step["action"])
-    ending = f"Reward {steps[-1]['reward']:.3f} after {len(steps)} steps; ✗ marks an action worth less than the best one."
+    ending = f"Reward {steps[-1]['reward']:.3f} after {len(steps)} steps; ✗: worth less than the best action."
     return "\n".join([*lines, "", ending])
 
 

@@ -43,7 +43,7 @@ def _read(prompt: tuple[Message, ...]) -> tuple[tuple[int, ...], int]:
 
 
 def toy_rows(values: Mapping[str, Sequence[float]]) -> list[MetricRow]:
-    """Made-up ``success`` on ``countdown-v1/toy`` for a paper "toy": variant → one value a seed, all at equal cost."""
+    """Made-up ``success`` on ``countdown-v1/toy`` for a paper "toy": variant → one value a seed, at equal cost."""
     cost = cost_of(Cost(env_steps=1000))
     return [
         MetricRow(paper="toy", env="countdown-v1", profile="smoke", scale="toy", variant=variant, seed=seed,

@@ -205,10 +205,9 @@ def claims(root: Path, *, profile: str | None, readme: bool) -> int:
 
 def report(root: Path) -> int:
     """Execute the report notebook into ``site/index.html``. Raises NotebookFailed."""
-    from common.sweep.documents import render
+    from common.report.site import build_site
 
-    page = root / "site" / "index.html"
-    render(root, root / "notebooks" / "90_report.py", page, {"profile": load_lab(root).profile})
+    page = build_site(root, root / "site" / "index.html", profile=load_lab(root).profile)
     print(f"report: {_shown(root, page)}")
     return 0
 

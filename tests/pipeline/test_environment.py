@@ -53,7 +53,7 @@ def test_extras_are_never_in_the_default():
     default = {normal(requirement.partition("==")[0]) for requirement in PROJECT["dependencies"]}
     optional = PROJECT["optional-dependencies"]
     extras = {normal(re.split("[=<>]", name)[0]) for names in optional.values() for name in names}
-    assert set(PROJECT["optional-dependencies"]) == {"browser", "vllm", "ray", "smol"}
+    assert set(PROJECT["optional-dependencies"]) == {"verify", "browser", "vllm", "ray", "smol"}
     assert not extras & default
 
 

@@ -1,0 +1,68 @@
+"""``docs/images/*.png``: the pictures of the README, drawn from the tables in ``results/``.
+
+    python -m common.report.pictures            # writes them; the same tables give the same pictures
+
+Each file carries the hash of the rows behind it (PNG text ``Source``), so that a test can tell when a picture
+no longer follows from the results.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from PIL import Image
+
+from common.evaluate.publish import load_rows
+from common.report import figures, stories
+from common.sweep.unit import project_root
+from common.track.files import storage
+from common.track.rows import MetricRow
+
+FOLDER = "docs/images"
+
+
+def drawn(root: Path) -> dict[str, tuple[Figure, str]]:
+    """File name → (figure, hash of its rows): for each paper with results its ladder and its pair audit."""
+    made = {}
+    for paper in sorted({row.paper for row in load_rows(root / "results")}):
+        mine = [row for row in load_rows(root / "results") if row.paper == paper]
+        first = next(iter(stories.claim_groups(root / "papers" / paper / "claims.yaml").values()))
+        made[f"{paper}_ladder.png"] = (figures.ladder(mine, stories.present(mine, first)), _hash(mine))
+        prefix = f"{paper}@theta="
+        if any(row.variant.startswith(prefix) for row in mine):
+            made[f"{paper}_audit.png"] = (figures.audit(mine, prefix), _hash(mine))
+    return made
+
+
+def write(root: Path) -> list[Path]:
+    """Draw all pictures anew; returns their paths."""
+    folder, paths = root / FOLDER, []
+    with storage(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, (figure, source) in drawn(root).items():
+            figure.savefig(folder / name, dpi=110, metadata={"Source": source, "Software": None})
+            paths.append(folder / name)
+    return paths
+
+
+def stale(root: Path) -> list[str]:
+    """Names of pictures that are missing or were drawn from other rows than those in ``results/``."""
+    found = []
+    for name, (_, source) in drawn(root).items():
+        path = root / FOLDER / name
+        if not path.exists() or Image.open(path).info.get("Source") != source:
+            found.append(name)
+    return found
+
+
+def _hash(rows: Sequence[MetricRow]) -> str:
+    lines = sorted(repr((row.identity, row.value, row.n)) for row in rows)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+if __name__ == "__main__":
+    written = write(project_root())
+    print("\n".join(path.relative_to(project_root()).as_posix() for path in written) or "no results to draw yet")

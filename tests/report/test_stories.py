@@ -1,0 +1,145 @@
+"""What notebooks tell: which rows join, how a ladder is ordered, which episodes are chosen, what a trace says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from common.envs.countdown import CountdownEnv
+from common.report import pictures, stories, tables
+from common.report.toy import ScriptedPolicy, toy_rows
+from common.search.mcts import MCTSSettings, search
+from common.search.pairs import audit, step_pairs
+from common.search.tree import save
+from common.track.rows import write_metrics
+from common.types import Task
+
+ROOT = Path(__file__).resolve().parents[2]
+TASK = Task("t/0", "countdown-v1", "t", {"numbers": [8, 7, 24], "target": 24})
+HARD = Task("t/2", "countdown-v1", "t", {"numbers": [10, 6, 3], "target": 78})
+"""(10 + 3) · 6; a rule of thumb prefers 10 · 6, which is nearer and leads nowhere."""
+
+
+def grow(key: int = 1):
+    settings = MCTSSettings(simulations=6, branching=4, c=0.5, alpha=0.1, gamma=0.95, max_depth=6, rule="ucb1")
+    return search(CountdownEnv(), [(HARD, None)], ScriptedPolicy(), settings, keys=[key])[0]
+
+
+def test_the_ladder_of_a_paper_is_read_from_its_claims():
+    groups = stories.claim_groups(ROOT / "papers/agent_q/claims.yaml")
+    ladder = groups["D2.4"]
+    assert list(groups)[0] == "D2.4" and ladder[0] == "base" and ladder[-1] == "agent_q+mcts"
+    for lower, higher in (("base", "rft"), ("rft", "traj_dpo"), ("traj_dpo", "agent_q"), ("rft_tok", "traj_dpo_tok")):
+        assert ladder.index(lower) < ladder.index(higher)
+
+
+def test_own_rows_replace_those_of_the_same_seed_and_join_no_other_profile():
+    published = toy_rows({"a": (0.1, 0.2, 0.3)})
+    [own] = [row for row in toy_rows({"a": (0.0, 0.9)}) if row.seed == 1]
+    assert sorted((r.seed, r.value) for r in stories.together([own], published)) == [(0, 0.1), (1, 0.9), (2, 0.3)]
+    assert stories.together([], published) == published
+    foreign = [type(own)(**{**vars(row), "profile": "cpu"}) for row in published]
+    assert stories.together([own], foreign) == [own]
+
+
+def test_published_rows_are_found_or_their_absence_is_one_sentence(tmp_path):
+    rows, sentence = stories.published(tmp_path, "toy", "countdown-v1", "cpu")
+    assert rows == [] and "Nothing is published" in sentence and "make repro" in sentence
+    write_metrics(tmp_path / "results/toy/metrics.jsonl", toy_rows({"a": (0.1, 0.2)}))
+    rows, sentence = stories.published(tmp_path, "toy", "countdown-v1", "cpu")
+    assert len(rows) == 2 and "profile `smoke`, 2 seeds" in sentence
+    assert stories.published(tmp_path, "toy", "shop-v1", "cpu")[0] == []
+
+
+def test_acting_lists_searched_policies_with_their_baselines():
+    rows = toy_rows({name: (0.1,) for name in ("base", "base+mcts", "base+bon", "rft", "dpo", "dpo+mcts")})
+    assert stories.acting(rows, ["base", "rft", "dpo"]) == ["base", "base+bon", "base+mcts", "dpo", "dpo+mcts"]
+
+
+def test_a_section_is_what_stands_under_its_heading(tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text("# T\n\n## One\n\ntext\n\n## Two\nmore\n")
+    assert [stories.section(path, name) for name in ("One", "Two", "Three")] == ["text", "more", ""]
+    assert stories.section(tmp_path / "absent.md", "One") == ""
+
+
+def test_training_points_are_split_from_their_names(tmp_path):
+    path = tmp_path / "events.jsonl"
+    events = [{"t": 0, "variant": "a", "step": 3, "metrics": {"r2/train/loss": 0.5, "collect/pairs": 7}}]
+    path.write_text("".join(json.dumps(event) + "\n" for event in events))
+    assert stories.training_points(path) == [
+        {"variant": "a", "round": 2, "update": 3, "metric": "loss", "value": 0.5}]
+    assert stories.training_points(tmp_path / "absent.jsonl") == []
+
+
+def test_contrasts_name_one_task_of_each_kind():
+    before = {"a": [{"reward": 0.0}], "b": [{"reward": 0.0}, {"reward": 1.0}], "c": [{"reward": 0.2}],
+              "d": [{"reward": 0.0}]}
+    after = {"a": [{"reward": 1.0}], "b": [{"reward": 0.9}], "c": [{"reward": 0.0}]}
+    assert stories.contrasts(before, after) == [
+        ("failed before, solved after", "a"), ("solved before, failed after", "b"), ("failed before and after", "c")]
+
+
+def test_a_trace_marks_what_is_worth_less_than_the_best():
+    steps = [{"step": 0, "action": "24 * 8", "reward": 0.0}, {"step": 1, "action": "192 | 7\n", "reward": 0.0}]
+    lines = stories.trace(CountdownEnv(), TASK, steps).splitlines()
+    # V* = γ: two steps solve it; 24 · 8 leaves 192 and 7, from which 24 cannot be reached
+    assert "| `24 * 8` ✗ | 0.000 | 0.950 | `8 - 7` |" in lines[2]
+    assert lines[3].count("|") - lines[3].count("\\|") == 7 and "192 \\| 7" in lines[3]
+
+
+def test_kept_trees_come_back_and_wrong_pairs_are_the_wrong_ones(tmp_path):
+    assert stories.trees(tmp_path) == [] and stories.telling([]) is None
+    grown = [grow(key) for key in range(6)]
+    for k, tree in enumerate(grown):
+        save(tree, tmp_path / f"tree.r1.{k}.json")
+    assert stories.telling(stories.trees(tmp_path)) is not None
+    found = [tree for tree in stories.trees(tmp_path)
+             if audit(step_pairs(tree, 0.0, 0.1), CountdownEnv(), [HARD], [tree]).wrong]
+    assert found, "no search of these made a wrong pair: the test needs one"
+    table = stories.wrong_pairs(found[:1], CountdownEnv(), [HARD], theta=0.0, most=100)
+    wrong = audit(step_pairs(found[0], 0.0, 0.1), CountdownEnv(), [HARD], found[:1]).wrong
+    assert len(table.splitlines()) - 2 == wrong and table.count("| -") == wrong
+    assert "No pair" in stories.wrong_pairs(found[:1], CountdownEnv(), [HARD], theta=1.0)
+
+
+def test_the_lazy_agent_has_its_known_score():
+    easy = Task("t/1", "countdown-v1", "t", {"numbers": [1, 2, 3], "target": 6})  # the sum of all
+    assert stories.lazy_success(CountdownEnv(), [TASK, easy]) == 0.5
+
+
+def test_the_scripted_policy_proposes_what_is_admissible():
+    env = CountdownEnv()
+    env.reset(TASK)
+    [turns] = ScriptedPolicy().propose([env.prompt()], [3], 400)
+    assert {turn.text for turn in turns} == set(env.actions())
+    assert ScriptedPolicy().critique([env.prompt()], [["8 - 7", "24 * 8"]]) == [[1.0, 1 / 169]]
+
+
+def test_tables_hold_means_by_variant():
+    rows = toy_rows({"a": (0.1, 0.3), "b": (0.5,)})
+    assert "| `a` | countdown-v1/toy | 0.200 ± 1.271 | 2 |" in tables.summary_table(rows, ["a", "b"], ("success",))
+    assert "| countdown-v1 | `b` | 1 | 1,000 |" in tables.cost_table(rows, ["b"])
+    assert "yet" in tables.summary_table([], ["a"], ("success",)) and "yet" in tables.cost_table(rows, ["z"])
+
+
+def test_pictures_follow_the_results(tmp_path):
+    lab = tmp_path / "lab"
+    claims = lab / "papers/agent_q/claims.yaml"
+    claims.parent.mkdir(parents=True)
+    claims.write_text((ROOT / "papers/agent_q/claims.yaml").read_text())
+    rows = [type(row)(**{**vars(row), "paper": "agent_q"}) for row in toy_rows({"base": (0.1, 0.2), "rft": (0.2, 0.3)})]
+    write_metrics(lab / "results/agent_q/metrics.jsonl", rows)
+    assert pictures.stale(lab) == ["agent_q_ladder.png"]
+    first = [path.read_bytes() for path in pictures.write(lab)]
+    assert pictures.stale(lab) == [] and [path.read_bytes() for path in pictures.write(lab)] == first
+    write_metrics(lab / "results/agent_q/metrics.jsonl", rows[1:])
+    assert pictures.stale(lab) == ["agent_q_ladder.png"]
+
+
+def test_the_project_has_the_pictures_of_its_results():
+    if not list((ROOT / "results").glob("*/metrics*.jsonl")):
+        pytest.skip("no results are published yet, so there is nothing to draw")
+    assert pictures.stale(ROOT) == [], "draw them again: python -m common.report.pictures"
