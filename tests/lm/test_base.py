@@ -166,7 +166,7 @@ def test_pass_rates_by_hand(data):
 def test_every_settings_entry_has_its_smoke_form():
     for env_id, chosen in SETTINGS.items():
         small = settings_for(env_id, "smoke")
-        assert small.updates <= 20 and small.width < chosen.width and small.context == chosen.context
+        assert small.updates <= 20 and small.width < chosen.width and small.context >= chosen.context
         assert settings_for(env_id, "cpu") == chosen
 
 
