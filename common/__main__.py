@@ -41,7 +41,8 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("sweep", "run a grid over parameters and seeds, print a table")
     selection(sub)
-    sub.add_argument("--grid", nargs="+", required=True, metavar="NAME=A,B,…", help="for example search.alpha=0,0.5,1")
+    sub.add_argument("--grid", nargs="+", required=True, metavar="NAME=A,B,…",
+                     help="for example search.alpha=0,0.5,1")
     sub.add_argument("--seeds", default="0", help="seeds such as 0-4; default: 0")
     sub.add_argument("--metric", help="show only this metric in the table")
 

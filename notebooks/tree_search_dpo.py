@@ -69,7 +69,8 @@ show.say(*map(stories.source, (steps.backup, dpo_losses)))
 (wins_a, n_a), (wins_b, n_b) = (2.0, 3), (0.0, 1)
 rank_a, rank_b = steps.rank_to_value([2, 1], 2)
 q_a, q_b = steps.mix_q(wins_a / n_a, rank_a, 0.5), steps.mix_q(wins_b / n_b, rank_b, 0.5)
-print(f"Q(a) = ½·{wins_a / n_a:.3f} + ½·{rank_a:g} = {q_a:.3f},  Q(b) = ½·{wins_b / n_b:g} + ½·{rank_b:g} = {q_b:.3f}")
+print(f"Q(a) = ½·{wins_a / n_a:.3f} + ½·{rank_a:g} = {q_a:.3f}")
+print(f"Q(b) = ½·{wins_b / n_b:g} + ½·{rank_b:g} = {q_b:.3f}")
 print(f"UCB1: a {steps.ucb1(q_a, n_a, 4, c=0.5):.3f}, b {steps.ucb1(q_b, n_b, 4, c=0.5):.3f}: b is looked at next")
 path = steps.backup([0, 1, 2], reward=1.0, gamma=0.95)
 print("backup (node, return) from root to leaf:", [(node, round(value, 4)) for node, value in path])
@@ -204,6 +205,7 @@ if not unit:
 
 # %%
 if unit:
-    print(f"{len(own)} metric rows: {unit.run.path / 'rows.jsonl'}\nexecuted by the sweep: results/{paper}/metrics.jsonl")
+    print(f"{len(own)} metric rows: {unit.run.path / 'rows.jsonl'}")
+    print(f"executed by the sweep: results/{paper}/metrics.jsonl")
 else:
     print(f"nothing was written; published rows: results/{paper}/metrics.jsonl")

@@ -32,5 +32,8 @@ def make(env_id: str, data_dir: Path | str) -> Env:
     if env_id == "webshop-1k":
         from common.envs.shop.webshop import make_webshop
 
-        return make_webshop()
+        try:
+            return make_webshop()
+        except (FileNotFoundError, ValueError) as error:
+            raise PanelError(str(error)) from error
     raise ValueError(f"env: '{env_id}' is unknown; it must be one of {', '.join(ENV_IDS)}")

@@ -103,4 +103,5 @@ def check_env(env: Env, tasks: list[Task], max_steps: int = 50) -> None:
         else:
             raise AssertionError(f"{where}: stepping a finished episode did not raise RuntimeError")
         env.restore(start)
-        assert abs(env.value(start) - discounted) < 1e-9, f"{where}: the oracle earned {discounted}, V* says {env.value(start)}"
+        promised = env.value(start)
+        assert abs(promised - discounted) < 1e-9, f"{where}: the oracle earned {discounted}, V* says {promised}"

@@ -156,10 +156,11 @@ class CountdownEnv:
     def oracle(self) -> str:
         return self._best()[0]
 
-    def expert(self, rng: np.random.Generator) -> str:
-        """A demonstrator: one of the actions with maximal Q*, at random."""
+    def expert(self, rng: np.random.Generator) -> tuple[str, str]:
+        """A demonstrator: one of the actions with maximal Q*, at random; it does what it means to do."""
         best = self._best()
-        return best[int(rng.integers(len(best)))]
+        action = best[int(rng.integers(len(best)))]
+        return action, action
 
     def _best(self) -> list[str]:
         options = step_actions(self._state.numbers)
@@ -305,10 +306,11 @@ class CountdownAnswerEnv:
         options = expressions(self._state.numbers)
         return next((text for text, value in options if value == self._state.target), options[0][0])
 
-    def expert(self, rng: np.random.Generator) -> str:
-        """A demonstrator: one of the right expressions, at random."""
+    def expert(self, rng: np.random.Generator) -> tuple[str, str]:
+        """A demonstrator: one of the right expressions, at random; it does what it means to do."""
         right = [text for text, value in expressions(self._state.numbers) if value == self._state.target]
-        return right[int(rng.integers(len(right)))] if right else self.oracle()
+        action = right[int(rng.integers(len(right)))] if right else self.oracle()
+        return action, action
 
     def lazy(self) -> str:
         """Adds everything up."""

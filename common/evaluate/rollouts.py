@@ -23,7 +23,9 @@ def summarise(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     }
 
 
-def evaluate(env: Env, tasks: Sequence[Task], policy: Policy, *, seed: int) -> tuple[dict[str, float], list[Trajectory]]:
+def evaluate(
+    env: Env, tasks: Sequence[Task], policy: Policy, *, seed: int
+) -> tuple[dict[str, float], list[Trajectory]]:
     """One episode per task. Every policy evaluated with the same ``seed`` meets the same random
     numbers on the same task, which pairs the comparison."""
     keys = [derive(seed, "evaluate", task.id) for task in tasks]

@@ -54,7 +54,7 @@ class BaseSettings:
 SETTINGS: dict[str, BaseSettings] = {
     # ours: about a minute on one core and 25–50 % success, which leaves the methods room
     "countdown-v1": BaseSettings(96, 3, 4, 64, 400, False, 4, 500, 128, 3.0e-3),
-    "shop-v1": BaseSettings(96, 2, 4, 256, 1400, False, 8, 1400, 64, 5.0e-3),
+    "shop-v1": BaseSettings(96, 2, 4, 256, 1400, False, 8, 3400, 32, 4.0e-3),
     "webshop-1k": BaseSettings(128, 3, 4, 1024, 3000, True, 1, 600, 32, 2.0e-3),
 }
 
@@ -81,14 +81,14 @@ def demonstrations(env: Env, tasks: list[Task], *, seed: int, repeats: int) -> l
             rng = generator(seed, "demonstrations", task.id, repeat)
             observation = env.reset(task)
             while not observation.done:
-                prompt, action = env.prompt(), env.expert(rng)
+                prompt, (action, taken) = env.prompt(), env.expert(rng)
                 examples.append(SFTExample(prompt, f"{action}{END}{USER}{CRITIC_QUESTION}{END}{ASSISTANT}yes"))
                 others = [other for other in env.actions() if other != action]
                 if others and rng.random() < CRITIC_SHARE:
                     other = others[int(rng.integers(len(others)))]
                     asked = ({"role": "assistant", "content": other}, {"role": "user", "content": CRITIC_QUESTION})
                     examples.append(SFTExample((*prompt, *asked), "no"))
-                observation = env.step(action)
+                observation = env.step(taken)
     return examples
 
 
@@ -110,7 +110,9 @@ def train_base(env_id: str, profile: str, data_dir: Path, out_dir: Path, seed: i
         model,
         tokenizer,
         examples,
-        TrainSettings(lr=chosen.lr, max_steps=chosen.updates, batch_size=chosen.batch, max_length=chosen.context, warmup=0.1),
+        TrainSettings(
+            lr=chosen.lr, max_steps=chosen.updates, batch_size=chosen.batch, max_length=chosen.context, warmup=0.1
+        ),
         seed=derive(seed, "base", env_id) % 2**31,
         out_dir=out_dir,
     )

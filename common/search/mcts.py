@@ -54,8 +54,9 @@ class MCTSSettings:
       reaches any decision, which is what acting at test time demands;
     * ``use_critique``: whether ranks of the critic's scores become Q̂;
     * ``prior`` (read by ``puct`` only): share of the K samples, or ``steps.length_prior``;
-    * ``max_env_steps``: a tree starts no further simulation once it has spent this many environment
-      steps, so it overshoots by at most one simulation; None for no limit.
+    * ``max_env_steps``: environment steps a tree may spend; the simulation that would exceed them is cut
+      short and teaches the tree nothing, so that trees of equal budget cost exactly the same; None for
+      no limit.
     """
 
     simulations: int
@@ -131,8 +132,9 @@ def search(
             if not tree.nodes[path[-1]].stepped:
                 _step(env, tree, path[-1])
         values = _evaluate(env, active, [path[-1] for path in paths], policy, settings, simulation)
-        for tree, path, (value, steps_after) in zip(active, paths, values, strict=True):
-            _record(tree, path, value, steps_after)
+        for tree, path, outcome in zip(active, paths, values, strict=True):
+            if outcome is not None:
+                _record(tree, path, *outcome)
     return trees
 
 
@@ -244,9 +246,10 @@ def _step(env: Env, tree: Tree, child: int) -> None:
 
 def _evaluate(
     env: Env, trees: list[Tree], leaves: list[int], policy: Policy, settings: MCTSSettings, simulation: int
-) -> list[tuple[float, int]]:
-    """(value of the episode's end, environment steps made beyond the leaf) per tree."""
-    values: list[tuple[float, int]] = [(0.0, 0)] * len(trees)
+) -> list[tuple[float, int] | None]:
+    """(value of the episode's end, environment steps made beyond the leaf) per tree; None where the
+    tree's budget ran out before the end."""
+    values: list[tuple[float, int] | None] = [None] * len(trees)
     open_ends = []
     for i, (tree, leaf) in enumerate(zip(trees, leaves, strict=True)):
         node = tree.nodes[leaf]
@@ -263,16 +266,23 @@ def _evaluate(
     nodes = [trees[i].nodes[leaves[i]] for i in open_ends]
     keys = [derive(trees[i].key, "rollout", simulation, node.depth) for i, node in zip(open_ends, nodes, strict=True)]
     starts = [node.snapshot for node in nodes]
-    played = play_out(env, starts, policy, keys=keys, max_steps=env.max_steps)
+    limits = [_remaining(trees[i], env, settings) for i in open_ends]
+    played = play_out(env, starts, policy, keys=keys, limits=limits)
     for i, steps in zip(open_ends, played, strict=True):
         add_steps(trees[i].cost, steps)
-        values[i] = (float(steps[-1].observation.reward), len(steps))
+    ended = [(i, steps) for i, steps in zip(open_ends, played, strict=True) if steps and steps[-1].observation.done]
     if settings.reward == "critic":
-        ends = judge_ends(policy, played)
-        for i, steps, value in zip(open_ends, played, ends, strict=True):
-            trees[i].cost.lm_calls += steps[-1].observation.terminated
-            values[i] = (value, len(steps))
+        ends = judge_ends(policy, [steps for _, steps in ended])
+    else:
+        ends = [float(steps[-1].observation.reward) for _, steps in ended]
+    for (i, steps), value in zip(ended, ends, strict=True):
+        trees[i].cost.lm_calls += settings.reward == "critic" and steps[-1].observation.terminated
+        values[i] = (value, len(steps))
     return values
+
+
+def _remaining(tree: Tree, env: Env, settings: MCTSSettings) -> int:
+    return env.max_steps if settings.max_env_steps is None else settings.max_env_steps - tree.cost.env_steps
 
 
 def judge_ends(policy: Policy, episodes: Sequence[tuple[Step, ...]]) -> list[float]:

@@ -19,6 +19,8 @@ Differs from the paper:
  5. Test-time search never sees the true reward: ends of episodes are valued by the critic. The paper
     does not say what scores its leaves at test time; with true rewards the comparison is void.
  6. A search budget is a number of environment steps per tree, so that variants are matched on it.
+    In round 1 every variant starts from the same policy; those that ask for the same trees or
+    episodes get the same ones, and each is charged for them.
  7. Pairs are taken between visited siblings only, at most ``pairs_per_node`` of largest margin.
  8. Policies are evaluated as they are trained, sampling at temperature 1. Greedy decoding is reported
     beside it (``greedy_*``, half as many tasks): a policy without memory repeats itself when greedy.
@@ -133,10 +135,10 @@ def variants(p: Params) -> list[Variant]:
     rounds, alpha = p.collect.rounds, p.search.alpha
     return [
         Variant("agent_q", "agent_q", rounds, alpha),
-        Variant("agent_q_nll", "agent_q", rounds, alpha, nll=True),
+        Variant("agent_q_nll", "agent_q", 1, alpha, nll=True),
         Variant("rft", "rft", rounds),
         Variant("traj_dpo", "traj_dpo", rounds),
-        Variant("traj_dpo_nll", "traj_dpo", rounds, nll=True),
+        Variant("traj_dpo_nll", "traj_dpo", 1, nll=True),
         Variant("rft_tok", "rft", rounds, budget="sampled_tokens"),
         Variant("traj_dpo_tok", "traj_dpo", rounds, budget="sampled_tokens"),
         Variant("agent_q_alpha0", "agent_q", 1, 0.0),
@@ -184,6 +186,15 @@ def episodes_until(
                 spent += len(episode.steps) if axis == "env_steps" else episode.n_tokens
         wave += 1
     return kept
+
+
+def episodes_cost(episodes: Sequence[Trajectory], engine: Engine) -> Cost:
+    """What ``episodes`` cost, and no more: the part of a last wave that was cut off is not charged."""
+    steps = [step for episode in episodes for step in episode.steps]
+    return Cost(
+        env_steps=len(steps), lm_calls=len(steps), sampled_tokens=sum(step.turn.n_tokens for step in steps),
+        prompt_tokens=sum(len(engine.prompt_ids(step.prompt)) for step in steps),
+    )
 
 
 # -- 2. build: pairs of actions from trees, pairs of episodes, successful episodes ---------------------
@@ -263,6 +274,15 @@ class Experiment:
         order = generator(self.seed, "tasks").permutation(len(panel))
         self.tasks = [panel[i] for i in order]
         self.panels = {name: load_panel(unit.data, f"{unit.env}/{name}") for name in self.p.panels}
+        self._first: dict = {}
+
+    def once(self, r: int, what: object, make: Callable) -> object:
+        """``make()``; in round 1, where all policies are the base model, once for each ``what``."""
+        if r > 1:
+            return make()
+        if what not in self._first:
+            self._first[what] = make()
+        return self._first[what]
 
     def round_tasks(self, r: int) -> list[Task]:
         n = self.p.collect.tasks
@@ -291,8 +311,7 @@ class Experiment:
         def compute() -> dict:
             engine, tasks = self.engine(variant.name, r - 1), self.round_tasks(r)
             collect = self.collect_trees if variant.kind == "agent_q" else self.collect_episodes
-            data, env_steps, found = collect(variant, r, engine, tasks)
-            cost = replace(engine.cost, env_steps=env_steps, samples=len(data))
+            data, cost, found = collect(variant, r, engine, tasks)
             with self.run.stage_dir(stage) as folder:
                 updates = train(
                     engine, self.p, variant, data, log=self.log(variant.name, r, "train"),
@@ -300,14 +319,20 @@ class Experiment:
                 )
                 save_model(engine.model, engine.tokenizer, folder)
             self.run.log(variant.name, r, {f"collect/{k}": v for k, v in found.items()})
-            return {"cost": cost_of(replace(cost, updates=updates)), "found": found}
+            return {"cost": cost_of(replace(cost, updates=updates, samples=len(data))), "found": found}
 
         return Cost(**self.run.stage(stage, compute)["cost"])
 
-    def collect_trees(self, variant: Variant, r: int, engine: Engine, tasks: list[Task]) -> tuple[list, int, dict]:
-        keys = [derive(self.seed, "search", task.id, r) for task in tasks]
-        policy = self.policy(engine, self.p.collect.temperature)
-        trees = search(self.env, [(t, None) for t in tasks], policy, search_settings(self.p, variant), keys=keys)
+    def collect_trees(self, variant: Variant, r: int, engine: Engine, tasks: list[Task]) -> tuple[list, Cost, dict]:
+        settings = search_settings(self.p, variant)
+
+        def grow() -> tuple[list[Tree], Cost]:
+            keys = [derive(self.seed, "search", task.id, r) for task in tasks]
+            policy = self.policy(engine, self.p.collect.temperature)
+            trees = search(self.env, [(t, None) for t in tasks], policy, settings, keys=keys)
+            return trees, replace(engine.cost, env_steps=sum(tree.cost.env_steps for tree in trees))
+
+        trees, cost = self.once(r, settings, grow)
         pairs = tree_pairs(trees, self.p, variant.alpha, self.p.learn.theta)
         found = {"tree_success": sum(map(found_reward, trees)) / len(trees)}
         found |= self.audit(pairs, trees, tasks)
@@ -315,18 +340,20 @@ class Experiment:
             self.keep(trees, pairs, r)
             if r == 1:
                 self.theta_audit(trees, tasks, variant.alpha)
-        return pairs, sum(tree.cost.env_steps for tree in trees), found
+        return pairs, cost, found
 
-    def collect_episodes(self, variant: Variant, r: int, engine: Engine, tasks: list[Task]) -> tuple[list, int, dict]:
-        budget = self.run.stage(f"train.agent_q.r{r}", _absent)["cost"][variant.budget]
-        episodes = episodes_until(
-            self.env, tasks, self.policy(engine, self.p.collect.temperature), budget=budget, axis=variant.budget,
-            seed=derive(self.seed, "episodes", r),
-        )
+    def collect_episodes(self, variant: Variant, r: int, engine: Engine, tasks: list[Task]) -> tuple[list, Cost, dict]:
+        def play() -> list[Trajectory]:
+            return episodes_until(
+                self.env, tasks, self.policy(engine, self.p.collect.temperature), axis=variant.budget,
+                budget=self.run.stage(f"train.agent_q.r{r}", _absent)["cost"][variant.budget],
+                seed=derive(self.seed, "episodes", r),
+            )
+
+        episodes = self.once(r, variant.budget, play)
         data = successes(episodes) if variant.kind == "rft" else episode_pairs(episodes, self.p)
-        engine.cost = replace(engine.cost, sampled_tokens=sum(e.n_tokens for e in episodes))
         found = {"episodes": len(episodes), **{f"collected_{k}": v for k, v in summarise(episodes).items()}}
-        return data, sum(len(e.steps) for e in episodes), found
+        return data, episodes_cost(episodes, engine), found
 
     # evaluation
 
@@ -334,7 +361,8 @@ class Experiment:
         def compute() -> dict:
             result = {}
             for panel, tasks in self.panels.items():
-                metrics, episodes = evaluate(self.env, tasks[: self.p.test.tasks], self.policy(engine, 1.0), seed=self.seed)
+                policy = self.policy(engine, 1.0)
+                metrics, episodes = evaluate(self.env, tasks[: self.p.test.tasks], policy, seed=self.seed)
                 result[panel] = metrics | {"n": len(episodes)}
                 if panel == self.p.panels[0]:
                     write_lines(self.run.artifacts / f"rollouts.{name}.jsonl", records(episodes[:20]))
@@ -443,8 +471,9 @@ def run(unit) -> list[MetricRow]:
         for how in ("mcts", "bon"):
             result = work.plan(name, work.engine(name, work.p.collect.rounds), how)
             row(f"{name}+{how}", work.p.panels[0], result, costs[name] + Cost(**result["cost"]))
+    grown = Cost(**work.run.stage("train.agent_q.r1", _absent)["cost"])
     for theta, found in work.run.stage("theta", _absent).items():
-        row(f"agent_q@theta={theta}", "train", found | {"n": found["pair_count"]}, costs["agent_q_r1"])
+        row(f"agent_q@theta={theta}", "train", found | {"n": found["pair_count"]}, grown)
     unit.run.write_rows(rows)
     unit.run.finish()
     return rows

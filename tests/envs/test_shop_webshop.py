@@ -54,7 +54,7 @@ def test_goals_of_a_hand_made_folder(tmp_path):
     env = webshop.make_env(products)
     check_env(env, tasks)
     env.reset(task)
-    for action in ("search[console table]", "click[b0001]", "click[features]", "click[< prev]", "click[large one]",
+    for action in ("search[console table]", "click[1]", "click[features]", "click[< prev]", "click[large one]",
                    "click[blue]"):  # fmt: skip
         assert not env.step(action).done and env.snapshot().valid
     assert env.step("click[buy now]").reward == 1.0

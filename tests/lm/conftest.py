@@ -33,7 +33,7 @@ def examples():
     for task in build_panels(0)["demos"][:150]:
         seen = env.reset(task)
         while not seen.done:
-            action = env.expert(rng)
+            action, _ = env.expert(rng)
             found.append(SFTExample(env.prompt(), f"{action}{END}{USER}good?{END}{ASSISTANT}yes"))
             seen = env.step(action)
     return found

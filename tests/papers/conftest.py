@@ -43,7 +43,7 @@ def demonstrations() -> list[SFTExample]:
     for task in build_panels(0)["demos"]:
         seen = env.reset(task)
         while not seen.done:
-            prompt, action = env.prompt(), env.expert(rng)
+            prompt, (action, _) = env.prompt(), env.expert(rng)
             found.append(SFTExample(prompt, f"{action}{END}{USER}good?{END}{ASSISTANT}yes"))
             other = env.actions()[int(rng.integers(len(env.actions())))]
             if other != action and rng.random() < 0.5:

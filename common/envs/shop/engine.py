@@ -29,8 +29,8 @@ from common.types import Message, Observation, Task
 
 INVALID = "invalid action"
 PAGE_SIZE = 10
-SLIP = 0.1
-"""Chance that the demonstrator clicks something else than the oracle would."""
+SLIP = 0.2
+"""Chance that the demonstrator's hand slips."""
 RECENT = 3
 """Actions that the prompt repeats."""
 RECENT_WORDS = 8
@@ -170,17 +170,24 @@ class ShopEnv:
         first = self.listed(state)[0]
         return first if state.page in ("search", "results") else f"click[{PREV}]"
 
-    def expert(self, rng: np.random.Generator) -> str:
-        """A demonstrator who knows what to buy: searches the goal's attributes and type, then follows
-        the oracle, but slips to another listed click now and then and so shows how to recover. It
-        chooses by what the page may hide, so imitating it can only be right on average."""
+    def expert(self, rng: np.random.Generator) -> tuple[str, str]:
+        """(what a demonstrator would do, what it does): it searches the goal's attributes and type, then
+        follows the oracle, but its hand slips now and then to another listed click, and half of the time
+        it tries the goal's options on a wrong product before it leaves, offered or not. Only the first is
+        to be imitated; the second leads it where a policy's own mistakes lead. It chooses by what the page
+        may hide, so imitating it can only be right on average."""
         state = self._current()
         if state.page == "search" and not state.recent:
-            return f"search[{' '.join([*state.goal.attributes, state.goal.wordings[0]]).lower()}]"
-        others = [action for action in self.listed(state) if action.startswith("click") and BUY not in action]
-        if others and rng.random() < SLIP:
-            return others[int(rng.integers(len(others)))]
-        return self.oracle()
+            action = f"search[{' '.join([*state.goal.attributes, state.goal.wordings[0]]).lower()}]"
+            return action, action
+        action = self.oracle()
+        slips = [other for other in self.listed(state) if other.startswith("click") and BUY not in other]
+        wanted = [f"click[{value.lower()}]" for _, value in state.goal.options]
+        if state.page == "item" and action in (f"click[{PREV}]", f"click[{BACK}]") and wanted and rng.random() < 0.5:
+            return action, wanted[int(rng.integers(len(wanted)))]
+        if slips and rng.random() < SLIP:
+            return action, slips[int(rng.integers(len(slips)))]
+        return action, action
 
     # ---- transitions, as pure functions of the state --------------------------------------------
 

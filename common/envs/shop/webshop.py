@@ -170,7 +170,10 @@ def load(folder: str | Path | None = None) -> tuple[list[Product], dict[str, lis
 
 
 def make_env(products: list[Product], *, gamma: float = 0.95, max_steps: int = 15) -> ShopEnv:
-    """The engine over the real products, with WebShop's features and description pages."""
+    """The engine over the real products, with WebShop's features and description pages.
+
+    Five numbered products a page and short titles, as in ``shop-v1``: a nano policy cannot copy ids.
+    """
     return ShopEnv(
         products,
         ENV_ID,
@@ -179,6 +182,8 @@ def make_env(products: list[Product], *, gamma: float = 0.95, max_steps: int = 1
         detail_pages=True,
         title_words=TITLE_WORDS,
         page_words=PAGE_WORDS,
+        page_size=5,
+        numbered=True,
     )
 
 
