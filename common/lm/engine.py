@@ -1,32 +1,40 @@
-"""Batched sampling and scoring with a causal language model (transformers backend).
+"""Batched sampling and scoring with a causal language model.
 
-* Rows are left-padded; prompts are sorted by length and run in chunks, so padding stays small.
-* A prompt is prefilled once: its key-value cache is repeated for the samples of a group and for
-  the continuations that are scored. Identical prompts of one call are prefilled once.
-* Rows that have finished leave the batch.
-* Sampling inverts the CDF at uniforms drawn from each row's own key, so a row's sample does not
-  depend on its neighbours in the batch.
-* Weights are read from the live module: training it in place needs no rebuild.
-* What enters the model is put on the model's device; bookkeeping stays on the CPU.
+* Distinct prompts of a call are prefilled once and shared by all that continues them.
+* A plain Llama runs through ``common.lm.llama``, which also remembers prompts, whole or in part, from call
+  to call until the weights change; everything else runs through transformers (:class:`Transformers`).
+* Rows that have finished leave the batch once they are the larger part of it.
+* Sampling inverts the CDF at uniforms drawn from each row's own key, so a row's sample does not depend on
+  its neighbours in the batch, nor on the order of the prompts.
+* Weights are read from the live module, wherever it is now: training it in place needs no rebuild.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby
+from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.functional import pad
 from transformers import DynamicCache
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
+from common.lm import llama
 from common.rng import generator
 from common.types import Cost, Message, Turn
+
+REMEMBERED = 50_000  # most texts whose tokens, and token rows whose text, are kept
 
 
 class Engine:
     """Sampling and scoring for one model. ``cost`` counts calls, tokens and seconds; always on.
+
+    A prompt that a call holds twice costs one ``lm_calls`` and its ``prompt_tokens`` once, whatever the
+    batch; what was remembered from earlier calls is not deducted, so equal calls cost the same.
 
     Args:
         model: causal LM in eval mode; read, never changed.
@@ -39,56 +47,89 @@ class Engine:
         self.context: int = model.config.max_position_embeddings
         self.cost = Cost()
         self._ids: dict[str, list[int]] = {}
+        self._prompts: dict[tuple[tuple[str, str], ...], list[int]] = {}
+        self._texts: dict[tuple[int, ...], tuple[str, bool]] = {}
+        self._llama: llama.Llama | None = None
 
-    @property
-    def device(self) -> torch.device:
-        """Where the model lives now; it may be moved between calls."""
-        return self.model.device
+    def forget(self) -> None:
+        """Drop what is remembered of prompts. It never changes an answer by more than rounding; call it
+        where answers must repeat to the last bit whatever was asked before."""
+        self._llama = None
 
     # -- text to tokens ---------------------------------------------------------------------
 
+    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return recalled(self._ids, texts, lambda new: self.tokenizer(new, add_special_tokens=False)["input_ids"])
+
+    def _encode_prompts(self, prompts: Sequence[Sequence[Message]]) -> list[list[int]]:
+        def compute(new: list[tuple[tuple[str, str], ...]]) -> list[list[int]]:
+            chats = [[{"role": role, "content": content} for role, content in name] for name in new]
+            return self._encode(self.tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True))
+
+        names = [tuple((message["role"], message["content"]) for message in prompt) for prompt in prompts]
+        return recalled(self._prompts, names, compute)
+
     def prompt_ids(self, prompt: Sequence[Message]) -> list[int]:
         """Token ids of a chat prompt, ending with the assistant header."""
-        text = self.tokenizer.apply_chat_template(list(prompt), tokenize=False, add_generation_prompt=True)
-        if text not in self._ids:
-            if len(self._ids) > 50_000:
-                self._ids.clear()
-            self._ids[text] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return self._ids[text]
+        return self._encode_prompts([prompt])[0]
 
     def action_ids(self, action: str) -> list[int]:
         """Token ids of an action with its end-of-turn token."""
-        return [*self.tokenizer(action, add_special_tokens=False)["input_ids"], self.tokenizer.eos_token_id]
+        return [*self._encode([action])[0], self.tokenizer.eos_token_id]
+
+    def _turns(self, rows: list[tuple[int, ...]], logprobs: list[float]) -> list[Turn]:
+        """Turns of sampled token rows; those that end with the end-of-turn token are finished."""
+        end = self.tokenizer.eos_token_id
+
+        def compute(new: list[tuple[int, ...]]) -> list[tuple[str, bool]]:
+            texts = self.tokenizer.batch_decode(new)
+            usual = self._encode(texts)
+            return [(text, list(row) == ids) for row, text, ids in zip(new, texts, usual, strict=True)]
+
+        said = recalled(self._texts, [row[:-1] if row[-1] == end else row for row in rows], compute)
+        return [
+            # A text that was sampled in other tokens than its own has another log-probability in training,
+            # tens of nats apart; such a turn is as little to be learned from as one that was cut.
+            Turn(text, logprob, len(row), row[-1] == end and usual)
+            for row, (text, usual), logprob in zip(rows, said, logprobs, strict=True)
+        ]
 
     def _check(self, length: int, limit: int, what: str) -> None:
         if length > limit:
-            raise ValueError(
-                f"{what}: {length} tokens do not fit the model's context of {self.context}; "
-                f"shorten the prompt or lower max_new_tokens"
-            )
+            fit = f"{length} tokens do not fit the model's context of {self.context}"
+            raise ValueError(f"{what}: {fit}; shorten the prompt or lower max_new_tokens")
 
     # -- model calls ------------------------------------------------------------------------
 
-    def _prefill(self, rows: list[list[int]]) -> tuple[torch.Tensor, DynamicCache, torch.Tensor]:
-        """Left-padded forward. Returns last-position logits [B, V], cache, mask [B, T]."""
-        width = max(map(len, rows))
-        ids = torch.full((len(rows), width), self.tokenizer.pad_token_id)
-        mask = torch.zeros((len(rows), width), dtype=torch.long)
-        for i, row in enumerate(rows):
-            ids[i, width - len(row) :] = torch.tensor(row)
-            mask[i, width - len(row) :] = 1
-        ids, mask = ids.to(self.device), mask.to(self.device)
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        cache = DynamicCache(config=self.model.config)
-        hidden = self.model.model(
-            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
-        ).last_hidden_state
-        self.cost = replace(
-            self.cost,
-            lm_calls=self.cost.lm_calls + len(rows),
-            prompt_tokens=self.cost.prompt_tokens + sum(map(len, rows)),
-        )
-        return self.model.lm_head(hidden[:, -1]), cache, mask
+    def _backend(self) -> llama.Llama | Transformers:
+        if self.model.training:
+            self.model.eval()
+        if not llama.runs(self.model):
+            self.forget()
+            return Transformers(self.model, self.tokenizer.pad_token_id)
+        if self._llama is None:
+            self._llama = llama.Llama(self.model)
+        self._llama.refresh()
+        return self._llama
+
+    def _count(self, **more: float) -> None:
+        self.cost = replace(self.cost, **{name: getattr(self.cost, name) + n for name, n in more.items()})
+
+    def _prefilled(self, rows: list[tuple[list[int], Any]]) -> Iterator[tuple[Any, list[int], list[int]]]:
+        """Prefill the prompts of rows (prompt, whatever can be sorted), in an order that is the rows' own.
+
+        Yields at most ``batch`` row numbers at a time: prefilled prompts, rows, and which prompt each continues.
+        """
+        backend, order = self._backend(), sorted(range(len(rows)), key=lambda i: (len(rows[i][0]), *rows[i]))
+        groups = [(prompt, list(members)) for prompt, members in groupby(order, key=lambda i: rows[i][0])]
+        for at in range(0, len(groups), self.batch):
+            prompts = [prompt for prompt, _ in groups[at : at + self.batch]]
+            self._count(lm_calls=len(prompts), prompt_tokens=sum(map(len, prompts)))
+            prefilled = backend.prefill(prompts)
+            owned = [(i, k) for k, (_, members) in enumerate(groups[at : at + self.batch]) for i in members]
+            for piece in range(0, len(owned), self.batch):
+                members, owner = zip(*owned[piece : piece + self.batch], strict=True)
+                yield prefilled, list(members), list(owner)
 
     @torch.inference_mode()
     def sample(
@@ -110,100 +151,60 @@ class Engine:
             ValueError: when prompt and new tokens do not fit the context.
         """
         start = time.perf_counter()
-        self.model.eval()
-        encoded = [self.prompt_ids(prompt) for prompt in prompts]
+        encoded = self._encode_prompts(prompts)
         for row in encoded:
             self._check(len(row) + max_new_tokens, self.context, "prompt plus new tokens")
-        order = sorted(range(len(encoded)), key=lambda i: (len(encoded[i]), i))
-        results: list[list[Turn]] = [[] for _ in encoded]
-        per_chunk = max(1, self.batch // n)
-        for at in range(0, len(order), per_chunk):
-            chunk = order[at : at + per_chunk]
-            uniforms = np.stack([generator(keys[i], j).random(max_new_tokens) for i in chunk for j in range(n)])
-            turns = self._decode([encoded[i] for i in chunk], torch.from_numpy(uniforms), n, temperature, top_p)
-            for k, i in enumerate(chunk):
-                results[i] = turns[k * n : (k + 1) * n]
-        self.cost = replace(self.cost, seconds=self.cost.seconds + time.perf_counter() - start)
-        return results
+        rows = [(row, (key, j)) for row, key in zip(encoded, keys, strict=True) for j in range(n)]
+        results: list[Turn | None] = [None] * len(rows)
+        for prefilled, members, owner in self._prefilled(rows):
+            uniforms = np.stack([generator(*rows[i][1]).random(max_new_tokens) for i in members])
+            tokens, logprobs = self._decode(prefilled.start(owner, max_new_tokens - 1), uniforms, temperature, top_p)
+            self._count(sampled_tokens=sum(map(len, tokens)))
+            for i, turn in zip(members, self._turns(tokens, logprobs), strict=True):
+                results[i] = turn
+        self._count(seconds=time.perf_counter() - start)
+        return [results[i * n : (i + 1) * n] for i in range(len(encoded))]
 
     def _decode(
-        self, rows: list[list[int]], uniforms: torch.Tensor, n: int, temperature: float, top_p: float
-    ) -> list[Turn]:
-        unique = sorted(set(map(tuple, rows)), key=lambda row: (len(row), row))
-        where = {row: k for k, row in enumerate(unique)}
-        logits, cache, mask = self._prefill([list(row) for row in unique])
-        select = [where[tuple(row)] for row in rows for _ in range(n)]
-        if select != list(range(len(unique))):
-            index = torch.tensor(select, device=self.device)
-            logits, mask = logits[index], mask[index]
-            cache.batch_select_indices(index)
-        live = torch.arange(len(select))
-        tokens: list[list[int]] = [[] for _ in select]
-        logprobs = torch.zeros(len(select), dtype=torch.float64)
-        finished = torch.zeros(len(select), dtype=torch.bool)
-        limit = uniforms.shape[1]
+        self, rows: llama.Decoding | Decoding, uniforms: np.ndarray, temperature: float, top_p: float
+    ) -> tuple[list[tuple[int, ...]], list[float]]:
+        """Token rows, each up to its end-of-turn token or the R × limit ``uniforms``' limit, and their
+        log-probabilities."""
+        count, limit = uniforms.shape
+        present, alive = np.arange(count), np.ones(count, dtype=bool)  # rows in the batch; which have not ended
+        tokens, lengths = np.zeros((count, limit), dtype=np.int64), np.zeros(count, dtype=np.int64)
+        logprobs = np.zeros(count)
         for step in range(limit):
-            log_p = torch.log_softmax(logits.float(), -1)
-            chosen = choose(log_p, uniforms[live, step], temperature, top_p)
-            logprobs[live] += log_p.gather(1, chosen[:, None])[:, 0].double().cpu()
-            chosen = chosen.cpu()
-            for row, token in zip(live.tolist(), chosen.tolist(), strict=True):
-                tokens[row].append(token)
-            ended = chosen == self.tokenizer.eos_token_id
-            finished[live[ended]] = True
-            if bool(ended.all()) or step + 1 == limit:
+            log_p = torch.log_softmax(rows.logits.float(), -1)
+            chosen = choose(log_p, torch.from_numpy(uniforms[present, step]), temperature, top_p)
+            gained, picked = log_p.gather(1, chosen[:, None])[:, 0].cpu().numpy(), chosen.cpu().numpy()
+            live = present[alive]
+            tokens[live, step], lengths[live] = picked[alive], step + 1
+            logprobs[live] += gained[alive]
+            alive &= picked != self.tokenizer.eos_token_id
+            left = int(alive.sum())
+            if not left or step + 1 == limit:
                 break
-            if bool(ended.any()):
-                keep = (~ended).nonzero()[:, 0]
-                live, chosen = live[keep], chosen[keep]
-                keep = keep.to(self.device)
-                mask = mask[keep]
-                cache.batch_select_indices(keep)
-            mask = torch.cat([mask, mask.new_ones(len(live), 1)], 1)
-            hidden = self.model.model(
-                input_ids=chosen[:, None].to(self.device),
-                attention_mask=mask,
-                position_ids=mask.sum(-1, keepdim=True) - 1,
-                past_key_values=cache,
-                use_cache=True,
-            ).last_hidden_state
-            logits = self.model.lm_head(hidden[:, -1])
-        self.cost = replace(self.cost, sampled_tokens=self.cost.sampled_tokens + sum(map(len, tokens)))
-        texts = self.tokenizer.batch_decode(
-            [row[:-1] if done else row for row, done in zip(tokens, finished.tolist(), strict=True)]
-        )
-        usual = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
-        return [
-            # A text that was sampled in other tokens than its own has another log-probability in training,
-            # tens of nats apart; such a turn is as little to be learned from as one that was cut.
-            Turn(text, float(logprob), len(row), done and ids == row[:-1])
-            for text, logprob, row, done, ids in zip(texts, logprobs, tokens, finished.tolist(), usual, strict=True)
-        ]
+            if 2 * left <= len(present):
+                keep = torch.from_numpy(alive.nonzero()[0]).to(chosen.device)
+                rows.keep(keep)
+                present, chosen, alive = present[alive], chosen[keep], np.ones(left, dtype=bool)
+            rows.step(chosen)
+        ended = zip(tokens.tolist(), lengths.tolist(), strict=True)
+        return [tuple(row[:length]) for row, length in ended], logprobs.tolist()
 
     @torch.inference_mode()
     def score(self, prompts: Sequence[Sequence[Message]], actions: Sequence[Sequence[str]]) -> list[list[float]]:
-        """Log-probability of each of ``actions[i]`` (with its end-of-turn token) after ``prompts[i]``.
+        """Log-probability of each of ``actions[i]`` (with its end-of-turn token) after ``prompts[i]``. ValueError
+        when prompt and action do not fit the context."""
 
-        Each prompt is prefilled once and shared by its actions.
+        def values(prefilled: llama.Prefilled | Prefilled, owner: list[int], texts: list[list[int]]) -> list[float]:
+            log_p = torch.log_softmax(prefilled.follow(owner, texts, last=False).float(), -1)
+            flat = torch.tensor([token for text in texts for token in text], device=log_p.device)
+            found = log_p.gather(1, flat[:, None])[:, 0].double().cpu()
+            return [float(part.sum()) for part in found.split([len(text) for text in texts])]
 
-        Raises:
-            ValueError: when prompt and action do not fit the context.
-        """
-        start = time.perf_counter()
-        self.model.eval()
-        results = self._grouped(prompts, actions, self._score)
-        self.cost = replace(self.cost, seconds=self.cost.seconds + time.perf_counter() - start)
-        return results
-
-    def _score(self, rows: list[list[int]], actions: list[Sequence[str]]) -> list[list[float]]:
-        flat = [self.action_ids(action) for group in actions for action in group]
-        counts = [len(group) for group in actions]
-        log_p = self._continue(rows, flat, counts).cpu()
-        totals = [
-            float(log_p[i, torch.arange(len(row)), torch.tensor(row)].double().sum()) for i, row in enumerate(flat)
-        ]
-        self.cost = replace(self.cost, scored_tokens=self.cost.scored_tokens + sum(map(len, flat)))
-        return [totals[sum(counts[:i]) : sum(counts[: i + 1])] for i in range(len(counts))]
+        return self._answers(prompts, actions, [], values)
 
     @torch.inference_mode()
     def judge(
@@ -212,88 +213,135 @@ class Engine:
         """The model's own verdict on each action: P(yes) / (P(yes) + P(no)) after asking ``question``.
 
         The dialogue is prompt, action, user ``question``, assistant …; the first tokens of "yes" and
-        "no" are compared. Each prompt is prefilled once and shared by its actions. Values in [0, 1].
+        "no" are compared. Values in [0, 1].
+
+        Raises:
+            ValueError: when prompt, action and question do not fit the context.
         """
+        tail = self.prompt_ids([{"role": "user", "content": question}])
+        yes, no = (ids[0] for ids in self._encode(["yes", "no"]))
+
+        def values(prefilled: llama.Prefilled | Prefilled, owner: list[int], texts: list[list[int]]) -> list[float]:
+            logits = prefilled.follow(owner, texts, last=True).double()
+            return torch.sigmoid(logits[:, yes] - logits[:, no]).tolist()
+
+        return self._answers(prompts, actions, tail, values)
+
+    def _answers(self, prompts, actions, tail: list[int], values) -> list[list[float]]:  # noqa: ANN001
+        """``values(prefilled prompts, owner of each text, texts)`` of all actions, each followed by ``tail``."""
         start = time.perf_counter()
-        self.model.eval()
-        asked = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
-        )
-        tail = self.tokenizer(asked, add_special_tokens=False)["input_ids"]
-        yes, no = (self.tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in ("yes", "no"))
+        pairs = zip(self._encode_prompts(prompts), actions, strict=True)
+        flat = [(prompt, [*self.action_ids(action), *tail]) for prompt, group in pairs for action in group]
+        for prompt, text in flat:
+            self._check(len(prompt) + len(text), self.context, "prompt plus scored action")
+        results = [0.0] * len(flat)
+        for prefilled, members, owner in self._prefilled(flat):
+            for i, value in zip(members, values(prefilled, owner, [flat[i][1] for i in members]), strict=True):
+                results[i] = value
+        self._count(scored_tokens=sum(len(text) for _, text in flat), seconds=time.perf_counter() - start)
+        each = iter(results)
+        return [[next(each) for _ in group] for group in actions]
 
-        def verdicts(rows: list[list[int]], groups: list[Sequence[str]]) -> list[list[float]]:
-            flat = [[*self.action_ids(action), *tail] for group in groups for action in group]
-            counts = [len(group) for group in groups]
-            log_p = self._continue(rows, flat, counts).cpu()
-            last = log_p[torch.arange(len(flat)), torch.tensor([len(row) for row in flat])]
-            p_yes = torch.sigmoid(last[:, yes].double() - last[:, no].double()).tolist()
-            self.cost = replace(self.cost, scored_tokens=self.cost.scored_tokens + sum(map(len, flat)))
-            return [p_yes[sum(counts[:i]) : sum(counts[: i + 1])] for i in range(len(counts))]
 
-        results = self._grouped(prompts, actions, verdicts)
-        self.cost = replace(self.cost, seconds=self.cost.seconds + time.perf_counter() - start)
-        return results
+def recalled(memory: dict, names: Sequence, compute: Callable[[list], list]) -> list:
+    """The values of ``names`` in ``memory``, where ``compute`` puts those of all missing names at once."""
+    missing = list({name for name in names if name not in memory})
+    if len(memory) + len(missing) > REMEMBERED:
+        memory.clear()
+        missing = list(set(names))
+    if missing:
+        memory.update(zip(missing, compute(missing), strict=True))
+    return [memory[name] for name in names]
 
-    def _grouped(self, prompts, actions, compute) -> list[list[float]]:  # noqa: ANN001
-        """Run ``compute(prompt rows, action groups)`` on chunks of at most ``batch`` actions, sorted by length."""
-        encoded = [self.prompt_ids(prompt) for prompt in prompts]
-        order = sorted((i for i in range(len(encoded)) if actions[i]), key=lambda i: (len(encoded[i]), i))
-        results: list[list[float]] = [[] for _ in encoded]
-        at = 0
-        while at < len(order):
-            chunk, rows = [order[at]], len(actions[order[at]])
-            at += 1
-            while at < len(order) and rows + len(actions[order[at]]) <= self.batch:
-                chunk.append(order[at])
-                rows += len(actions[order[at]])
-                at += 1
-            for i, values in zip(chunk, compute([encoded[i] for i in chunk], [actions[i] for i in chunk]), strict=True):
-                results[i] = values
-        return results
 
-    def _continue(self, rows: list[list[int]], flat: list[list[int]], counts: list[int]) -> torch.Tensor:
-        """Log-probabilities [N, 1 + T, V] after 0 … T tokens of each of N continuations ``flat``.
+class Transformers:
+    """Passes through any causal LM of transformers: adapters, quantised weights, other architectures."""
 
-        ``counts[i]`` continuations belong to prompt ``rows[i]``; shorter ones are padded on the right.
-        """
-        owner = [i for i, count in enumerate(counts) for _ in range(count)]
-        for i, row in zip(owner, flat, strict=True):
-            self._check(len(rows[i]) + len(row), self.context, "prompt plus scored action")
-        logits, cache, mask = self._prefill(rows)
-        width = max(map(len, flat))
-        ids = torch.full((len(flat), width), self.tokenizer.pad_token_id)
-        real = torch.zeros((len(flat), width), dtype=torch.long)
-        for i, row in enumerate(flat):
-            ids[i, : len(row)] = torch.tensor(row)
-            real[i, : len(row)] = 1
-        select, ids, real = (tensor.to(self.device) for tensor in (torch.tensor(owner), ids, real))
-        cache.batch_select_indices(select)
-        last = torch.arange(width, device=self.device).minimum(real.sum(-1, keepdim=True) - 1)  # padding stays in range
-        hidden = self.model.model(
-            input_ids=ids,
-            attention_mask=torch.cat([mask[select], real], 1),
-            position_ids=mask[select].sum(-1, keepdim=True) + last,
-            past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state
-        after = self.model.lm_head(hidden)
-        return torch.log_softmax(torch.cat([logits[select][:, None], after], 1).float(), -1)
+    def __init__(self, model: torch.nn.Module, pad_id: int) -> None:
+        self.model, self.pad_id = model, pad_id
+
+    def prefill(self, rows: list[list[int]]) -> Prefilled:
+        """Read U prompts, padded on the left."""
+        return Prefilled(self, rows)
+
+    def run(
+        self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: DynamicCache, last: int = 0
+    ) -> torch.Tensor:
+        """Logits [B, T, V] of ids [B, T] after the cache, of the ``last`` positions only unless 0; ``mask``
+        [B, cached + T] is 0 on padding."""
+        ids, mask, positions = (tensor.to(self.model.device) for tensor in (ids, mask, positions))
+        inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
+        return self.model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=last).logits
+
+
+class Prefilled:
+    """U prompts that were read. ``logits`` [U, V] follow their last tokens."""
+
+    def __init__(self, lm: Transformers, rows: list[list[int]]) -> None:
+        width = max(map(len, rows))
+        ids = torch.tensor([[lm.pad_id] * (width - len(row)) + row for row in rows])
+        self.lm, self.mask = lm, torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+        self.cache = DynamicCache(config=lm.model.config)
+        positions = (self.mask.cumsum(-1) - 1).clamp(min=0)
+        self.logits = lm.run(ids, self.mask, positions, self.cache, last=1)[:, -1]
+
+    def start(self, select: Sequence[int], room: int) -> Decoding:  # noqa: ARG002
+        """Rows that continue prompts ``select``; ``room`` is not needed where the cache grows."""
+        return Decoding(self, torch.tensor(select))
+
+    def follow(self, select: Sequence[int], texts: Sequence[list[int]], *, last: bool) -> torch.Tensor:
+        """See :meth:`common.lm.llama.Prefilled.follow`."""
+        rows, lengths = Decoding(self, torch.tensor(select)), torch.tensor([len(text) for text in texts])
+        width = int(lengths.max())
+        ids = torch.tensor([[*text, *[self.lm.pad_id] * (width - len(text))] for text in texts])
+        columns = torch.arange(width)
+        real = columns < lengths[:, None]
+        positions = rows.mask.sum(-1, keepdim=True) + columns.minimum(lengths[:, None] - 1)  # padding stays in range
+        after = self.lm.run(ids, torch.cat([rows.mask, real.long()], 1), positions, rows.cache)
+        if last:
+            return after[torch.arange(len(texts)), (lengths - 1).to(after.device)]
+        return torch.cat([rows.logits[:, None], after[:, :-1]], 1)[real.to(after.device)]
+
+
+class Decoding:
+    """R rows growing by one token at a time. ``logits`` [R, V] come next."""
+
+    def __init__(self, prefilled: Prefilled, select: torch.Tensor) -> None:
+        self.lm, self.mask = prefilled.lm, prefilled.mask[select]
+        there = select.to(prefilled.logits.device)
+        self.logits = prefilled.logits[there]
+        self.cache = DynamicCache(config=self.lm.model.config)
+        for depth, layer in enumerate(prefilled.cache.layers):
+            self.cache.update(layer.keys[there], layer.values[there], depth)
+
+    def step(self, tokens: torch.Tensor) -> None:
+        """Append one token to each row: ``tokens`` [R]."""
+        self.mask = pad(self.mask, (0, 1), value=1)
+        positions = self.mask.sum(-1, keepdim=True) - 1
+        self.logits = self.lm.run(tokens[:, None], self.mask, positions, self.cache)[:, -1]
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Go on with ``rows`` (indices) only."""
+        self.mask = self.mask[rows.cpu()]
+        self.cache.batch_select_indices(rows)
 
 
 def choose(log_p: torch.Tensor, uniforms: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
     """Token per row of ``log_p`` [B, V] by inverse CDF at ``uniforms`` [B]; greedy when temperature is 0.
 
     top-p keeps the smallest set of most likely tokens whose mass reaches ``top_p`` (Holtzman et al.
-    2020), computed after temperature.
+    2020), computed after temperature. The CDF is summed in double precision.
     """
     if temperature == 0.0:
         return log_p.argmax(-1)
-    p = torch.softmax(log_p.double() / temperature, -1)
+    if temperature == 1.0 and top_p >= 1.0:
+        p = log_p.exp()
+    else:
+        p = torch.softmax(log_p.double() / temperature, -1)
     if top_p < 1.0:
         ranked, index = p.sort(dim=-1, descending=True, stable=True)
         drop = ranked.cumsum(-1) - ranked >= top_p
         p = p.masked_fill(torch.zeros_like(drop).scatter(1, index, drop), 0.0)
-    cdf = p.cumsum(-1)
+    cdf = p.cumsum(-1, dtype=torch.float64)
     draw = uniforms.to(cdf)[:, None] * cdf[:, -1:]
     return torch.searchsorted(cdf, draw, right=True)[:, 0].clamp(max=log_p.shape[1] - 1)

@@ -20,6 +20,12 @@ class LMPolicy:
     top_p: float = 1.0
     max_new_tokens: int = 24
 
+    def __post_init__(self) -> None:
+        # a policy's answers repeat to the last bit, whatever its engine was asked before: a unit that is resumed
+        # gives the numbers of one that was never stopped
+        if isinstance(self.engine, Engine):
+            self.engine.forget()
+
     def propose(self, prompts: list[tuple[Message, ...]], keys: list[int], n: int) -> list[list[Turn]]:
         return self.engine.sample(
             prompts, keys, n=n, temperature=self.temperature, top_p=self.top_p, max_new_tokens=self.max_new_tokens

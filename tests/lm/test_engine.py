@@ -1,4 +1,4 @@
-"""The engine against loops that know no cache, no batch and no padding."""
+"""The engine, on both its paths, against loops that know no cache, no batch and no padding."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 import torch
 from scipy.stats import chi2
 
-from common.lm.engine import Engine, choose
+from common.lm import llama
+from common.lm.engine import Engine, Transformers, choose
 from common.lm.policy import LMPolicy
 from common.rng import derive
 from common.types import Cost
@@ -29,6 +30,14 @@ PROMPTS = [
     say("numbers 1 2 3 4 5 6 7 8 9 10 11 12 13 target 10"),
 ]
 KEYS = [11, 22, 33, 44, 55]
+
+
+@pytest.fixture(autouse=True, params=["llama", "transformers"])
+def path(request, monkeypatch):
+    """Every test runs through ``common.lm.llama`` and again through transformers."""
+    if request.param == "transformers":
+        monkeypatch.setattr(llama, "runs", lambda model: False)
+    return request.param
 
 
 @torch.inference_mode()
@@ -124,6 +133,25 @@ def test_the_same_call_repeats_bit_by_bit(model, tokenizer):
     assert engine.sample(PROMPTS, KEYS, n=2) == engine.sample(PROMPTS, KEYS, n=2)
 
 
+def test_the_order_of_the_prompts_changes_nothing_bit_by_bit(model, tokenizer):
+    prompts, keys = [*PROMPTS, PROMPTS[0]], [*KEYS, 66]
+    wanted = Engine(model, tokenizer, batch=4).sample(prompts, keys, n=3, max_new_tokens=12)
+    for order in ([5, 4, 3, 2, 1, 0], [2, 0, 5, 1, 4, 3]):
+        engine = Engine(model, tokenizer, batch=4)
+        turns = engine.sample([prompts[i] for i in order], [keys[i] for i in order], n=3, max_new_tokens=12)
+        assert turns == [wanted[i] for i in order]
+
+
+def test_a_fresh_policy_answers_as_a_fresh_engine_bit_by_bit(model, tokenizer):
+    used = Engine(model, tokenizer)
+    used.sample(PROMPTS[1:4], KEYS[1:4])
+    for engine in (used, Engine(model, tokenizer)):
+        policy = LMPolicy(engine)
+        answers = (policy.propose(PROMPTS, KEYS, 2), policy.critique(PROMPTS, ACTIONS))
+        assert engine is used or answers == before
+        before = answers
+
+
 def test_samples_of_one_prompt_share_the_prefix_and_differ(model, tokenizer):
     engine = Engine(model, tokenizer)
     [group] = engine.sample(PROMPTS[:1], [5], n=64, max_new_tokens=12)
@@ -139,6 +167,22 @@ def test_equal_prompts_with_other_keys_are_other_samples(model, tokenizer):
     turns = engine.sample([PROMPTS[0]] * 40, list(range(40)), max_new_tokens=12)
     assert len({group[0].text for group in turns}) > 5 and engine.cost.lm_calls == 1
     same(turns[7:8], engine.sample(PROMPTS[:1], [7], max_new_tokens=12))
+
+
+@pytest.mark.parametrize("batch", [1, 7, 128])
+def test_equal_prompts_are_prefilled_once_whatever_the_batch(model, tokenizer, batch):
+    """The forward passes see each distinct prompt once, and so say the counters."""
+    engine, seen = Engine(model, tokenizer, batch=batch), []
+    backend = engine._backend()
+    prefill = backend.prefill
+    backend.prefill = lambda rows: seen.extend(map(tuple, rows)) or prefill(rows)
+    engine._backend = lambda: backend
+    prompts = [PROMPTS[0], PROMPTS[1], PROMPTS[0]] * 5
+    turns = engine.sample(prompts, list(range(15)), n=2, max_new_tokens=5)
+    sizes = [len(engine.prompt_ids(prompt)) for prompt in PROMPTS[:2]]
+    assert (engine.cost.lm_calls, engine.cost.prompt_tokens) == (2, sum(sizes))
+    assert sorted(seen) == sorted(tuple(engine.prompt_ids(prompt)) for prompt in PROMPTS[:2])
+    same(turns, Engine(model, tokenizer).sample(prompts, list(range(15)), n=2, max_new_tokens=5))
 
 
 @pytest.mark.parametrize("top_p", [1.0, 0.7])
@@ -349,9 +393,7 @@ class Elsewhere:
     def __init__(self, model) -> None:
         self.config, self.seen = model.config, []
 
-    def eval(self) -> None: ...
-
-    def model(self, *, past_key_values, use_cache, **inputs: torch.Tensor):
+    def __call__(self, *, past_key_values, use_cache, logits_to_keep, **inputs: torch.Tensor):
         assert {tensor.device.type for tensor in inputs.values()} == {"meta"}, inputs
         assert use_cache
         batch, width = inputs["input_ids"].shape
@@ -359,19 +401,21 @@ class Elsewhere:
         past_key_values.update(state, state, 0)
         past_key_values.update(state, state, 1)
         self.seen.append({name: tuple(tensor.shape) for name, tensor in inputs.items()})
-        return type("Output", (), {"last_hidden_state": torch.empty(batch, width, 32, device="meta")})
-
-    def lm_head(self, hidden: torch.Tensor) -> torch.Tensor:
-        return torch.empty(*hidden.shape[:-1], self.config.vocab_size, device="meta")
+        logits = torch.empty(batch, logits_to_keep or width, self.config.vocab_size, device="meta")
+        return type("Output", (), {"logits": logits})
 
 
-def test_inputs_go_to_the_device_of_the_model(model, tokenizer):
+def test_inputs_go_to_the_device_of_the_model(model):
     elsewhere = Elsewhere(model)
-    engine = Engine(elsewhere, tokenizer)
-    log_p = engine._continue([[5, 6, 7], [8, 9]], [[10, 11], [12], [13]], [2, 1])
-    assert log_p.device.type == "meta" and log_p.shape == (3, 3, model.config.vocab_size)
+    prefilled = Transformers(elsewhere, 0).prefill([[5, 6, 7], [8, 9]])
+    rows = prefilled.start([0, 0, 1], 4)
+    rows.step(torch.zeros(3, dtype=torch.long, device="meta"))
+    logits = prefilled.follow([0, 0, 1], [[10, 11], [12], [13]], last=True)
+    for found in (rows.logits, logits):
+        assert found.device.type == "meta" and found.shape == (3, model.config.vocab_size)
     assert elsewhere.seen == [
         {"input_ids": (2, 3), "attention_mask": (2, 3), "position_ids": (2, 3)},
+        {"input_ids": (3, 1), "attention_mask": (3, 4), "position_ids": (3, 1)},
         {"input_ids": (3, 2), "attention_mask": (3, 5), "position_ids": (3, 2)},
     ]
 

@@ -1,0 +1,323 @@
+"""A plain forward pass of the Llama architecture for sampling and scoring many short texts.
+
+A nano model spends most of its time in transformers between the matrix products. Here a layer is four
+products and a handful of other operations, and nothing is computed twice:
+
+* Tokens that are run are packed, [N, W] without padding; only attention sees padded rows.
+* What a token's keys and values are depends on the tokens before it alone. They are kept by prefix, a
+  trie of tokens, until the weights change: a prompt that was seen, or that begins like one that was seen,
+  is read from memory.
+* In the last layer, tokens whose prediction nobody asks for stop at their keys and values.
+* Weights are the live module's; a checksum tells at the start of each call whether they have changed.
+
+Architecture: Touvron et al. 2023 (arXiv:2302.13971): RMSNorm before each block, rotary positions
+(Su et al. 2021), SwiGLU; grouped queries as in Ainslie et al. 2023.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers.models.llama import modeling_llama as reference
+
+PLAIN = {reference.LlamaForCausalLM, reference.LlamaModel, reference.LlamaDecoderLayer, reference.LlamaAttention,
+         reference.LlamaMLP, reference.LlamaRMSNorm, reference.LlamaRotaryEmbedding,
+         nn.ModuleList, nn.Embedding, nn.Linear, nn.SiLU, reference.ACT2FN["silu"].__class__}  # fmt: skip
+"""Types of the modules of a model that nothing was added to."""
+
+MEMORY = 128 * 2**20
+"""Bytes of keys, values and hidden states kept by prefix; more only where one call needs more at once."""
+
+SCORES = 2**22
+"""Most entries of one attention mask."""
+
+
+def runs(model: nn.Module) -> bool:
+    """Whether :class:`Llama` computes exactly what ``model`` does: a LlamaForCausalLM and nothing else (no
+    adapters, quantisation, hooks or parametrisations), float32, plain rotary positions, no biases."""
+    if type(model) is not reference.LlamaForCausalLM:
+        return False
+    for module in model.modules():
+        if type(module) not in PLAIN or module._forward_hooks or module._forward_pre_hooks:
+            return False
+        for p in module._parameters.values():
+            if p is not None and (p.dtype != torch.float32 or p.is_inference()):
+                return False
+            if p is not None and (not p.is_contiguous() or p.storage_offset() % 2):  # its bits could not be summed
+                return False
+    config = model.config
+    return (
+        config.rope_parameters.get("rope_type") == "default"
+        and config.rope_parameters.get("partial_rotary_factor", 1.0) == 1.0
+        and not (config.attention_bias or config.mlp_bias)
+        and config.hidden_act == "silu"
+        and config.head_dim % 2 == config.hidden_size % 2 == config.intermediate_size % 2 == 0
+    )
+
+
+class Layer(NamedTuple):
+    """Weights of one layer, those of both norms multiplied into the products that follow them.
+
+    W width, H query heads, K key-value heads, D head size, I inner width.
+    """
+
+    qkv: torch.Tensor  # [(H + 2K) D, W]; rows of a rotated pair are neighbours, so that rotating is a complex product
+    out: torch.Tensor  # [W, H D]
+    gate_up: torch.Tensor  # [2 I, W]
+    down: torch.Tensor  # [W, I]
+
+
+class Llama:
+    """Forward passes of a live ``model`` for which :func:`runs` holds. Not for training: no gradients.
+
+    Call :meth:`refresh` before a series of passes between which the weights stand still. ``prefill`` is
+    what :class:`common.lm.engine.Engine` asks for.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model, config = model, model.config
+        self.heads, self.kv_heads, self.size = config.num_attention_heads, config.num_key_value_heads, config.head_dim
+        self.split = (self.heads * self.size, self.kv_heads * self.size, self.kv_heads * self.size)
+        self.eps, self.vocab, self.depth = config.rms_norm_eps, config.vocab_size, config.num_hidden_layers
+        self._stamp: list[tuple] = []
+        self._capacity = 0
+
+    # -- weights ----------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Take notice of weights that were changed, moved or replaced; forget all prefixes if so.
+
+        Writing through a parameter raises its version; writing through ``parameter.data`` shows in the sum
+        of the bits.
+        """
+        stamp = [(p.data_ptr(), p._version, int(p.view(torch.int64).sum())) for p in self.model.parameters()]
+        if stamp == self._stamp:
+            return
+        self._stamp, body = stamp, self.model.model
+        self.embed, self.norm, self.head = body.embed_tokens.weight, body.norm.weight, self.model.lm_head.weight
+        self.layers = [self._layer(layer) for layer in body.layers]
+        positions = torch.arange(self.model.config.max_position_embeddings, device=self.embed.device).float()
+        angles = positions[:, None] * body.rotary_emb.inv_freq.float()
+        self.turns = torch.polar(torch.ones_like(angles), angles)[:, None]  # [context, 1, D / 2], complex
+        self._capacity = 0
+        self.forget()
+
+    def _layer(self, layer: nn.Module) -> Layer:
+        attention, mlp = layer.self_attn, layer.mlp
+        qk = torch.cat([attention.q_proj.weight, attention.k_proj.weight])
+        qk = qk.view(-1, 2, self.size // 2, qk.shape[1]).transpose(1, 2).reshape(qk.shape)
+        return Layer(
+            torch.cat([qk, attention.v_proj.weight]) * layer.input_layernorm.weight,
+            attention.o_proj.weight,
+            torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]) * layer.post_attention_layernorm.weight,
+            mlp.down_proj.weight,
+        )
+
+    # -- what is known of prefixes ------------------------------------------------------------
+
+    def forget(self) -> None:
+        """Drop all prefixes."""
+        self._next: dict[int, int] = {}  # slot of a prefix · vocabulary + token → slot of the longer prefix
+        self._used = 1  # slot 0 is the empty prefix, and what padding points at
+        self._known = bytearray(self._capacity)  # whether the last hidden state of a slot was computed
+
+    def _reserve(self, tokens: int) -> None:
+        """Room for ``tokens`` more slots; all prefixes are dropped when there is none."""
+        if self._used + tokens <= self._capacity:
+            return
+        width = self.split[1]
+        if tokens >= self._capacity:
+            per_token = 4 * (2 * self.depth * width + self.embed.shape[1])
+            self._capacity = max(MEMORY // per_token, tokens + 1)
+            self.kv = self.embed.new_empty(self.depth, 2, self._capacity, width)
+            self.hidden = self.embed.new_empty(self._capacity, self.embed.shape[1])
+            self.kv[:, :, 0] = 0.0
+        self.forget()
+
+    def read(self, rows: Sequence[Sequence[int]], first: Sequence[int]) -> list[list[int]]:
+        """Slots of all prefixes of ``rows``; run what is not known of them. Final hidden states are known
+        afterwards at positions ``first[i]``, … of row i."""
+        self._reserve(sum(map(len, rows)))
+        table, vocab, known = self._next, self.vocab, self._known
+        start, paths = self._used, []
+        fresh: list[tuple[int, int, int, int, bool]] = []  # token, position, row, slot, whether it is asked for
+        again: list[tuple[int, int, int, int, bool]] = []  # keys and values are known, the hidden state is not
+        for i, (row, begin) in enumerate(zip(rows, first, strict=True)):
+            at, path = 0, []
+            for position, token in enumerate(row):
+                key = at * vocab + token
+                at = table.get(key, 0)
+                asked = position >= begin
+                if not at:
+                    at = table[key] = start + len(fresh)
+                    fresh.append((token, position, i, at, asked))
+                    known[at] = asked
+                elif asked and not known[at]:
+                    again.append((token, position, i, at, True))
+                    known[at] = True
+                path.append(at)
+            paths.append(path)
+        self._used += len(fresh)
+        if fresh or again:
+            try:
+                self._run(fresh + again, len(fresh), paths)
+            except BaseException:  # an interrupted pass must not leave slots behind that hold nothing
+                self.forget()
+                raise
+        return paths
+
+    # -- forward ----------------------------------------------------------------------------
+
+    def _run(self, todo: list[tuple[int, int, int, int, bool]], n_fresh: int, paths: list[list[int]]) -> None:
+        """One pass over the packed tokens ``todo``: keys and values of the first ``n_fresh``, which have
+        consecutive slots, and hidden states of those asked for, go to memory."""
+        device, lo, n_query = self.embed.device, todo[0][3], self.split[0]
+        token, position, row, slot, asked = torch.tensor(todo).unbind(1)
+        asked = asked.nonzero()[:, 0]
+        every, few = Queries(row, position, paths, device), Queries(row[asked], position[asked], paths, device)
+        turns, x, asked = self.turns[position.to(device)], self.embed[token.to(device)], asked.to(device)
+        for depth, (layer, kv) in enumerate(zip(self.layers, self.kv, strict=True)):
+            h, queries, q_turns = self._rms(x), every, turns
+            k, v = F.linear(h, layer.qkv[n_query:]).split(self.split[1:], 1)
+            kv[0, lo : lo + n_fresh] = self._turn(k, turns)[:n_fresh]
+            kv[1, lo : lo + n_fresh] = v[:n_fresh]
+            if depth == self.depth - 1:
+                x, h, queries, q_turns = x[asked], h[asked], few, turns[asked]
+            q = self._turn(F.linear(h, layer.qkv[:n_query]), q_turns)
+            seen = queries.attend(q, *(queries.take(side, self.kv_heads) for side in kv), self.heads)
+            x = self._feed(torch.addmm(x, seen, layer.out.t()), layer)
+        self.hidden[slot.to(device)[asked]] = self._rms(x) * self.norm
+
+    def _rms(self, x: torch.Tensor) -> torch.Tensor:
+        return x * x.pow(2).mean(-1, keepdim=True).add_(self.eps).rsqrt_()
+
+    def _turn(self, x: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
+        """Rotate the pairs of ``x`` [N, heads · D] by ``turns`` [N, 1, D / 2]."""
+        pairs = torch.view_as_complex(x.view(len(x), -1, self.size // 2, 2))
+        return torch.view_as_real(pairs * turns).view(len(x), -1)
+
+    def _feed(self, x: torch.Tensor, layer: Layer) -> torch.Tensor:
+        gate, up = F.linear(self._rms(x), layer.gate_up).chunk(2, -1)
+        return torch.addmm(x, F.silu(gate).mul_(up), layer.down.t())
+
+    # -- what the engine asks for -------------------------------------------------------------
+
+    def prefill(self, rows: Sequence[Sequence[int]]) -> Prefilled:
+        """Read prompts; continue with the answer before anything else is read."""
+        return Prefilled(self, rows)
+
+
+class Queries:
+    """Where packed queries sit among padded rows: [A, Q] for A rows with a query and Q queries at most."""
+
+    def __init__(self, row: torch.Tensor, position: torch.Tensor, paths: list[list[int]], device: torch.device) -> None:
+        active, owner, counts = torch.unique(row, return_inverse=True, return_counts=True)
+        order = torch.argsort(owner, stable=True)
+        place = torch.empty_like(owner)
+        place[order] = torch.arange(len(owner)) - (counts.cumsum(0) - counts)[owner[order]]
+        self.shape, flat = (len(active), int(counts.max())), owner * int(counts.max()) + place
+        source = torch.zeros(self.shape[0] * self.shape[1], dtype=torch.long)
+        source[flat] = torch.arange(len(flat))
+        slots = padded([paths[i] for i in active.tolist()])
+        hidden = torch.arange(slots.shape[1]) > position[source].view(*self.shape, 1)
+        self.mask = torch.zeros(hidden.shape).masked_fill_(hidden, -torch.inf)[:, None].to(device)  # [A, 1, Q, T]
+        self.flat, self.source, self.slots = flat.to(device), source.to(device), slots.to(device)
+
+    def take(self, memory: torch.Tensor, heads: int) -> torch.Tensor:
+        """Keys or values [A, heads, T, D] of the rows from ``memory`` [slots, heads · D]."""
+        found = memory.index_select(0, self.slots.view(-1))
+        return found.view(*self.slots.shape, heads, -1).transpose(1, 2)
+
+    def attend(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, heads: int) -> torch.Tensor:
+        """Attention of packed ``q`` [N, heads · D]; packed again."""
+        q = q.index_select(0, self.source).view(*self.shape, heads, -1).transpose(1, 2)
+        seen = F.scaled_dot_product_attention(q, keys, values, attn_mask=self.mask, enable_gqa=heads != keys.shape[1])
+        return seen.transpose(1, 2).reshape(len(self.source), -1).index_select(0, self.flat)
+
+
+def padded(paths: Sequence[Sequence[int]], more: int = 0) -> torch.Tensor:
+    """Rows [B, T + more] of slots, filled with 0 on the right."""
+    width = max(map(len, paths)) + more
+    return torch.tensor([[*path, *[0] * (width - len(path))] for path in paths])
+
+
+class Prefilled:
+    """U prompts that were read. ``logits`` [U, V] follow their last tokens."""
+
+    def __init__(self, llama: Llama, rows: Sequence[Sequence[int]]) -> None:
+        self.llama, self.rows = llama, rows
+        at, self.paths = 0, []
+        while at < len(rows):
+            count = max(1, SCORES // max(map(len, rows[at:])) ** 2)
+            part = rows[at : at + count]
+            self.paths += llama.read(part, [len(row) - 1 for row in part])
+            at += count
+        self.logits = self._after([path[-1] for path in self.paths])
+
+    def _after(self, slots: list[int]) -> torch.Tensor:
+        hidden = self.llama.hidden[torch.tensor(slots, device=self.llama.embed.device)]
+        return F.linear(hidden, self.llama.head)
+
+    def start(self, select: Sequence[int], room: int) -> Decoding:
+        """Rows that continue prompts ``select`` by up to ``room`` tokens each."""
+        return Decoding(self.llama, [self.paths[i] for i in select], self.logits[torch.tensor(select)], room)
+
+    def follow(self, select: Sequence[int], texts: Sequence[Sequence[int]], *, last: bool) -> torch.Tensor:
+        """Logits after ``texts`` that continue prompts ``select``: with ``last`` [N, V] after each whole text,
+        otherwise [Σ lengths, V], packed, before each of its tokens."""
+        rows = [[*self.rows[i], *text] for i, text in zip(select, texts, strict=True)]
+        firsts = [len(row) - 1 if last else len(self.rows[i]) - 1 for i, row in zip(select, rows, strict=True)]
+        paths = self.llama.read(rows, firsts)
+        if last:
+            return self._after([path[-1] for path in paths])
+        return self._after(list(chain.from_iterable(p[f:-1] for p, f in zip(paths, firsts, strict=True))))
+
+
+class Decoding:
+    """R rows growing by one token at a time in a static cache of their own. ``logits`` [R, V] come next."""
+
+    def __init__(self, llama: Llama, paths: list[list[int]], logits: torch.Tensor, room: int) -> None:
+        slots, device = padded(paths, more=room), logits.device
+        lengths = torch.tensor([len(path) for path in paths])
+        self.llama, self.logits = llama, logits
+        self.lengths, self.columns = lengths.to(device), slots.shape[1] - room
+        gap = torch.arange(slots.shape[1])[None] >= lengths[:, None]
+        gap[:, self.columns :] = False
+        self.mask = torch.zeros(gap.shape).masked_fill_(gap, -torch.inf)[:, None, None].to(device)  # [R, 1, 1, T]
+        flat = slots.view(-1).to(device)
+        self.cache = [
+            [memory.index_select(0, flat).view(*slots.shape, llama.kv_heads, llama.size) for memory in pair]
+            for pair in llama.kv
+        ]  # [layers][keys, values][R, T, K, D]
+
+    def step(self, tokens: torch.Tensor) -> None:
+        """Append one token to each row: ``tokens`` [R]."""
+        llama, at = self.llama, self.columns
+        rows, turns, x = len(tokens), llama.turns[self.lengths], llama.embed[tokens]
+        shape = (rows, llama.kv_heads, llama.heads // llama.kv_heads, llama.size)
+        turned = llama.split[0] + llama.split[1]
+        mask = self.mask[..., : at + 1]
+        for layer, (keys, values) in zip(llama.layers, self.cache, strict=True):
+            qkv = F.linear(llama._rms(x), layer.qkv)
+            qk = llama._turn(qkv[:, :turned], turns)
+            keys[:, at] = qk[:, llama.split[0] :].view(rows, *keys.shape[2:])
+            values[:, at] = qkv[:, turned:].view(rows, *keys.shape[2:])
+            seen = F.scaled_dot_product_attention(
+                qk[:, : llama.split[0]].view(shape),  # the queries that share a key head, as if they were positions
+                keys[:, : at + 1].transpose(1, 2),
+                values[:, : at + 1].transpose(1, 2),
+                attn_mask=mask,
+            )
+            x = llama._feed(torch.addmm(x, seen.reshape(rows, -1), layer.out.t()), layer)
+        self.lengths, self.columns = self.lengths + 1, at + 1
+        self.logits = F.linear(llama._rms(x) * llama.norm, llama.head)
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Go on with ``rows`` (indices) only."""
+        self.lengths, self.mask = self.lengths[rows], self.mask[rows]
+        self.cache = [[side.index_select(0, rows) for side in pair] for pair in self.cache]
