@@ -9,7 +9,7 @@ from common.envs.panels import PanelError, build_all, data_hash, load_catalogue,
 
 __all__ = ["ENV_IDS", "Env", "PanelError", "build_all", "check_env", "data_hash", "load_panel", "make"]
 
-ENV_IDS = ("shop-v1", "countdown-v1", "webshop-1k")
+ENV_IDS = ("shop-v1", "countdown-v1", "countdown-answer-v1", "arithmetic-v1", "webshop-1k")
 
 
 def make(env_id: str, data_dir: Path | str) -> Env:
@@ -23,6 +23,14 @@ def make(env_id: str, data_dir: Path | str) -> Env:
         from common.envs.countdown import CountdownEnv
 
         return CountdownEnv()
+    if env_id == "countdown-answer-v1":
+        from common.envs.countdown import CountdownAnswerEnv
+
+        return CountdownAnswerEnv()
+    if env_id == "arithmetic-v1":
+        from common.envs.arithmetic import ArithmeticEnv
+
+        return ArithmeticEnv()
     if env_id == "shop-v1":
         from common.envs.shop.engine import ShopEnv
 

@@ -4,9 +4,10 @@ Two forms over the same tasks (``Task.data = {"numbers": [int, …], "target": i
 
 * :class:`CountdownEnv` (id ``countdown-v1``), step-wise, for trees: an action combines two of the
   remaining numbers, ``8 - 7``; the episode ends when one number is left.
-* :class:`CountdownAnswerEnv` (id ``countdown-v1-turns<K>``), for self-correction: an action is a
+* :class:`CountdownAnswerEnv` (id ``countdown-answer-v1``), for self-correction: an action is a
   whole expression, ``(8 - 7) * 24``; there are K attempts and the last one counts (K = 1 is the
-  one-shot form).
+  one-shot form). Two attempts unless said otherwise; K is no part of the id, because neither a task
+  nor a prompt depends on it.
 
 Reward is 1 when the target is hit, else 0. Intermediate results are positive integers (division
 must be exact), as in the television game; the tests hold rewards against the verifier of the
@@ -230,7 +231,14 @@ def expressions(numbers: tuple[int, ...]) -> tuple[tuple[str, int], ...]:
     return tuple((text[1:-1] if text.startswith("(") else text, value) for text, value in built.items())
 
 
+def declared(text: str) -> str:
+    """The answer a turn declares: its last line that is not blank, without surrounding spaces."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+
+
 class AnswerState(NamedTuple):
+    """State of an answer environment: the task's numbers and target, and the attempts made."""
+
     task_id: str
     target: int
     numbers: tuple[int, ...]
@@ -246,9 +254,11 @@ class CountdownAnswerEnv:
     """
 
     RETRY = "check the answer and write it again"
+    SLIP = 0.5
+    """Chance that the demonstrator's attempt is not what it means."""
 
-    def __init__(self, *, turns: int = 1, gamma: float = GAMMA) -> None:
-        self.id = f"countdown-v1-turns{turns}"
+    def __init__(self, *, turns: int = 2, gamma: float = GAMMA) -> None:
+        self.id = "countdown-answer-v1"
         self.gamma = gamma
         self.max_steps = turns
 
@@ -269,7 +279,7 @@ class CountdownAnswerEnv:
 
     def score(self, action: str) -> float:
         """1 when ``action`` alone would solve the present task, else 0."""
-        return float(evaluate(action, self._state.numbers) == self._state.target)
+        return float(evaluate(declared(action), self._state.numbers) == self._state.target)
 
     def actions(self) -> list[str]:
         return [] if self._state.over else [text for text, _ in expressions(self._state.numbers)]
@@ -307,9 +317,17 @@ class CountdownAnswerEnv:
         return next((text for text, value in options if value == self._state.target), options[0][0])
 
     def expert(self, rng: np.random.Generator) -> tuple[str, str]:
-        """A demonstrator: one of the right expressions, at random; it does what it means to do."""
-        right = [text for text, value in expressions(self._state.numbers) if value == self._state.target]
-        action = right[int(rng.integers(len(right)))] if right else self.oracle()
+        """(what a demonstrator would write, what it writes). It means the right expression that is listed first
+        (one and the same for a task is learned sooner than any of several), and repeats its last attempt when
+        that was right. While another attempt is left its hand slips in ``SLIP`` of all cases to a wrong
+        expression, so that second turns show both: a right answer kept and a wrong one replaced. Only the
+        first of the pair is to be imitated."""
+        state = self._state
+        right_before = bool(state.attempts) and self.score(state.attempts[-1]) == 1.0
+        action = state.attempts[-1] if right_before else self.oracle()
+        others = [text for text, value in expressions(state.numbers) if value != state.target]
+        if others and len(state.attempts) + 1 < self.max_steps and rng.random() < self.SLIP:
+            return action, others[int(rng.integers(len(others)))]
         return action, action
 
     def lazy(self) -> str:
@@ -339,4 +357,26 @@ def build_panels(seed: int = 0, *, count: int = 3, largest: int = 13) -> dict[st
             Task(f"countdown-v1/{split}/{i:04d}", "countdown-v1", split, {"numbers": list(numbers), "target": target})
             for i, (numbers, target) in enumerate(tasks)
         ]
+    return panels
+
+
+def build_answer_panels(seed: int = 0, *, count: int = 3, largest: int = 13) -> dict[str, list[Task]]:
+    """Tasks for whole answers, with targets in 1…99 and disjoint in *numbers and target together*: a whole
+    expression at once is so much harder for a nano policy that it has to know the numbers. More training tasks,
+    so that on-policy learning seldom meets one twice, and more test tasks, since a difference between two turns
+    needs more of them than a rate."""
+    rng = generator(seed, "countdown-answer-v1", "panels")
+    sets = combinations_with_replacement(range(largest, 0, -1), count)
+    tasks = [(numbers, target) for numbers in sets for target in range(1, 100) if solvable(numbers, target)]
+    tasks = [tasks[i] for i in rng.permutation(len(tasks))]
+    panels: dict[str, list[Task]] = {}
+    at = 0
+    for split, size in {"test": 400, "validation": 200, "train": 2000, "demos": len(tasks)}.items():
+        own = tasks[at : at + size]
+        at += len(own)
+        panels[split] = [
+            Task(f"countdown-answer-v1/{split}/{i:04d}", "countdown-answer-v1", split,
+                 {"numbers": list(numbers), "target": target})
+            for i, (numbers, target) in enumerate(own)
+        ]  # fmt: skip
     return panels

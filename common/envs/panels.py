@@ -26,12 +26,15 @@ class PanelError(Exception):
 
 def build_all(data_dir: Path | str) -> dict[str, dict[str, int]]:
     """Write every panel and catalogue; the same bytes each time. Returns rows by env and file."""
-    from common.envs import countdown
+    from common.envs import arithmetic, countdown
     from common.envs.shop import catalogue as shop
 
     catalogue = shop.build_catalogue(SEED)
+    answers = countdown.build_answer_panels(SEED)
     files = {
         "countdown-v1": {name: list(map(asdict, tasks)) for name, tasks in countdown.build_panels(SEED).items()},
+        "countdown-answer-v1": {name: list(map(asdict, tasks)) for name, tasks in answers.items()},
+        "arithmetic-v1": {name: list(map(asdict, tasks)) for name, tasks in arithmetic.build_panels(SEED).items()},
         "shop-v1": {name: list(map(asdict, tasks)) for name, tasks in shop.build_panels(catalogue, SEED).items()}
         | {"catalogue": catalogue},
     }

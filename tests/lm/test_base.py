@@ -19,8 +19,9 @@ from common.rng import derive
 from common.search.rollout import rollout
 from common.types import Turn
 
-ENVS = ("countdown-v1", "shop-v1")
-TESTED = {"countdown-v1": ("test", "validation", "train"), "shop-v1": ("test", "test_products", "validation", "train")}
+ENVS = ("countdown-v1", "shop-v1", "countdown-answer-v1", "arithmetic-v1")
+TESTED = dict.fromkeys(ENVS, ("test", "validation", "train"))
+TESTED |= {"shop-v1": ("test", "test_products", "validation", "train")}
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,10 @@ import types
 import pytest
 
 from common.config import ConfigError
+from common.envs import ENV_IDS
 from common.sweep import base
 from common.sweep.documents import NotebookFailed, render
+from common.sweep.plan import USER_ENVS
 
 TOUR = '''# %% [markdown]
 # # Tour
@@ -95,7 +97,7 @@ def test_damaged_panels_are_built_again(lab, monkeypatch):
     built = []
     monkeypatch.setattr("common.envs.panels.build_all", lambda folder: built.append(folder) or {"shop-v1": {"test": 2}})
     assert base.build_data(lab) == "built shop-v1: 2 rows in 1 files" and built == [lab / "data"]
-    for env in ("shop-v1", "countdown-v1"):
+    for env in set(ENV_IDS) - set(USER_ENVS):
         (lab / "data" / env).mkdir()
         (lab / "data" / env / "manifest.json").write_text(json.dumps({"env": env, "files": {}}))
     assert "nothing to build" in base.build_data(lab) and len(built) == 1
