@@ -43,6 +43,37 @@ def claims_table(records: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(parts).rstrip()
 
 
+def verdicts_table(records: Sequence[Mapping[str, Any]]) -> str:
+    """The verdicts at a glance, as markdown: a line for each claim, a column for each panel.
+
+    A cell holds the verdict and the effect; the intervals and budgets behind it are in :func:`claims_table`.
+    """
+    if not records:
+        return "No claim has been judged yet."
+    parts = []
+    key = lambda r: (r["paper"], r["scale"], r["profile"])  # noqa: E731
+    for (paper, scale, profile), group in groupby(sorted(records, key=lambda r: (*key(r), r["id"])), key=key):
+        found = list(group)
+        panels = list(dict.fromkeys(record["panel"] for record in found))
+        parts += [f"**{paper}, {scale} scale** (`{profile}` profile)", "",
+                  f"| claim | {' | '.join(panels)} |", "|---|" + "---|" * len(panels)]
+        for claim, same in groupby(found, key=lambda r: r["id"]):
+            cells = dict.fromkeys(panels, "")
+            for record in same:
+                cells[record["panel"]] = _verdict_cell(record)
+            statement = record["statement"].replace("|", chr(92) + "|")
+            parts.append(f"| {claim} {statement} | {' | '.join(cells.values())} |")
+        parts.append("")
+    return "\n".join(parts).rstrip()
+
+
+def _verdict_cell(record: Mapping[str, Any]) -> str:
+    if record["effect"] is None:
+        return record["reason"].split(":")[0] or record["verdict"]
+    verdict = record["verdict"] if record["verdict"] == "inconclusive" else f"**{record['verdict']}**"
+    return f"{verdict} {_number(record['effect'], sign=True)}"
+
+
 def _claim_line(record: Mapping[str, Any], *, first: bool) -> str:
     metric = record["metric"] + (" (lower)" if record["direction"] == "lower" else "")
     sides = f"`{record['better']}` vs `{record['worse']}`, {metric}" if first else ""
@@ -120,9 +151,9 @@ def _mean_cell(values: Sequence[float], most: int) -> str:
 
 
 def blocks(records: Sequence[Mapping[str, Any]], rows: Sequence[MetricRow]) -> dict[str, str]:
-    """Every block a document may hold, by name: ``claims`` and ``ladder`` over all papers, and
+    """Every block a document may hold, by name: ``verdicts``, ``claims`` and ``ladder`` over all papers, and
     ``claims/<paper>``, ``ladder/<paper>`` for one."""
-    made = {"claims": claims_table(records), "ladder": _ladders(rows)}
+    made = {"verdicts": verdicts_table(records), "claims": claims_table(records), "ladder": _ladders(rows)}
     for paper in sorted({row.paper for row in rows} | {record["paper"] for record in records}):
         made[f"claims/{paper}"] = claims_table([record for record in records if record["paper"] == paper])
         made[f"ladder/{paper}"] = _ladders([row for row in rows if row.paper == paper])

@@ -12,7 +12,7 @@ from common.evaluate.claims import FIELDS
 from common.evaluate.publish import (
     claims_text, insert_tables, judge_all, load_rows, read_claims, stale, write_claims,
 )
-from common.evaluate.tables import blocks, claims_table, fill_blocks, ladder_table
+from common.evaluate.tables import blocks, claims_table, fill_blocks, ladder_table, verdicts_table
 from common.track.rows import COST_FIELDS, MetricRow, write_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -161,8 +161,15 @@ def test_the_ladder_by_hand():
     assert ladder_table([], metric="score") == "No score has been measured yet."
 
 
+def test_verdicts_at_a_glance(project):
+    lines = verdicts_table(judge_all(project / "results", project / "papers")).splitlines()
+    assert lines[2] == "| claim | countdown-v1/test | shop-v1/test |"
+    assert lines[4] == "| D1 a beats b\\|c | **supported** +0.104 |  |"  # mean of .554 over mean of .450
+    assert lines[5].startswith("| D2 b beats c | inconclusive +0.004 | not run |") and len(lines) == 6
+
+
 def test_blocks_exist_before_any_result():
-    assert blocks([], []) == {"claims": "No claim has been judged yet.",
+    assert blocks([], []) == {"verdicts": "No claim has been judged yet.", "claims": "No claim has been judged yet.",
                               "ladder": "No success has been measured yet.\n\nNo score has been measured yet."}
 
 
