@@ -163,3 +163,12 @@ def test_index_lists_every_paper_folder():
     rows = (ROOT / "papers/index.csv").read_text(encoding="utf-8")
     for folder in sorted(p.name for p in (ROOT / "papers").iterdir() if (p / "params.yaml").exists()):
         assert folder in rows, f"papers/index.csv has no row for {folder}"
+
+
+def test_readme_s_tree_exists_and_names_every_paper():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    tree = text.split("## Where things are")[1].split("```")[1]
+    named = [line.split()[0] for line in tree.strip().splitlines()]
+    assert len(named) >= 8 and [name for name in named if not (ROOT / name.rstrip("/")).exists()] == []
+    papers = {f"papers/{path.parent.name}/" for path in ROOT.glob("papers/*/claims.yaml")}
+    assert papers == {name for name in named if name.startswith("papers/") and name.endswith("/")}

@@ -100,7 +100,8 @@ def stale(root: Path) -> list[str]:
 def _filled(root: Path, records: Sequence[dict[str, Any]] | None) -> list[tuple[Path, str, str]]:
     if records is None:
         records = read_claims(root / "results" / "claims.json")
-    made = blocks(records, load_rows(root / "results"))
+    papers = [path.parent.name for path in sorted(root.glob("papers/*/claims.yaml"))]
+    made = blocks(records, load_rows(root / "results"), papers)
     paths = [path for pattern in DOCUMENTS for path in sorted(root.glob(pattern))]
     texts = [(path, path.read_text(encoding="utf-8")) for path in paths]
     return [(path, text, fill_blocks(text, made, path.relative_to(root).as_posix())) for path, text in texts]

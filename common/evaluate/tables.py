@@ -150,11 +150,13 @@ def _mean_cell(values: Sequence[float], most: int) -> str:
     return text if found.n == most else f"{text} (n = {found.n})"
 
 
-def blocks(records: Sequence[Mapping[str, Any]], rows: Sequence[MetricRow]) -> dict[str, str]:
+def blocks(
+    records: Sequence[Mapping[str, Any]], rows: Sequence[MetricRow], papers: Sequence[str] = ()
+) -> dict[str, str]:
     """Every block a document may hold, by name: ``verdicts``, ``claims`` and ``ladder`` over all papers, and
-    ``claims/<paper>``, ``ladder/<paper>`` for one."""
+    ``claims/<paper>``, ``ladder/<paper>`` for one (those of ``papers`` even where nothing was run)."""
     made = {"verdicts": verdicts_table(records), "claims": claims_table(records), "ladder": _ladders(rows)}
-    for paper in sorted({row.paper for row in rows} | {record["paper"] for record in records}):
+    for paper in sorted({row.paper for row in rows} | {record["paper"] for record in records} | set(papers)):
         made[f"claims/{paper}"] = claims_table([record for record in records if record["paper"] == paper])
         made[f"ladder/{paper}"] = _ladders([row for row in rows if row.paper == paper])
     return made

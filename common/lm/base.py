@@ -19,6 +19,7 @@ from common.envs.contract import Env
 from common.learn.batches import SFTExample
 from common.learn.policy import sft
 from common.learn.settings import TrainSettings
+from common.learn.watch import Log
 from common.lm.engine import Engine
 from common.lm.models import new_nano, save_model
 from common.lm.policy import LMPolicy
@@ -57,7 +58,7 @@ SETTINGS: dict[str, BaseSettings] = {
     # ours: as countdown-v1; the context holds two attempts and the critic's question about the second
     "countdown-answer-v1": BaseSettings(96, 3, 4, 96, 400, False, 4, 1100, 48, 4.0e-3),
     "arithmetic-v1": BaseSettings(96, 3, 4, 96, 400, False, 4, 900, 48, 4.0e-3),
-    "shop-v1": BaseSettings(96, 2, 4, 256, 1400, False, 8, 3400, 32, 4.0e-3),
+    "shop-v1": BaseSettings(96, 2, 4, 256, 1400, False, 8, 3000, 32, 4.0e-3),
     "webshop-1k": BaseSettings(96, 2, 4, 768, 3000, True, 1, 2400, 32, 4.0e-3),
 }
 
@@ -101,8 +102,13 @@ def later_requests(example: SFTExample) -> list[str]:
     return [text for text in said if text != CRITIC_QUESTION]
 
 
-def train_base(env_id: str, profile: str, data_dir: Path, out_dir: Path, seed: int = 0) -> dict[str, float]:
-    """Train and save the base model of ``env_id`` with its ``report.json``; deterministic in its arguments."""
+def train_base(
+    env_id: str, profile: str, data_dir: Path, out_dir: Path, seed: int = 0, *, log: Log | None = None
+) -> dict[str, float]:
+    """Train and save the base model of ``env_id`` with its ``report.json``; deterministic in its arguments.
+
+    ``log`` is called with each update's number and metrics.
+    """
     chosen = settings_for(env_id, profile)
     torch.set_num_threads(THREADS)
     env = make(env_id, data_dir)
@@ -125,6 +131,7 @@ def train_base(env_id: str, profile: str, data_dir: Path, out_dir: Path, seed: i
         ),
         seed=derive(seed, "base", env_id) % 2**31,
         out_dir=out_dir,
+        log=log,
     )
     report = {"parameters": sum(p.numel() for p in model.parameters()), "examples": len(examples)}
     report |= {k: v for k, v in asdict(stats).items() if k != "seconds"}

@@ -6,11 +6,14 @@ import hashlib
 import json
 import os
 import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from common.config import ConfigError, hint
 from common.envs import ENV_IDS
 from common.sweep.plan import USER_ENVS, verify_panels
+from common.sweep.progress import Progress
 from common.sweep.unit import BASE_PROFILES, base_dir, data_hashes
 from common.track.code import code_hash
 from common.track.files import storage
@@ -46,6 +49,17 @@ def base_key(root: Path, env: str, profile: str) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def shown_by(progress: Progress) -> Callable[[int, dict[str, float]], None]:
+    """A training log that shows how far the training is and how long the rest will take at its pace so far."""
+    start, total = time.monotonic(), progress.total
+
+    def log(update: int, metrics: dict[str, float]) -> None:
+        left = (time.monotonic() - start) / update * (total - update) / 60
+        progress.update(update, [f"loss {metrics['loss']:.3f}"], left)
+
+    return log
+
+
 def build_base(root: Path, env: str, profile: str) -> str:
     """Train the base model of ``env`` into its folder, or copy it from the run store when it was trained before.
 
@@ -64,12 +78,14 @@ def build_base(root: Path, env: str, profile: str) -> str:
     trained = not kept.exists()
     with storage(kept):
         if trained:
-            from common.lm.base import train_base
+            from common.lm.base import settings_for, train_base
 
             partial = kept.with_name(f".{kept.name}.{os.getpid()}")
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
-            train_base(env, profile, root / "data", partial, BASE_SEED)
+            progress = Progress(settings_for(env, profile).updates, f"base model of {env}", what="updates")
+            train_base(env, profile, root / "data", partial, BASE_SEED, log=shown_by(progress))
+            progress.close()
             os.replace(partial, kept)
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(kept, target)

@@ -24,7 +24,7 @@ Differs from the paper:
  7. Pairs are taken between visited siblings only, at most ``pairs_per_node`` of largest margin.
  8. Policies are evaluated as they are trained, sampling at temperature 1. Greedy decoding is reported
     beside it (``greedy_*``, half as many tasks): a policy without memory repeats itself when greedy.
- 9. The ``_nll`` variants add the chosen side's likelihood to DPO; they are not the paper's.
+ 9. ``agent_q_nll`` adds the chosen side's likelihood to DPO; it is not the paper's.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Learn:
     """Most trajectory pairs from one task (traj_dpo)."""
     beta: float
     nll: float
-    """Weight of the chosen side's likelihood in the ``_nll`` variants."""
+    """Weight of the chosen side's likelihood in ``agent_q_nll``."""
     dpo_lr: float
     dpo_epochs: int
     dpo_batch: int
@@ -138,7 +138,6 @@ def variants(p: Params) -> list[Variant]:
         Variant("agent_q_nll", "agent_q", 1, alpha, nll=True),
         Variant("rft", "rft", rounds),
         Variant("traj_dpo", "traj_dpo", rounds),
-        Variant("traj_dpo_nll", "traj_dpo", 1, nll=True),
         Variant("rft_tok", "rft", rounds, budget="sampled_tokens"),
         Variant("traj_dpo_tok", "traj_dpo", rounds, budget="sampled_tokens"),
         Variant("agent_q_alpha0", "agent_q", 1, 0.0),

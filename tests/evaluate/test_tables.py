@@ -171,6 +171,7 @@ def test_verdicts_at_a_glance(project):
 def test_blocks_exist_before_any_result():
     assert blocks([], []) == {"verdicts": "No claim has been judged yet.", "claims": "No claim has been judged yet.",
                               "ladder": "No success has been measured yet.\n\nNo score has been measured yet."}
+    assert blocks([], [], ["new"])["claims/new"] == "No claim has been judged yet."
 
 
 def test_published_documents_agree_with_the_results():

@@ -44,14 +44,23 @@ def trainer(monkeypatch):
     """A stand-in for ``common.lm.base`` that counts its calls."""
     calls = []
 
-    def train_base(env_id, profile, data_dir, out_dir, seed):
+    def train_base(env_id, profile, data_dir, out_dir, seed, *, log):
         calls.append((env_id, profile, seed))
+        log(1, {"loss": 2.0})
         (out_dir / "weights.json").write_text(json.dumps([env_id, profile, seed]))
 
     module = types.ModuleType("common.lm.base")
     module.train_base = train_base
+    module.settings_for = lambda env, profile: types.SimpleNamespace(updates=2)
     monkeypatch.setitem(sys.modules, "common.lm.base", module)
     return calls
+
+
+def test_training_a_base_model_says_how_far_it_is(capsys):
+    log = base.shown_by(base.Progress(4, "base model of toy", what="updates", stream=sys.stdout, every=0.0))
+    log(1, {"loss": 2.0})
+    said = capsys.readouterr().out
+    assert said.startswith("base model of toy: 1 of 4 updates done, 3 remaining, ~") and "loss 2.000" in said
 
 
 def test_a_base_model_is_trained_once_and_restored_after_a_deletion(lab, trainer):
@@ -72,7 +81,7 @@ def test_a_base_model_is_trained_once_and_restored_after_a_deletion(lab, trainer
 
 
 def test_a_killed_training_leaves_no_base_model(lab, trainer, monkeypatch):
-    def die(*_):
+    def die(*_, log):
         raise KeyboardInterrupt
 
     manifest = lab / "data/countdown-v1/manifest.json"

@@ -1,0 +1,109 @@
+"""Self-correction in numbers: what changes between a first and a last attempt at the same task.
+
+One report for every method of the family. Input is a matrix of correctness, tasks × turns, and the
+answers themselves; each turn is judged by the last answer it declares, never by its best one. For two
+turns, with N tasks, c_k the set solved at turn k and Acc_k = |c_k| / N, these hold exactly:
+
+    delta = i2c − c2i                       (SCoRe, arXiv 2409.12917, Table 2)
+    i2c   = (1 − Acc_1) · CS
+    c2i   = Acc_1 · (1 − CL)
+    Acc_2 = Acc_1 · CL + (1 − Acc_1) · CS   (Confidence v.s. Critique, arXiv 2412.19513)
+
+Confidence (CL) is keeping right answers, critique (CS) repairing wrong ones. What is undefined (CL when
+nothing was right, CS when nothing was wrong, RSS at Acc_1 of 0 or 1) is absent, never a number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from common.envs.contract import Env
+from common.envs.countdown import declared
+from common.types import Task, Trajectory
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """``correct`` [tasks, turns] and ``answers`` [tasks][turns]: what each turn declared, and whether it is right."""
+
+    correct: np.ndarray
+    answers: tuple[tuple[str, ...], ...]
+
+    def __post_init__(self) -> None:
+        shape = (len(self.answers), len(self.answers[0]) if self.answers else 0)
+        if self.correct.shape != shape or self.correct.dtype != bool or 0 in shape:
+            raise ValueError(
+                f"attempts: correct is {self.correct.dtype} {self.correct.shape} but must be bool {shape}, one entry "
+                f"for each answer of at least one task; build it with attempts_of"
+            )
+
+
+def attempts_of(env: Env, tasks: Sequence[Task], trajectories: Sequence[Trajectory]) -> Attempts:
+    """Judge every turn of episodes of equal length by ``env.score``, alone and on its own task.
+
+    ``env`` must score a single answer (``env.score(answer)``), as the answer environments do. A turn that
+    the token limit cut is judged like any other: what it declared is what stands there.
+    """
+    correct, answers = [], []
+    for task, trajectory in zip(tasks, trajectories, strict=True):
+        env.reset(task)
+        said = tuple(declared(step.turn.text) for step in trajectory.steps)
+        answers.append(said)
+        correct.append([env.score(answer) >= 1.0 for answer in said])  # type: ignore[attr-defined]
+    return Attempts(np.array(correct, dtype=bool), tuple(answers))
+
+
+def correction(attempts: Attempts) -> dict[str, float]:
+    """The report, first against last turn; shares of all tasks unless said otherwise.
+
+    ``acc@k`` for every turn k; with two turns or more also ``delta`` = acc@last − acc@1; ``i2c`` and
+    ``c2i``, wrong then right and right then wrong; ``cl`` and ``cs``, P(right last | right first) and
+    P(right last | wrong first); ``rss``; ``copy``, the share of later turns that repeat the turn before
+    verbatim; ``copy_wrong``, the share of wrong answers so repeated.
+    """
+    correct, turns = attempts.correct, attempts.correct.shape[1]
+    found = {f"acc@{k + 1}": float(correct[:, k].mean()) for k in range(turns)}
+    if turns == 1:
+        return found
+    first, last = correct[:, 0], correct[:, -1]
+    found["delta"] = (int(last.sum()) - int(first.sum())) / len(first)
+    found["i2c"] = float((~first & last).mean())
+    found["c2i"] = float((first & ~last).mean())
+    if first.any():
+        found["cl"] = float(last[first].mean())
+    if not first.all():
+        found["cs"] = float(last[~first].mean())
+    score = relative_score(found["acc@1"], found[f"acc@{turns}"])
+    if score is not None:
+        found["rss"] = score
+    same = np.array([[now == before for before, now in zip(said, said[1:])] for said in attempts.answers])
+    found["copy"] = float(same.mean())
+    if not correct[:, :-1].all():
+        found["copy_wrong"] = float(same[~correct[:, :-1]].mean())
+    return found
+
+
+def relative_score(acc_1: float, acc_2: float) -> float | None:
+    """RSS = (Acc_2 − Acc_1²) / (2·Acc_1·(1 − Acc_1)), None at Acc_1 of 0 or 1 (arXiv 2412.19513 and its code).
+
+    0 is what an independent second draw that must also confirm the first would give (both right), 1 what
+    either of two independent draws being right would give; it is ½ when Acc_2 = Acc_1. Not confined to [0, 1].
+    """
+    if not (0.0 <= acc_1 <= 1.0 and 0.0 <= acc_2 <= 1.0):
+        raise ValueError(f"rss: Acc_1 {acc_1} and Acc_2 {acc_2} must lie in [0, 1]; give shares, not percentages")
+    if acc_1 in (0.0, 1.0):
+        return None
+    return (acc_2 - acc_1**2) / (2 * acc_1 * (1 - acc_1))
+
+
+def records(attempts: Attempts, tasks: Sequence[Task], trajectories: Sequence[Trajectory]) -> list[dict]:
+    """JSON-able rows, one a turn, to be read by people."""
+    return [
+        {"task": task.id, "turn": k + 1, "prompt": step.prompt[-1]["content"], "answer": attempts.answers[i][k],
+         "correct": bool(attempts.correct[i, k])}
+        for i, (task, trajectory) in enumerate(zip(tasks, trajectories, strict=True))
+        for k, step in enumerate(trajectory.steps)
+    ]  # fmt: skip

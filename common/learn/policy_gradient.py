@@ -1,0 +1,287 @@
+"""On-policy policy gradient with per-turn credit: REINFORCE with a baseline and a KL weight per turn.
+
+For a dialogue of K sampled turns, turn k with its own advantage A_k and its own weight β_k on the
+distance to a reference policy, one update minimises over N dialogues
+
+    L = (1/N) · Σ_dialogues Σ_k [ −A_k · log π(y_k | x_k) + β_k · KL(π(·|x_k) ‖ π_ref(·|x_k)) ]
+
+A loop of ours, since TRL's on-policy trainers (GRPO, RLOO) have one reward and one β per completion and
+sample by themselves. Sampling is the caller's: ``collect`` returns dialogues of the policy as it is now.
+
+The KL of a turn is summed over its tokens and exact at each of them (all of the vocabulary), with the
+policy's own sample as context; its gradient is taken at these contexts, not through how likely they are.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from common.learn.batches import check_context, encode
+from common.learn.settings import TrainStats
+from common.learn.watch import Log
+from common.types import Message
+
+
+class CreditedTurn(NamedTuple):
+    """A sampled turn, what it earned beyond its baseline, and its KL weight β ≥ 0."""
+
+    prompt: tuple[Message, ...]
+    answer: str
+    advantage: float
+    beta: float
+
+
+Dialogue = tuple[CreditedTurn, ...]
+"""The turns of one dialogue that are to be learned from, in order; each one's prompt holds those before it.
+A turn that was cut, or whose text has other tokens than were sampled, is left out by the caller."""
+
+Collect = Callable[[int], list[Dialogue]]
+"""``collect(update)``, update counted from 1: dialogues sampled from the model as it is at this moment."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyGradientSettings:
+    """Adam at a constant rate after a linear warm-up; gradients clipped to a norm of 1."""
+
+    lr: float
+    updates: int
+    max_length: int
+    """Most tokens of a dialogue; a longer one is an error, never cut."""
+    warmup: int = 0
+    """Updates of linear warm-up."""
+    micro_batch: int = 128
+    """Dialogues in one forward pass; no part of the result but for rounding."""
+
+    def __post_init__(self) -> None:
+        for name, ok, rule in (
+            ("lr", 0 < self.lr < math.inf, "be positive and finite"),
+            ("updates", self.updates >= 1, "be at least 1"),
+            ("max_length", self.max_length >= 1, "be at least 1"),
+            ("warmup", self.warmup >= 0, "be at least 0"),
+            ("micro_batch", self.micro_batch >= 1, "be at least 1"),
+        ):
+            if not ok:
+                raise ValueError(f"{name}: {getattr(self, name)!r} must {rule}; change it in the settings")
+
+
+# -- mathematics -----------------------------------------------------------------------------------------
+
+
+def turn_rewards(correct: torch.Tensor, *, weights: Sequence[float], bonus: float = 0.0) -> torch.Tensor:
+    """Reward of each turn: w_k · r_k, and on the last turn also α · (r_last − r_first).
+
+    Args:
+        correct: [N, K] r ∈ {0, 1}.
+        weights: K numbers. (1, 1) is SCoRe's stage II, (0, 1) its stage I (arXiv 2409.12917, eqs. 3, 4).
+        bonus: α ≥ 0, the shaping of stage II.
+
+    Returns:
+        [N, K]. Each turn is credited with its own entry only (γ = 0).
+    """
+    correct = correct.double()
+    rewards = correct * torch.tensor(weights, dtype=torch.float64)
+    rewards[:, -1] += bonus * (correct[:, -1] - correct[:, 0])
+    return rewards
+
+
+def leave_one_out(rewards: torch.Tensor) -> torch.Tensor:
+    """Advantages [P, G, …] of G ≥ 2 samples of the same task: the reward minus the mean of the other G − 1.
+
+    The baseline of a sample does not depend on it, so the gradient stays unbiased (RLOO, arXiv 2402.14740).
+    """
+    others = rewards.shape[1] - 1
+    if others < 1:
+        raise ValueError("baseline: 1 sample a task leaves no others to compare with; take at least 2")
+    return rewards - (rewards.sum(1, keepdim=True) - rewards) / others
+
+
+def token_kls(logits: torch.Tensor, ref_logits: torch.Tensor) -> torch.Tensor:
+    """KL(π ‖ π_ref) [M] ≥ 0 of M next-token distributions [M, V], in nats; gradient into ``logits`` only."""
+    log_p, log_q = torch.log_softmax(logits, -1), torch.log_softmax(ref_logits.detach(), -1)
+    return (log_p.exp() * (log_p - log_q)).sum(-1)
+
+
+def policy_gradient_loss(
+    logps: torch.Tensor, advantages: torch.Tensor, kls: torch.Tensor, betas: torch.Tensor, n: int
+) -> torch.Tensor:
+    """(Σ −A · log π + β · KL) / n over M tokens of all turns of n dialogues (see the module's docstring).
+
+    ``logps``, ``kls``: [M] per token; ``advantages``, ``betas``: [M] those of the token's turn, no gradient.
+    """
+    return (betas * kls - advantages * logps).sum() / n
+
+
+# -- dialogues to token rows -----------------------------------------------------------------------------
+
+
+class Row(NamedTuple):
+    """One token row. ``turn`` names for each token the credited turn it belongs to, −1 for prompt tokens."""
+
+    ids: list[int]
+    turn: list[int]
+
+
+def rows_of(prompts: Sequence[list[int]], answers: Sequence[list[int]], owners: Sequence[int]) -> list[Row]:
+    """Turns of one dialogue in as few rows as possible: a turn whose prompt goes on where the row ends joins it.
+
+    ``owners`` are the numbers written into ``Row.turn``. A chat template that rewrites earlier turns gives
+    one row a turn; the sum over turns is the same.
+    """
+    rows: list[Row] = []
+    for prompt, answer, owner in zip(prompts, answers, owners, strict=True):
+        start = 0
+        if rows and prompt[: len(rows[-1].ids)] == rows[-1].ids:
+            start = len(rows[-1].ids)
+        else:
+            rows.append(Row([], []))
+        rows[-1].ids.extend([*prompt[start:], *answer])
+        rows[-1].turn.extend([-1] * (len(prompt) - start) + [owner] * len(answer))
+    return rows
+
+
+def pad(rows: Sequence[Row], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(ids, turn), both [R, T], padded on the right, where no real token of a causal model looks."""
+    width = max(len(row.ids) for row in rows)
+    ids = torch.tensor([row.ids + [pad_id] * (width - len(row.ids)) for row in rows])
+    return ids, torch.tensor([row.turn + [-1] * (width - len(row.turn)) for row in rows])
+
+
+def answer_logits(model: PreTrainedModel, ids: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
+    """Logits [M, V] that predict the M tokens with ``turn`` ≥ 0, row by row; only these are computed."""
+    hidden = model.model(input_ids=ids.to(model.device), use_cache=False).last_hidden_state
+    return model.lm_head(hidden[:, :-1][(turn[:, 1:] >= 0).to(hidden.device)]).float()
+
+
+# -- the loop --------------------------------------------------------------------------------------------
+
+
+def policy_gradient(
+    model: PreTrainedModel,
+    reference: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    collect: Collect,
+    settings: PolicyGradientSettings,
+    *,
+    out_dir: Path,
+    log: Log | None = None,
+) -> TrainStats:
+    """``settings.updates`` on-policy updates of ``model`` in place; ``reference`` is only read.
+
+    ``log`` gets loss, grad_norm, lr, turns (credited in the update), advantage (mean of |A|) and, for each
+    turn k, kl_k and logp_k (means over its turns). An update whose dialogues credit no turn at all (a policy
+    that never ends its answers) moves nothing and logs ``turns`` 0. Adam's state lives as long as the call.
+    Bit-identical when repeated on one CPU with the same ``collect``. ``out_dir`` is written to on failure only.
+
+    Raises:
+        ValueError: a dialogue longer than ``max_length``, a number that is not finite.
+        FloatingPointError: loss or gradient norm not finite; the dialogues are then in ``out_dir``.
+    """
+    started = time.perf_counter()
+    check_context("policy gradient", model, settings.max_length)
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    optimiser = torch.optim.Adam(weights, lr=settings.lr)
+    losses: list[float] = []
+    examples = tokens = 0
+    for update in range(1, settings.updates + 1):
+        dialogues = collect(update)
+        rows, turns, positions = _encode(tokenizer, dialogues, settings.max_length)
+        if not turns:
+            losses.append(0.0)
+            if log is not None:
+                log(update, {"loss": 0.0, "grad_norm": 0.0, "lr": 0.0, "turns": 0})
+            continue
+        rate = settings.lr * min(1.0, update / (settings.warmup + 1))
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        model.train()
+        optimiser.zero_grad(set_to_none=True)
+        loss, sums = _backward(model, reference, tokenizer, rows, turns, positions, len(dialogues), settings)
+        norm = float(torch.nn.utils.clip_grad_norm_(weights, 1.0))
+        _require_finite(loss, norm, update, settings, dialogues, out_dir)
+        optimiser.step()
+        model.eval()
+        losses.append(loss)
+        examples += len(turns)
+        tokens += sum(len(row.ids) for row in rows)
+        if log is not None:
+            found = {"loss": loss, "grad_norm": norm, "lr": rate, "turns": len(turns)}
+            log(update, found | {"advantage": sum(abs(turn.advantage) for turn in turns) / len(turns)} | sums)
+    model.zero_grad(set_to_none=True)
+    return TrainStats(updates=settings.updates, examples=examples, tokens=tokens, first_loss=losses[0],
+                      last_loss=losses[-1], seconds=time.perf_counter() - started)  # fmt: skip
+
+
+def _encode(
+    tokenizer: PreTrainedTokenizerBase, dialogues: Sequence[Dialogue], max_length: int
+) -> tuple[list[Row], list[CreditedTurn], list[int]]:
+    """Rows sorted by length, all credited turns, and the position of each turn in its dialogue."""
+    turns = [turn for dialogue in dialogues for turn in dialogue]
+    if not turns:
+        return [], [], []
+    for i, turn in enumerate(turns):
+        if not (math.isfinite(turn.advantage) and 0 <= turn.beta < math.inf):
+            raise ValueError(f"policy gradient: turn {i} has advantage {turn.advantage} and beta {turn.beta} but both "
+                             "must be finite and beta at least 0; check the rewards")
+    prompts, answers = encode(
+        "policy gradient", tokenizer, [t.prompt for t in turns], [t.answer for t in turns], max_length=max_length
+    )
+    rows, positions, at = [], [], 0
+    for dialogue in dialogues:
+        end = at + len(dialogue)
+        rows += rows_of(prompts[at:end], answers[at:end], range(at, end))
+        positions += [sum(message["role"] == "assistant" for message in turn.prompt) for turn in dialogue]
+        at = end
+    return sorted(rows, key=lambda row: (len(row.ids), row.turn)), turns, positions
+
+
+def _backward(
+    model: PreTrainedModel, reference: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row],
+    turns: Sequence[CreditedTurn], positions: Sequence[int], n: int, settings: PolicyGradientSettings,
+) -> tuple[float, dict[str, float]]:
+    """Accumulate the gradient of one update; its loss, and kl_k and logp_k by position k from 1."""
+    advantage = torch.tensor([turn.advantage for turn in turns], dtype=torch.float32)
+    beta = torch.tensor([turn.beta for turn in turns], dtype=torch.float32)
+    total, kl, logp = 0.0, torch.zeros(len(turns)), torch.zeros(len(turns))
+    for at in range(0, len(rows), settings.micro_batch):
+        ids, turn = pad(rows[at : at + settings.micro_batch], tokenizer.pad_token_id)
+        logits = answer_logits(model, ids, turn)
+        with torch.no_grad():
+            ref_logits = answer_logits(reference, ids, turn)
+        scored = turn[:, 1:] >= 0
+        owner, labels = turn[:, 1:][scored].to(logits.device), ids[:, 1:][scored].to(logits.device)
+        logps = torch.log_softmax(logits, -1).gather(-1, labels[:, None])[:, 0]
+        kls = token_kls(logits, ref_logits)
+        loss = policy_gradient_loss(logps, advantage.to(owner.device)[owner], kls, beta.to(owner.device)[owner], n)
+        loss.backward()
+        total += float(loss.detach())
+        kl.index_add_(0, owner.cpu(), kls.detach().cpu())
+        logp.index_add_(0, owner.cpu(), logps.detach().cpu())
+    place, sums = torch.tensor(positions), {}
+    for k in sorted(set(positions)):
+        sums |= {f"kl_{k + 1}": float(kl[place == k].mean()), f"logp_{k + 1}": float(logp[place == k].mean())}
+    return total, sums
+
+
+def _require_finite(
+    loss: float, norm: float, update: int, settings: PolicyGradientSettings, dialogues: Sequence[Dialogue],
+    out_dir: Path,
+) -> None:
+    if math.isfinite(loss) and math.isfinite(norm):
+        return
+    out_dir.mkdir(parents=True, exist_ok=True)
+    path = out_dir / "failed_batch.json"
+    path.write_text(json.dumps({"update": update, "loss": str(loss), "grad_norm": str(norm),
+                                "dialogues": [[turn._asdict() for turn in d] for d in dialogues]}))  # fmt: skip
+    raise FloatingPointError(
+        f"policy gradient: loss {loss}, gradient norm {norm} at update {update} with lr {settings.lr}, and training "
+        f"stops at the first value that is not finite; lower lr or look at the dialogues saved in '{path}'"
+    )

@@ -1,0 +1,294 @@
+"""Policy gradient: hand-computed numbers, finite differences, exact expectations, and what must not move."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import math
+
+import pytest
+import torch
+
+from common.learn.policy_gradient import (
+    CreditedTurn,
+    PolicyGradientSettings,
+    answer_logits,
+    leave_one_out,
+    pad,
+    policy_gradient,
+    policy_gradient_loss,
+    rows_of,
+    token_kls,
+    turn_rewards,
+)
+from common.lm.engine import Engine
+from common.lm.models import new_nano
+from common.lm.tokenizer import train_tokenizer
+
+CORRECT = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]])
+
+
+# -- mathematics -----------------------------------------------------------------------------------------
+
+
+def test_turn_rewards_by_hand():
+    assert turn_rewards(CORRECT, weights=(0, 1)).tolist() == [[0, 0], [0, 1], [0, 0], [0, 1]]  # stage I
+    assert turn_rewards(CORRECT, weights=(1, 1)).tolist() == CORRECT.tolist()
+    assert turn_rewards(CORRECT, weights=(1, 1), bonus=10).tolist() == [[0, 0], [0, 11], [1, -10], [1, 1]]
+    assert turn_rewards(CORRECT[:, :1], weights=(1,), bonus=3).tolist() == [[0], [0], [1], [1]]
+
+
+def test_leave_one_out_by_hand():
+    rewards = torch.tensor([[[0.0, 1.0], [1.0, 1.0], [2.0, 4.0]]])  # one task, three samples, two turns
+    assert torch.allclose(leave_one_out(rewards), torch.tensor([[[-1.5, -1.5], [0.0, -1.5], [1.5, 3.0]]]))
+    assert torch.allclose(leave_one_out(torch.randn(5, 4, 2)).sum(1), torch.zeros(5, 2), atol=1e-6)
+    assert (leave_one_out(torch.ones(3, 2)) == 0).all()
+    with pytest.raises(ValueError, match="at least 2"):
+        leave_one_out(torch.ones(3, 1))
+
+
+def test_loss_and_kl_by_hand():
+    logits = torch.log(torch.tensor([[0.5, 0.5], [0.25, 0.75]], dtype=torch.float64))
+    reference = torch.log(torch.tensor([[0.25, 0.75], [0.25, 0.75]], dtype=torch.float64))
+    kls = token_kls(logits, reference)
+    assert kls.tolist() == pytest.approx([0.5 * math.log(2) + 0.5 * math.log(2 / 3), 0.0])
+    logps = torch.log(torch.tensor([0.5, 0.75], dtype=torch.float64))
+    loss = policy_gradient_loss(logps, torch.tensor([2.0, -1.0]), kls, torch.tensor([0.1, 5.0]), 4)
+    assert loss.item() == pytest.approx((-2 * math.log(0.5) + math.log(0.75) + 0.1 * kls[0].item()) / 4)
+
+
+def test_gradients_equal_finite_differences():
+    torch.manual_seed(0)
+    logits = torch.randn(6, 5, dtype=torch.float64, requires_grad=True)
+    reference = torch.randn(6, 5, dtype=torch.float64)
+    labels, advantages, betas = torch.randint(5, (6,)), torch.randn(6).double(), torch.rand(6).double()
+
+    def loss(x: torch.Tensor) -> torch.Tensor:
+        logps = torch.log_softmax(x, -1).gather(-1, labels[:, None])[:, 0]
+        return policy_gradient_loss(logps, advantages, token_kls(x, reference), betas, 3)
+
+    loss(logits).backward()
+    for i, j in itertools.product(range(6), range(5)):
+        step = torch.zeros_like(logits.detach())
+        step[i, j] = 1e-6
+        slope = (loss(logits.detach() + step) - loss(logits.detach() - step)) / 2e-6
+        assert logits.grad[i, j].item() == pytest.approx(slope.item(), abs=1e-8)
+
+
+def expected_gradient(theta: torch.Tensor, weights: tuple[float, float], bonus: float) -> torch.Tensor:
+    """E over all dialogues of Σ_k R_k ∇ log π(y_k | x_k), by enumeration. Two answers a turn, answer 1 is right;
+    the second turn's distribution depends on the first answer (a bandit of two steps)."""
+    first, second = torch.log_softmax(theta[0], -1), torch.log_softmax(theta[1:], -1)
+    total = torch.zeros_like(theta)
+    for a, b in itertools.product(range(2), repeat=2):
+        rewards = turn_rewards(torch.tensor([[a, b]]), weights=weights, bonus=bonus)[0]
+        p = (first[a] + second[a, b]).exp().item()
+        [grad] = torch.autograd.grad(rewards[0] * first[a] + rewards[1] * second[a, b], theta, retain_graph=True)
+        total += p * grad
+    return total
+
+
+def test_with_credit_by_turn_the_bonus_only_scales_the_second_turn_s_reward():
+    """−α·r₁ is a constant of the state in which the second turn is written."""
+    theta = torch.tensor([[0.3, -0.2], [0.1, 0.5], [-0.4, 0.9]], dtype=torch.float64, requires_grad=True)
+    shaped, scaled = expected_gradient(theta, (1, 1), 10.0), expected_gradient(theta, (1, 11), 0.0)
+    assert torch.allclose(shaped, scaled, atol=1e-12)
+    assert not torch.allclose(shaped, expected_gradient(theta, (1, 1), 0.0))
+    # stage I credits nothing to the first turn
+    assert (expected_gradient(theta, (0, 1), 0.0)[0] == 0).all()
+
+
+def test_the_baseline_leaves_the_expected_gradient_as_it_is():
+    """Two samples of one task from a softmax over three answers: enumerate all nine outcomes."""
+    theta = torch.tensor([0.2, -0.5, 0.4], dtype=torch.float64, requires_grad=True)
+    rewards = torch.tensor([1.0, 0.0, 0.5], dtype=torch.float64)
+    logp = torch.log_softmax(theta, -1)
+    plain, with_baseline = torch.zeros_like(theta), torch.zeros_like(theta)
+    for i, j in itertools.product(range(3), repeat=2):
+        p = (logp[i] + logp[j]).exp().item()
+        pair, own = torch.stack([logp[i], logp[j]]), torch.stack([rewards[i], rewards[j]])
+        for target, weight in ((plain, own), (with_baseline, leave_one_out(own[None])[0])):
+            [grad] = torch.autograd.grad((weight * pair).sum(), theta, retain_graph=True)
+            target += p * grad
+    assert torch.allclose(plain, with_baseline, atol=1e-12) and plain.abs().max() > 0.1
+
+
+# -- rows ------------------------------------------------------------------------------------------------
+
+
+def test_turns_of_one_dialogue_share_a_row_and_other_templates_get_their_own():
+    joined = rows_of([[1, 2], [1, 2, 8, 9, 3]], [[8, 9], [7]], [4, 5])
+    assert joined == [([1, 2, 8, 9, 3, 7], [-1, -1, 4, 4, -1, 5])]
+    # the second turn alone: the first one was cut and is not learned from
+    assert rows_of([[1, 2, 8, 9, 3]], [[7]], [5]) == [([1, 2, 8, 9, 3, 7], [-1, -1, -1, -1, -1, 5])]
+    # a template that drops earlier answers
+    assert len(rows_of([[1, 2], [1, 2, 3]], [[8, 9], [7]], [0, 1])) == 2
+    ids, turn = pad(joined + rows_of([[1]], [[6]], [0]), 0)
+    assert ids.tolist() == [[1, 2, 8, 9, 3, 7], [1, 6, 0, 0, 0, 0]]
+    assert turn.tolist() == [[-1, -1, 4, 4, -1, 5], [-1, 0, -1, -1, -1, -1]]
+
+
+@pytest.fixture(scope="module")
+def lab():
+    texts = ["say a", "say b", "again", "a", "b", "c c", "a b c"] * 20
+    tokenizer = train_tokenizer(texts, 280, split_digits=False)
+    return new_nano(tokenizer, width=16, layers=2, heads=2, context=48, seed=0), tokenizer
+
+
+def dialogue(first: str, second: str, credit: tuple[float, float], beta: tuple[float, float] = (0.0, 0.0)) -> tuple:
+    asked = ({"role": "user", "content": "say a"},)
+    retry = (*asked, {"role": "assistant", "content": first}, {"role": "user", "content": "again"})
+    return CreditedTurn(asked, first, credit[0], beta[0]), CreditedTurn(retry, second, credit[1], beta[1])
+
+
+def settings(**changes) -> PolicyGradientSettings:
+    return PolicyGradientSettings(**{"lr": 1e-2, "updates": 1, "max_length": 48, **changes})
+
+
+def copies(lab) -> tuple:
+    return copy.deepcopy(lab[0]), copy.deepcopy(lab[0]), lab[1]
+
+
+def test_only_answer_tokens_are_scored_and_all_of_them(lab):
+    """The rows' log-probabilities are the engine's, turn by turn, whatever is padded beside them."""
+    model, tokenizer = lab
+    engine, told = Engine(model, tokenizer), [dialogue("a", "c c", (0, 0)), dialogue("a b c", "b", (0, 0))]
+    turns = [turn for one in told for turn in one]
+    prompts = [engine.prompt_ids(turn.prompt) for turn in turns]
+    answers = [engine.action_ids(turn.answer) for turn in turns]
+    rows = rows_of(prompts[:2], answers[:2], [0, 1]) + rows_of(prompts[2:], answers[2:], [2, 3])
+    assert len(rows) == 2
+    ids, turn = pad(rows, tokenizer.pad_token_id)
+    owner, labels = turn[:, 1:][turn[:, 1:] >= 0], ids[:, 1:][turn[:, 1:] >= 0]
+    logps = torch.log_softmax(answer_logits(model, ids, turn), -1).gather(-1, labels[:, None])[:, 0]
+    wanted = engine.score([t.prompt for t in turns], [[t.answer] for t in turns])
+    for k in range(4):
+        assert logps[owner == k].sum().item() == pytest.approx(wanted[k][0], abs=1e-4)
+        assert labels[owner == k].tolist() == answers[k]
+
+
+def test_prompt_and_padding_logits_get_no_gradient(lab):
+    model, _, tokenizer = copies(lab)
+    engine = Engine(model, tokenizer)
+    told = dialogue("a", "c c", (0, 0))
+    prompts, answers = ([f(x) for x in xs] for f, xs in (
+        (engine.prompt_ids, [t.prompt for t in told]), (engine.action_ids, [t.answer for t in told])))  # fmt: skip
+    ids, turn = pad(rows_of(prompts, answers, [0, 1]) + rows_of(prompts[:1], answers[:1], [0]), tokenizer.pad_token_id)
+    seen = {}
+
+    def keep(module, args, output) -> None:
+        seen["h"] = output.last_hidden_state
+        seen["h"].retain_grad()
+
+    hook = model.model.register_forward_hook(keep)
+    answer_logits(model, ids, turn).logsumexp(-1).sum().backward()
+    hook.remove()
+    used = seen["h"].grad.abs().sum(-1) > 0
+    assert (used[:, :-1] == (turn[:, 1:] >= 0)).all() and not used[:, -1].any()
+
+
+# -- the loop --------------------------------------------------------------------------------------------
+
+
+def scores(model, tokenizer, told) -> list[float]:
+    return [s[0] for s in Engine(model.eval(), tokenizer).score([t.prompt for t in told], [[t.answer] for t in told])]
+
+
+@pytest.mark.parametrize("k", [0, 1])
+def test_credit_moves_its_own_turn(lab, tmp_path, k):
+    model, reference, tokenizer = copies(lab)
+    told = dialogue("a", "c c", (1.0, 0.0) if k == 0 else (0.0, 1.0))
+    before = scores(model, tokenizer, told)
+    policy_gradient(model, reference, tokenizer, lambda update: [told], settings(updates=5), out_dir=tmp_path)
+    gains = [after - b for after, b in zip(scores(model, tokenizer, told), before, strict=True)]
+    assert gains[k] > 0.5
+    model, reference, tokenizer = copies(lab)
+    worse = dialogue("a", "c c", (-1.0, 0.0) if k == 0 else (0.0, -1.0))
+    policy_gradient(model, reference, tokenizer, lambda update: [worse], settings(updates=5), out_dir=tmp_path)
+    assert scores(model, tokenizer, told)[k] < before[k] - 0.5
+
+
+def test_no_credit_and_no_beta_move_nothing(lab, tmp_path):
+    model, reference, tokenizer = copies(lab)
+    told = [dialogue("a", "b", (0, 0))]
+    policy_gradient(model, reference, tokenizer, lambda update: told, settings(), out_dir=tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), lab[0].parameters(), strict=True))
+
+
+def test_an_update_without_turns_moves_nothing_and_says_so(lab, tmp_path):
+    model, reference, tokenizer = copies(lab)
+    seen, told = [], [[()], [dialogue("a", "b", (1.0, 0.0))], []]
+    stats = policy_gradient(model, reference, tokenizer, lambda update: told[update - 1], settings(updates=3),
+                            out_dir=tmp_path, log=lambda step, metrics: seen.append(metrics["turns"]))  # fmt: skip
+    assert seen == [0, 2, 0] and (stats.updates, stats.examples) == (3, 2)
+    untouched, reference, tokenizer = copies(lab)
+    policy_gradient(untouched, reference, tokenizer, lambda update: [()], settings(updates=2), out_dir=tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(untouched.parameters(), lab[0].parameters(), strict=True))
+
+
+def test_the_kl_of_a_turn_is_measured_from_zero_and_pulls_back(lab, tmp_path):
+    seen = []
+
+    def gap(betas: tuple[float, float]) -> float:
+        model, reference, tokenizer = copies(lab)
+        told = dialogue("a", "c c", (0.3, 1.0), betas)
+        seen.clear()
+        policy_gradient(model, reference, tokenizer, lambda update: [told], settings(updates=12, lr=3e-3),
+                        out_dir=tmp_path, log=lambda step, metrics: seen.append(metrics))  # fmt: skip
+        assert seen[0]["kl_1"] == seen[0]["kl_2"] == pytest.approx(0.0, abs=1e-5)
+        return seen[-1]["kl_1"]
+
+    free, pinned = gap((0.0, 0.0)), gap((20.0, 0.0))
+    assert free > 0.05 and pinned < free / 4
+
+
+def test_micro_batches_add_up_and_repeats_are_bit_identical(lab, tmp_path):
+    told = [dialogue("a", "c c", (0.5, -1.0), (0.1, 0.2)), dialogue("b", "b", (-0.5, 1.0), (0.3, 0.0))] * 3
+
+    def trained(**changes):
+        model, reference, tokenizer = copies(lab)
+        stats = policy_gradient(model, reference, tokenizer, lambda update: told, settings(updates=3, **changes),
+                                out_dir=tmp_path)  # fmt: skip
+        return [weight.detach() for weight in model.parameters()], stats
+
+    (one, stats), (again, same), (small, _) = trained(), trained(), trained(micro_batch=2)
+    assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True)) and stats == same
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(one, small, strict=True))
+    assert (stats.updates, stats.examples) == (3, 36)
+
+
+def test_sampling_sees_the_policy_as_it_is(lab, tmp_path):
+    """``collect`` is asked before each update with the model changed by the ones before, in eval mode."""
+    model, reference, tokenizer = copies(lab)
+    told, held = dialogue("a", "c c", (1.0, 1.0)), []
+
+    def collect(update: int) -> list:
+        assert not model.training and update == len(held) + 1
+        held.append(scores(model, tokenizer, told)[0])
+        return [told]
+
+    policy_gradient(model, reference, tokenizer, collect, settings(updates=4), out_dir=tmp_path)
+    assert held == sorted(held) and held[-1] > held[0]
+    assert not model.training and all(weight.grad is None for weight in model.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(reference.parameters(), lab[0].parameters(), strict=True))
+
+
+def test_bad_input_is_one_sentence(lab, tmp_path):
+    model, reference, tokenizer = copies(lab)
+
+    def fails(told: list, match: str, error: type = ValueError, **changes) -> None:
+        with pytest.raises(error, match=match):
+            policy_gradient(model, reference, tokenizer, lambda update: told, settings(**changes), out_dir=tmp_path)
+
+    fails([dialogue("a", "b", (math.nan, 0))], "advantage nan")
+    fails([dialogue("a", "b", (0, 0), (-1, 0))], "beta -1")
+    fails([dialogue("a", "b", (1, 1))], "more than max_length 8", max_length=8)
+    fails([dialogue("a", "b", (1, 1))], "context", max_length=4096)
+    for name, value in (("lr", 0.0), ("updates", 0), ("warmup", -1), ("micro_batch", 0), ("max_length", 0)):
+        with pytest.raises(ValueError, match=name):
+            settings(**{name: value})
+    with torch.no_grad():
+        model.lm_head.weight[0, 0] = math.nan
+    fails([dialogue("a", "b", (1, 1))], "update 1 with lr 0.01", FloatingPointError)
+    assert json.loads((tmp_path / "failed_batch.json").read_text())["update"] == 1
