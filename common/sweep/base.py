@@ -51,10 +51,12 @@ def base_key(root: Path, env: str, profile: str) -> str:
 
 def shown_by(progress: Progress) -> Callable[[int, dict[str, float]], None]:
     """A training log that shows how far the training is and how long the rest will take at its pace so far."""
-    start, total = time.monotonic(), progress.total
+    ends: list[float] = []  # of updates; what came before the first one does not come again
 
     def log(update: int, metrics: dict[str, float]) -> None:
-        left = (time.monotonic() - start) / update * (total - update) / 60
+        ends.append(time.monotonic())
+        pace = (ends[-1] - ends[0]) / (len(ends) - 1) if len(ends) > 1 else None
+        left = None if pace is None else pace * (progress.total - update) / 60
         progress.update(update, [f"loss {metrics['loss']:.3f}"], left)
 
     return log

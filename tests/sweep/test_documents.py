@@ -59,8 +59,11 @@ def trainer(monkeypatch):
 def test_training_a_base_model_says_how_far_it_is(capsys):
     log = base.shown_by(base.Progress(4, "base model of toy", what="updates", stream=sys.stdout, every=0.0))
     log(1, {"loss": 2.0})
-    said = capsys.readouterr().out
-    assert said.startswith("base model of toy: 1 of 4 updates done, 3 remaining, ~") and "loss 2.000" in said
+    log(2, {"loss": 1.5})
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("base model of toy: 1 of 4 updates done, 3 remaining, time left unknown, ")
+    assert second.startswith("base model of toy: 2 of 4 updates done, 2 remaining, ~0.1 min left, ")
+    assert second.endswith("loss 1.500")
 
 
 def test_a_base_model_is_trained_once_and_restored_after_a_deletion(lab, trainer):
