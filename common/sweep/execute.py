@@ -73,7 +73,7 @@ def execute(
     for one in planned:
         if one.finished:
             tracker.skip(sweep, one.unit)
-    queue = [index for index in _ids(planned) if not planned[index].finished]
+    queue = waiting(planned)
     running: dict[int, _Worker] = {}
     progress = Progress(len(queue), planned[0].paper, every=progress_seconds)
     last_tracked = 0.0
@@ -104,6 +104,13 @@ def execute(
         progress.close()
     tracker.finish_sweep(sweep, failed=sum(result.state == "failed" for result in results.values()))
     return [results[index] for index in _ids(planned)]
+
+
+def waiting(planned: Sequence[Planned]) -> list[int]:
+    """Indices of the unfinished units, longest first, so that no worker is left alone with a long one at the
+    end; equal or unknown lengths keep the order of the plan."""
+    todo = [index for index in _ids(planned) if not planned[index].finished]
+    return sorted(todo, key=lambda index: -(planned[index].minutes or 0.0))
 
 
 def _ids(planned: Sequence[Planned]) -> range:

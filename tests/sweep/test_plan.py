@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from common.config import ConfigError, load_spec
+from common.sweep.execute import waiting
 from common.sweep.plan import (
     Planned, cost_line, describe, estimate, parse_grid, parse_seeds, plan, totals, verify_panels,
 )
@@ -148,3 +149,7 @@ def test_a_wrong_value_opens_nothing(lab, wrong):
     with pytest.raises(ConfigError):
         open_unit(**{"paper": "toy", "env": "toy-v1", "seed": 0, "profile": "cpu", "root": lab, **wrong})
     assert not (lab / "runs").exists()
+
+
+def test_the_longest_units_start_first_and_equal_ones_keep_their_order():
+    assert waiting([one(1.0), one(4.0), one(1.0), one(4.0), one(4.0, finished=True), one(None)]) == [1, 3, 0, 2, 5]
