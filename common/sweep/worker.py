@@ -21,6 +21,11 @@ THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "
                  "VECLIB_MAXIMUM_THREADS")
 """Set to 1 for each worker: results do not depend on the number of cores, and workers share them fairly."""
 
+STARTS = 3
+STILLBORN = "Kernel died before replying"
+"""Kernels that start at the same moment can pick the same port; the loser ends before a cell was run, and is started
+again, ``STARTS`` times at most."""
+
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -50,17 +55,10 @@ class Outcome:
 
 def run_job(job: Job) -> Outcome:
     """Execute the notebook with cwd = root. Never raises for a failing notebook or a dying kernel."""
-    import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    from common.sweep.notebook import write_ipynb
-
     try:
-        # A file, not a NotebookNode: papermill would store the whole node in the output as its "input_path".
-        write_ipynb(Path(job.notebook), Path(job.executed))
-        papermill.execute_notebook(
-            job.executed, job.executed, parameters=job.parameters, cwd=job.root, kernel_name="python3",
-            progress_bar=False)
+        _execute(job)
         return Outcome(ok=True, notebook=job.executed)
     except PapermillExecutionError as error:
         # Papermill put its parameters into a cell of its own behind the tagged one; count as the source does.
@@ -71,6 +69,24 @@ def run_job(job: Job) -> Outcome:
     except Exception as error:  # a dead kernel, a full disk: one failed unit, not a failed sweep
         lines = _ANSI.sub("", f"{type(error).__name__}: {error}").splitlines()
         return Outcome(ok=False, notebook=_keep(job), error=lines[0], tail="\n".join(lines[-20:]))
+
+
+def _execute(job: Job) -> None:
+    import papermill
+
+    from common.sweep.notebook import write_ipynb
+
+    for left in reversed(range(STARTS)):
+        try:
+            # A file, not a NotebookNode: papermill would store the whole node in the output as its "input_path".
+            write_ipynb(Path(job.notebook), Path(job.executed))
+            papermill.execute_notebook(
+                job.executed, job.executed, parameters=job.parameters, cwd=job.root, kernel_name="python3",
+                progress_bar=False)
+            return
+        except RuntimeError as error:  # a failing cell is no RuntimeError here, whatever it raised
+            if STILLBORN not in str(error) or not left:
+                raise
 
 
 def _keep(job: Job) -> str:

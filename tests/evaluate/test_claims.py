@@ -346,4 +346,4 @@ def test_agent_q_claims_cover_the_ladder():
     assert {c.id for c in claims} == {f"D2.4{x}" for x in "abcdef"} | {f"D2.5{x}" for x in "abcd"} | {"D2.6a", "D2.6b"}
     tokens = {v for c in claims if c.matched_on == "sampled_tokens" for v in c.variants}
     assert tokens == {"agent_q", "traj_dpo_tok", "rft_tok"}
-    assert len(claims) == 10 * 3 + 2 * 2
+    assert len(claims) == 2 + 9 * 3 + 2 * 2
