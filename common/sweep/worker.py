@@ -7,6 +7,7 @@ ends at once and its kernel with it (ipykernel watches its parent), so a killed 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -67,7 +68,11 @@ def run_job(job: Job) -> Outcome:
         return Outcome(ok=False, notebook=_keep(job), cell=error.cell_index + 1 - injected,
                        error=f"{error.ename}: {error.evalue}", tail="\n".join(tail[-20:]))
     except Exception as error:  # a dead kernel, a full disk: one failed unit, not a failed sweep
-        lines = _ANSI.sub("", f"{type(error).__name__}: {error}").splitlines()
+        text = f"{type(error).__name__}: {error}"
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            text = (f"run store: the disk below {Path(job.executed).parent} is full but a unit needs room for its "
+                    "notebook and models; free some space, then the same command goes on")
+        lines = _ANSI.sub("", text).splitlines()
         return Outcome(ok=False, notebook=_keep(job), error=lines[0], tail="\n".join(lines[-20:]))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import papermill
 import pytest
 
@@ -43,6 +45,12 @@ def test_not_for_ever(job, monkeypatch):
     calls = ends(monkeypatch, *[DIED] * 9)
     outcome = worker.run_job(job)
     assert not outcome.ok and "Kernel died" in outcome.error and len(calls) == worker.STARTS
+
+
+def test_a_full_disk_is_named_with_what_to_do(job, monkeypatch):
+    ends(monkeypatch, OSError(errno.ENOSPC, "No space left on device"))
+    outcome = worker.run_job(job)
+    assert outcome.error.startswith("run store: the disk below ") and "free some space" in outcome.error
 
 
 def test_other_ends_are_final(job, monkeypatch):
