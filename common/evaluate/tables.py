@@ -27,9 +27,7 @@ def claims_table(records: Sequence[Mapping[str, Any]]) -> str:
     if not records:
         return "No claim has been judged yet."
     parts = []
-    key = lambda r: (r["paper"], r["scale"], r["profile"])  # noqa: E731
-    for (paper, scale, profile), group in groupby(sorted(records, key=lambda r: (*key(r), r["id"])), key=key):
-        found = list(group)
+    for (paper, scale, profile), found in _by_run(records):
         counts = [f"{sum(r['verdict'] == v for r in found)} {v}" for v in ("supported", "contradicted", "inconclusive")]
         levels = " / ".join(f"{level:.4g}" for level in sorted({100 * r["confidence"] for r in found}))
         parts += [f"**{paper}, {scale} scale** (`{profile}` profile): {', '.join(counts)}", "",
@@ -51,9 +49,7 @@ def verdicts_table(records: Sequence[Mapping[str, Any]]) -> str:
     if not records:
         return "No claim has been judged yet."
     parts = []
-    key = lambda r: (r["paper"], r["scale"], r["profile"])  # noqa: E731
-    for (paper, scale, profile), group in groupby(sorted(records, key=lambda r: (*key(r), r["id"])), key=key):
-        found = list(group)
+    for (paper, scale, profile), found in _by_run(records):
         panels = list(dict.fromkeys(record["panel"] for record in found))
         parts += [f"**{paper}, {scale} scale** (`{profile}` profile)", "",
                   f"| claim | {' | '.join(panels)} |", "|---|" + "---|" * len(panels)]
@@ -65,6 +61,16 @@ def verdicts_table(records: Sequence[Mapping[str, Any]]) -> str:
             parts.append(f"| {claim} {statement} | {' | '.join(cells.values())} |")
         parts.append("")
     return "\n".join(parts).rstrip()
+
+
+def _by_run(records: Sequence[Mapping[str, Any]]) -> list[tuple[tuple[str, str, str], list[Mapping[str, Any]]]]:
+    """Records of each (paper, scale, profile), by claim."""
+
+    def key(record: Mapping[str, Any]) -> tuple[str, str, str]:
+        return record["paper"], record["scale"], record["profile"]
+
+    ordered = sorted(records, key=lambda record: (*key(record), record["id"]))
+    return [(run, list(group)) for run, group in groupby(ordered, key=key)]
 
 
 def _verdict_cell(record: Mapping[str, Any]) -> str:
