@@ -12,7 +12,7 @@ profile: str = "cpu"  # whose base model that is: smoke or cpu
 # %%
 import torch
 
-from common.envs.countdown import CountdownEnv
+from common.envs.versions.countdown_v1 import CountdownEnv
 from common.evaluate.claims import Claim, PaperClaims, judge
 from common.evaluate.tables import claims_table
 from common.learn.losses import dpo_losses

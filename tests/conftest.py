@@ -91,7 +91,7 @@ def make_lab(root: Path) -> Path:
     """Write the small laboratory; ``common`` is a copy, so that code hashes are those of the real files."""
     shutil.copytree(REPOSITORY / "common", root / "common", ignore=shutil.ignore_patterns("__pycache__"))
     files = {
-        "papers/__init__.py": "", "papers/toy/__init__.py": "", "papers/toy/method.py": METHOD,
+        "common/envs/versions/toy_v1.py": '"""toy-v1."""\n', "papers/__init__.py": "", "papers/toy/__init__.py": "", "papers/toy/method.py": METHOD,
         "papers/toy/params.yaml": PARAMS, "notebooks/toy.py": NOTEBOOK,
         "params.yaml": "profile: cpu  # the scale\npapers: [toy]\nseeds: [0, 1]\nworkers: 2\n",
         "requirements.lock": "toy==1.0\n", "models/toy-v1/weights.json": "{}\n",

@@ -1,47 +1,35 @@
-"""Environments by versioned id: their task panels and how to make one."""
+"""Environments by versioned id: their task panels and how to make one.
+
+The environment ``shop-v1`` is the module :mod:`common.envs.versions.shop_v1`. Modules are found by name, so that
+the results of one environment do not depend on the code of the others (:mod:`common.track.code`). Each has
+
+    make(data_dir) -> Env
+    build(seed) -> dict[str, list[dict]]     rows of each panel and catalogue, when they are generated
+    panels() -> dict[str, list[Task]]        the panels instead, when a user supplies the files,
+    data_hash() -> str                       with one hash of those files
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from common.envs.contract import Env, check_env
-from common.envs.panels import PanelError, build_all, data_hash, load_catalogue, load_panel
+from common.envs.panels import PanelError, data_hash, env_file, load_panel, version
 
-__all__ = ["ENV_IDS", "Env", "PanelError", "build_all", "check_env", "data_hash", "load_panel", "make"]
+__all__ = ["ENV_IDS", "Env", "PanelError", "check_env", "data_hash", "env_file", "load_panel", "make"]
 
-ENV_IDS = ("shop-v1", "countdown-v1", "countdown-answer-v1", "arithmetic-v1", "webshop-1k")
+ENV_IDS = tuple(
+    sorted(path.stem.replace("_", "-") for path in Path(__file__).parent.glob("versions/*.py") if path.stem[0] != "_")
+)
 
 
 def make(env_id: str, data_dir: Path | str) -> Env:
-    """The environment ``env_id``; shop catalogues are read from ``data_dir`` (hash-checked).
+    """The environment ``env_id``; what it needs beside tasks is read from ``data_dir`` (hash-checked).
 
     Raises:
         ValueError: unknown id, naming the valid ones.
         PanelError: missing or corrupt data.
     """
-    if env_id == "countdown-v1":
-        from common.envs.countdown import CountdownEnv
-
-        return CountdownEnv()
-    if env_id == "countdown-answer-v1":
-        from common.envs.countdown import CountdownAnswerEnv
-
-        return CountdownAnswerEnv()
-    if env_id == "arithmetic-v1":
-        from common.envs.arithmetic import ArithmeticEnv
-
-        return ArithmeticEnv()
-    if env_id == "shop-v1":
-        from common.envs.shop.engine import ShopEnv
-
-        # five numbered products a page, not WebShop's ten by id: a nano policy reads half as many tokens
-        # for the same choice, and copying rare ids is not what is studied here
-        return ShopEnv(load_catalogue(data_dir, env_id), page_size=5, numbered=True)
-    if env_id == "webshop-1k":
-        from common.envs.shop.webshop import make_webshop
-
-        try:
-            return make_webshop()
-        except (FileNotFoundError, ValueError) as error:
-            raise PanelError(str(error)) from error
-    raise ValueError(f"env: '{env_id}' is unknown; it must be one of {', '.join(ENV_IDS)}")
+    if env_id not in ENV_IDS:
+        raise ValueError(f"env: '{env_id}' is unknown; it must be one of {', '.join(ENV_IDS)}")
+    return version(env_id).make(Path(data_dir))

@@ -1,22 +1,21 @@
 """Frozen, hashed task panels: ``data/<env id>/<panel>.jsonl`` beside a ``manifest.json``.
 
-Panels are written once by :func:`build_all`, deterministically from a fixed seed, tracked by DVC,
-and read with their hash checked. ``webshop-1k`` has no files here: its panels come from the files
-that the user supplies (``WEBSHOP_DATA``), which the project neither holds nor copies.
+Panels are written once by :func:`common.envs.build.build_all`, tracked by DVC, and read with their hash
+checked. Panels of files that a user supplies have no place here: their environment's own module reads them.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from common.types import Task
 
-SEED = 0
 BUILD = "run `python -m common data` to build it again or `dvc pull data.dvc` to fetch it"
 
 
@@ -24,30 +23,19 @@ class PanelError(Exception):
     """A panel is missing, empty or not the one that was frozen."""
 
 
-def build_all(data_dir: Path | str) -> dict[str, dict[str, int]]:
-    """Write every panel and catalogue; the same bytes each time. Returns rows by env and file."""
-    from common.envs import arithmetic, countdown
-    from common.envs.shop import catalogue as shop
+def env_file(env_id: str) -> str:
+    """The module of an environment as a path below the project's root: an entry for ``code_hash``."""
+    return f"common/envs/versions/{env_id.replace('-', '_')}.py"
 
-    catalogue = shop.build_catalogue(SEED)
-    answers = countdown.build_answer_panels(SEED)
-    files = {
-        "countdown-v1": {name: list(map(asdict, tasks)) for name, tasks in countdown.build_panels(SEED).items()},
-        "countdown-answer-v1": {name: list(map(asdict, tasks)) for name, tasks in answers.items()},
-        "arithmetic-v1": {name: list(map(asdict, tasks)) for name, tasks in arithmetic.build_panels(SEED).items()},
-        "shop-v1": {name: list(map(asdict, tasks)) for name, tasks in shop.build_panels(catalogue, SEED).items()}
-        | {"catalogue": catalogue},
-    }
-    for env_id, panels in files.items():
-        folder = Path(data_dir) / env_id
-        folder.mkdir(parents=True, exist_ok=True)
-        manifest = {}
-        for name, rows in sorted(panels.items()):
-            blob = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
-            (folder / f"{name}.jsonl").write_bytes(blob)
-            manifest[f"{name}.jsonl"] = {"rows": len(rows), "sha256": hashlib.sha256(blob).hexdigest()}
-        (folder / "manifest.json").write_text(json.dumps({"env": env_id, "files": manifest}, indent=1) + "\n")
-    return {env_id: {name: len(rows) for name, rows in panels.items()} for env_id, panels in files.items()}
+
+def version(env_id: str) -> ModuleType:
+    """The module of an environment, see :mod:`common.envs`."""
+    return importlib.import_module(env_file(env_id).removesuffix(".py").replace("/", "."))
+
+
+def supplied(env_id: str) -> bool:
+    """Whether the environment's panels come from files that a user supplies; False for an unknown one."""
+    return (Path(__file__).parents[2] / env_file(env_id)).is_file() and hasattr(version(env_id), "panels")
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
@@ -96,10 +84,8 @@ def load_panel(data_dir: Path | str, panel: str) -> list[Task]:
         PanelError: unknown, missing, empty or altered panel, with the next step.
     """
     env_id, _, name = panel.partition("/")
-    if env_id == "webshop-1k":
-        from common.envs.shop.webshop import webshop_panels
-
-        panels = _supplied(webshop_panels)
+    if supplied(env_id):
+        panels = _supplied(version(env_id).panels)
         if name not in panels:
             raise PanelError(f"data panel: '{panel}' is unknown; it must be one of {', '.join(sorted(panels))}")
         return panels[name]
@@ -113,9 +99,7 @@ def load_catalogue(data_dir: Path | str, env_id: str) -> list[dict[str, Any]]:
 
 def data_hash(data_dir: Path | str, env_id: str) -> str:
     """One SHA-256 for all data of an environment, part of each unit's key. PanelError when it is not there."""
-    if env_id == "webshop-1k":
-        from common.envs.shop.webshop import files_hash
-
-        return _supplied(files_hash)
+    if supplied(env_id):
+        return _supplied(version(env_id).data_hash)
     text = json.dumps(_manifest(Path(data_dir) / env_id), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

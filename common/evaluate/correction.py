@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.envs.contract import Env
-from common.envs.countdown import declared
+from common.envs.answers import declared
 from common.types import Task, Trajectory
 
 

@@ -198,8 +198,27 @@ class _DPO(Watched, DPOTrainer):
         return dataset  # the pairs bring their reference; TRL would score them with today's model
 
 
+ROWS_PER_PASS = 32
+"""More rows than these go through the model in passes of like length: less padding, and on a CPU activations that
+stay in its caches (240 rows of a trajectory pair's turns: three times as fast)."""
+
+
 def _completion_logps(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """[R] log-probability of each row's completion, from the logits of the last few positions."""
+    """[R] log-probability of each row's completion, in the order of the rows."""
+    lengths = batch["attention_mask"].sum(1)
+    if len(lengths) <= ROWS_PER_PASS:
+        return _one_pass(model, batch)
+    order = lengths.argsort(stable=True)
+    names = ("input_ids", "attention_mask", "position_ids", "completion_mask")
+    passes = [
+        _one_pass(model, {name: batch[name][rows, -int(lengths[rows].max()) :] for name in names})
+        for rows in order.split(ROWS_PER_PASS)
+    ]
+    return torch.cat(passes)[order.argsort()]
+
+
+def _one_pass(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """[R] log-probabilities from the logits of the last few positions; rows are padded on the left."""
     mask = batch["completion_mask"]
     keep = int(mask.sum(1).max()) + 1  # the longest completion and the position that predicts its first token
     logits = model(

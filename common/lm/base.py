@@ -9,7 +9,7 @@ so that there is room for the methods.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -20,6 +20,7 @@ from common.learn.batches import SFTExample
 from common.learn.policy import sft
 from common.learn.settings import TrainSettings
 from common.learn.watch import Log
+from common.lm.bases import settings_for
 from common.lm.engine import Engine
 from common.lm.models import new_nano, save_model
 from common.lm.policy import LMPolicy
@@ -33,43 +34,6 @@ THREADS = 2
 """Fixed, because the number of threads changes the last bits of a sum."""
 CRITIC_SHARE = 0.25
 """Share of demonstrated steps that also show the critic an action that was not taken."""
-
-
-@dataclass(frozen=True)
-class BaseSettings:
-    """Size of the nano model and length of its warm start. Sources: "ours: …" in :data:`SETTINGS`."""
-
-    width: int
-    layers: int
-    heads: int
-    context: int
-    vocab: int
-    split_digits: bool
-    repeats: int
-    """Demonstrated episodes per task of the ``demos`` panel."""
-    updates: int
-    batch: int
-    lr: float
-
-
-SETTINGS: dict[str, BaseSettings] = {
-    # ours: about a minute on one core and 25–50 % success, which leaves the methods room
-    "countdown-v1": BaseSettings(96, 3, 4, 64, 400, False, 4, 500, 128, 3.0e-3),
-    # ours: as countdown-v1; the context holds two attempts and the critic's question about the second
-    "countdown-answer-v1": BaseSettings(96, 3, 4, 96, 400, False, 4, 1100, 48, 4.0e-3),
-    "arithmetic-v1": BaseSettings(96, 3, 4, 96, 400, False, 4, 900, 48, 4.0e-3),
-    "shop-v1": BaseSettings(96, 2, 4, 256, 1400, False, 8, 3000, 32, 4.0e-3),
-    "webshop-1k": BaseSettings(96, 2, 4, 768, 3000, True, 1, 2400, 32, 4.0e-3),
-}
-
-
-def settings_for(env_id: str, profile: str) -> BaseSettings:
-    """The base settings of ``env_id``; ``smoke`` is the same code path at a toy size."""
-    chosen = SETTINGS[env_id]
-    if profile == "smoke":
-        # context: an untrained policy babbles, and what it writes must fit when the critic reads it back
-        return BaseSettings(32, 1, 2, max(chosen.context, 256), chosen.vocab, chosen.split_digits, 1, 10, 16, 3.0e-3)
-    return chosen
 
 
 def demonstrations(env: Env, tasks: list[Task], *, seed: int, repeats: int) -> list[SFTExample]:

@@ -7,11 +7,13 @@ import json
 import os
 import shutil
 import time
+from dataclasses import asdict
 from collections.abc import Callable
 from pathlib import Path
 
 from common.config import ConfigError, hint
-from common.envs import ENV_IDS
+from common.envs import ENV_IDS, env_file
+from common.lm.bases import settings_for
 from common.sweep.plan import USER_ENVS, verify_panels
 from common.sweep.progress import Progress
 from common.sweep.unit import BASE_PROFILES, base_dir, data_hashes
@@ -36,7 +38,7 @@ def build_data(root: Path) -> str:
         return f"data panels of {', '.join(envs)} are complete: nothing to build"
     except ConfigError:
         pass  # absent or damaged: that is what this command repairs
-    from common.envs.panels import build_all
+    from common.envs.build import build_all
 
     with storage(root / "data"):
         counts = build_all(root / "data")
@@ -44,8 +46,9 @@ def build_data(root: Path) -> str:
 
 
 def base_key(root: Path, env: str, profile: str) -> str:
-    """Hash of all that the base model depends on: reachable code, panels, lock, profile, seed."""
-    content = [env, profile, BASE_SEED, code_hash([ENTRY], root).digest, data_hashes(root, env), lock_hash(root)]
+    """Hash of all that the base model depends on: settings, reachable code, panels, lock, profile, seed."""
+    code = code_hash([ENTRY, env_file(env)], root).digest
+    content = [env, profile, BASE_SEED, asdict(settings_for(env, profile)), code, data_hashes(root, env), lock_hash(root)]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -80,7 +83,7 @@ def build_base(root: Path, env: str, profile: str) -> str:
     trained = not kept.exists()
     with storage(kept):
         if trained:
-            from common.lm.base import settings_for, train_base
+            from common.lm.base import train_base
 
             partial = kept.with_name(f".{kept.name}.{os.getpid()}")
             shutil.rmtree(partial, ignore_errors=True)

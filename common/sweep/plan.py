@@ -81,13 +81,13 @@ def plan(
                                   "overrides": dict(overrides)}, spec.notebook)
     for env in chosen:
         verify_panels(root, env)
-    code = code_hash(entries(spec), root).digest
+    codes = {env: code_hash(entries(spec, env), root).digest for env in chosen}
     costs = {env: estimate(root, spec, env, profile) for env in chosen}
     planned, seen = [], set()
     for overrides, seed, env in itertools.product(grid, seeds, chosen):
         unit, missing = None, ""
         try:
-            unit = unit_spec(root, spec, env=env, seed=seed, profile=profile, overrides=overrides, code=code)
+            unit = unit_spec(root, spec, env=env, seed=seed, profile=profile, overrides=overrides, code=codes[env])
         except MissingInput as error:
             if not dry:
                 raise

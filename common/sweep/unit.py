@@ -23,7 +23,7 @@ from common.config import (
     ConfigError, PaperSpec, check_paper, check_profile, check_value, from_json, hint, load_spec, params_class, resolve,
     to_json,
 )
-from common.envs.panels import PanelError, data_hash
+from common.envs.panels import PanelError, data_hash, env_file
 from common.track.code import code_hash
 from common.track.files import StoreError
 from common.track.provenance import lock_hash
@@ -109,15 +109,15 @@ def data_hashes(root: Path, env: str) -> dict[str, str]:
         raise MissingInput(str(error)) from None
 
 
-def entries(spec: PaperSpec) -> tuple[str, str]:
-    """The files from which a unit's code is reached: notebook and method, relative to the root."""
-    return spec.notebook, spec.method
+def entries(spec: PaperSpec, env: str) -> tuple[str, str, str]:
+    """The files from which a unit's code is reached, relative to the root: notebook, method, environment."""
+    return spec.notebook, spec.method, env_file(env)
 
 
 def unit_spec(
     root: Path, spec: PaperSpec, *, env: str, seed: int, profile: str, overrides: Mapping[str, Any], code: str,
 ) -> UnitSpec:
-    """All that the unit's results depend on. ``code`` is the digest of ``code_hash(entries(spec), root)``.
+    """All that the unit's results depend on. ``code`` is the digest of ``code_hash(entries(spec, env), root)``.
 
     Raises ConfigError for bad values, MissingInput for absent panels or base model.
     """
@@ -145,7 +145,7 @@ def open_unit(
     if env not in spec.envs:
         raise ConfigError(f'env: {paper} does not run on "{env}"; {hint(env, spec.envs)}')
     wanted = unit_spec(root, spec, env=env, seed=seed, profile=profile, overrides=overrides or {},
-                       code=code_hash(entries(spec), root).digest)
+                       code=code_hash(entries(spec, env), root).digest)
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
     method = importlib.import_module(spec.method.removesuffix(".py").replace("/", "."))

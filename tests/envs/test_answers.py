@@ -7,8 +7,10 @@ from dataclasses import asdict
 
 import pytest
 
-from common.envs import build_all, check_env, load_panel, make
-from common.envs.countdown import CountdownAnswerEnv, build_answer_panels, evaluate, expressions, solvable
+from common.envs import check_env, load_panel, make
+from common.envs.build import build_all
+from common.envs.countdown import evaluate, expressions, solvable
+from common.envs.versions.countdown_answer_v1 import CountdownAnswerEnv, build_panels as build_answer_panels
 from common.rng import generator
 from common.types import Task
 

@@ -8,9 +8,9 @@ from itertools import product
 
 import pytest
 
-from common.envs.arithmetic import LARGEST, NEAR, TERMS, ArithmeticEnv, build_panels
+from common.envs.versions.arithmetic_v1 import LARGEST, NEAR, TERMS, ArithmeticEnv, build_panels
 from common.envs.contract import check_env
-from common.envs.countdown import GAMMA
+from common.envs.answers import GAMMA
 from common.rng import generator
 from common.types import Task
 

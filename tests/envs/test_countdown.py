@@ -12,19 +12,10 @@ from itertools import permutations, product
 import pytest
 
 from common.envs.contract import check_env
-from common.envs.countdown import (
-    GAMMA,
-    MAX_TOKENS,
-    CountdownAnswerEnv,
-    CountdownEnv,
-    apply,
-    build_panels,
-    descending,
-    evaluate,
-    expressions,
-    solvable,
-    step_actions,
-)
+from common.envs.answers import GAMMA
+from common.envs.countdown import MAX_TOKENS, apply, descending, evaluate, expressions, solvable, step_actions
+from common.envs.versions.countdown_answer_v1 import CountdownAnswerEnv
+from common.envs.versions.countdown_v1 import CountdownEnv, build_panels
 from common.rng import generator
 from common.types import Task
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from common.envs import ENV_IDS, PanelError, build_all, check_env, data_hash, load_panel, make
+from common.envs import ENV_IDS, PanelError, check_env, data_hash, load_panel, make
+from common.envs.build import build_all
 from common.envs.panels import BUILD, load_catalogue
 from common.envs.shop.catalogue import build_catalogue
 from common.envs.shop.engine import ShopEnv

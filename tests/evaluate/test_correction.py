@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from common.envs.countdown import CountdownAnswerEnv, declared
+from common.envs.answers import declared
+from common.envs.versions.countdown_answer_v1 import CountdownAnswerEnv
 from common.evaluate.correction import Attempts, attempts_of, correction, records, relative_score
 from common.rng import generator
 from common.types import Observation, Step, Task, Trajectory, Turn

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from common.envs.countdown import CountdownAnswerEnv, CountdownEnv, build_panels
+from common.envs.versions.countdown_answer_v1 import CountdownAnswerEnv
+from common.envs.versions.countdown_v1 import CountdownEnv, build_panels
 from common.evaluate.rollouts import evaluate, records, summarise
 from common.rng import derive
 from common.types import Observation, Step, Task, Trajectory, Turn

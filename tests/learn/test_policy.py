@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from common.learn.batches import ScoredTurn, SFTExample, TrajectoryPair, training_order
+from common.learn import policy
+from common.learn.batches import ScoredTurn, SFTExample, TrajectoryPair, collate_rows, training_order
 from common.learn.policy import dpo, sft
 from common.learn.settings import DPOSettings, TrainSettings
 from common.types import PreferencePair
@@ -343,3 +344,16 @@ def test_bad_data_is_refused_with_its_numbers(model, tokenizer, tmp_path):
 def test_bad_settings_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         DPOSettings(**(DPO | changes))
+
+
+def test_many_rows_are_scored_in_passes_of_like_length_and_in_order(model):
+    rng = random.Random(0)
+    rows = [
+        {"prompt_ids": [rng.randrange(3, 20) for _ in range(rng.randint(1, 12))],
+         "completion_ids": [rng.randrange(3, 20) for _ in range(rng.randint(1, 4))]}
+        for _ in range(policy.ROWS_PER_PASS * 2 + 5)
+    ]  # fmt: skip
+    batch = collate_rows(rows, 0)
+    whole = policy._one_pass(model, batch)
+    assert torch.allclose(policy._completion_logps(model, batch), whole, atol=1e-5)
+    assert len(set(whole.tolist())) > 60  # rows differ, so an order mixed up would show

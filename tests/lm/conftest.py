@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from common.envs.countdown import CountdownEnv, build_panels
+from common.envs.versions.countdown_v1 import CountdownEnv, build_panels
 from common.learn.batches import SFTExample
 from common.learn.policy import sft
 from common.learn.settings import TrainSettings

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from common.config import load_spec, params_class, resolve, to_json
-from common.envs import build_all
-from common.envs.countdown import CountdownEnv, build_panels
+from common.envs.build import build_all
+from common.envs.versions.countdown_v1 import CountdownEnv, build_panels
 from common.learn.batches import SFTExample
 from common.learn.policy import sft
 from common.learn.settings import TrainSettings

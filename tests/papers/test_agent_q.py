@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from common.envs.countdown import CountdownEnv, build_panels
+from common.envs.versions.countdown_v1 import CountdownEnv, build_panels
 from common.search.tree import Tree
 from common.types import Observation, Step, Task, Trajectory, Turn
 from papers.agent_q import method

@@ -16,7 +16,8 @@ from statistics import fmean
 
 import pytest
 
-from common.envs.countdown import CountdownEnv, step_actions
+from common.envs.countdown import step_actions
+from common.envs.versions.countdown_v1 import CountdownEnv
 from common.evaluate.rollouts import evaluate
 from common.learn.policy import dpo
 from common.learn.settings import DPOSettings

@@ -18,7 +18,8 @@ import torch
 import yaml
 
 from common.config import load_spec, params_class, resolve, to_json
-from common.envs.countdown import CountdownAnswerEnv, expressions
+from common.envs.countdown import expressions
+from common.envs.versions.countdown_answer_v1 import CountdownAnswerEnv
 from common.evaluate.claims import load_claims
 from common.evaluate.correction import Attempts, attempts_of, correction
 from common.evaluate.rollouts import evaluate

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from common.config import load_lab, load_spec
+from common.envs import env_file
 from common.sweep.base import ENTRY
 from common.sweep.plan import default_envs
 from common.sweep.unit import entries
@@ -38,8 +39,8 @@ def uncovered(files: tuple[str, ...], listed: list[str]) -> list[str]:
 def test_a_run_depends_on_all_code_its_units_can_reach(paper):
     spec = load_spec(ROOT, paper)
     listed = deps("run", paper=paper)
-    assert uncovered(code_hash(entries(spec), ROOT).files, listed) == []
     for env in default_envs(spec):
+        assert uncovered(code_hash(entries(spec, env), ROOT).files, listed) == []
         assert f"data/{env}" in listed and f"models/{env}" in listed
     assert {f"papers/{paper}/params.yaml", "requirements.lock"} <= set(listed)
 
@@ -47,7 +48,7 @@ def test_a_run_depends_on_all_code_its_units_can_reach(paper):
 def test_a_base_model_depends_on_all_code_it_can_reach():
     for env in STAGES["base"]["matrix"]["env"]:
         listed = deps("base", env=env)
-        assert uncovered(code_hash([ENTRY], ROOT).files, listed) == []
+        assert uncovered(code_hash([ENTRY, env_file(env)], ROOT).files, listed) == []
         assert {f"data/{env}", "requirements.lock"} <= set(listed)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from common.envs.countdown import CountdownEnv
+from common.envs.versions.countdown_v1 import CountdownEnv
 from common.report import pictures, stories, tables
 from common.report.toy import ScriptedPolicy, toy_rows
 from common.search.mcts import MCTSSettings, search

@@ -51,7 +51,6 @@ def trainer(monkeypatch):
 
     module = types.ModuleType("common.lm.base")
     module.train_base = train_base
-    module.settings_for = lambda env, profile: types.SimpleNamespace(updates=2)
     monkeypatch.setitem(sys.modules, "common.lm.base", module)
     return calls
 
@@ -107,7 +106,7 @@ def test_wrong_names_train_nothing(lab, trainer, env, profile, message):
 
 def test_damaged_panels_are_built_again(lab, monkeypatch):
     built = []
-    monkeypatch.setattr("common.envs.panels.build_all", lambda folder: built.append(folder) or {"shop-v1": {"test": 2}})
+    monkeypatch.setattr("common.envs.build.build_all", lambda folder: built.append(folder) or {"shop-v1": {"test": 2}})
     assert base.build_data(lab) == "built shop-v1: 2 rows in 1 files" and built == [lab / "data"]
     for env in set(ENV_IDS) - set(USER_ENVS):
         (lab / "data" / env).mkdir()

@@ -1,0 +1,104 @@
+"""What environments of whole answers share: several attempts at one task, the last of which counts.
+
+The prompt is the dialogue so far; between attempts the user only asks to try again and never says whether
+the attempt was right (as in SCoRe §4 and RISE). All attempts are always made. How many there are is no part
+of an environment's id, because neither a task nor a prompt depends on it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from common.types import Message, Observation, Task
+
+GAMMA = 0.95
+
+
+def declared(text: str) -> str:
+    """The answer a turn declares: its last line that is not blank, without surrounding spaces."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+
+
+class AnswerState(NamedTuple):
+    """State of an answer environment: the task's numbers and target, and the attempts made."""
+
+    task_id: str
+    target: int
+    numbers: tuple[int, ...]
+    attempts: tuple[str, ...]
+    over: bool
+
+
+class AnswerEnv:
+    """Environments of whole answers; ``Task.data["numbers"]`` and a target. To be completed by ``id``,
+    ``question``, ``start`` (numbers and target of a task), ``score``, ``actions``, ``solvable``, ``oracle``,
+    ``expert`` and ``lazy``."""
+
+    id: str
+    RETRY = "check the answer and write it again"
+    SLIP = 0.5
+    """Chance that a demonstrator's attempt, while another one is left, is not what it means, so that second turns
+    show both: a right answer kept and a wrong one replaced."""
+
+    def __init__(self, *, turns: int = 2, gamma: float = GAMMA) -> None:
+        self.gamma = gamma
+        self.max_steps = turns
+
+    def start(self, task: Task) -> tuple[tuple[int, ...], int]:
+        raise NotImplementedError
+
+    def question(self) -> str:
+        raise NotImplementedError
+
+    def score(self, action: str) -> float:
+        """1 when ``action`` alone would solve the present task, else 0."""
+        raise NotImplementedError
+
+    def solvable(self, state: AnswerState) -> bool:
+        return True
+
+    def reset(self, task: Task, seed: int = 0) -> Observation:
+        numbers, target = self.start(task)
+        self._state = AnswerState(task.id, target, numbers, (), False)
+        return Observation(self.question())
+
+    def step(self, action: str) -> Observation:
+        state = self._state
+        if state.over:
+            raise RuntimeError(f"{self.id}: the episode of task {state.task_id} is over; call reset or restore first")
+        attempts = (*state.attempts, action)
+        over = len(attempts) == self.max_steps
+        self._state = state._replace(attempts=attempts, over=over)
+        if not over:
+            return Observation(self.RETRY)
+        return Observation("", reward=self.score(action), terminated=True)
+
+    def prompt(self) -> tuple[Message, ...]:
+        messages: list[Message] = [{"role": "user", "content": self.question()}]
+        for attempt in self._state.attempts:
+            messages += [{"role": "assistant", "content": attempt}, {"role": "user", "content": self.RETRY}]
+        return tuple(messages)
+
+    def snapshot(self) -> AnswerState:
+        return self._state
+
+    def restore(self, snapshot: AnswerState) -> None:
+        self._state = snapshot
+
+    def value(self, snapshot: AnswerState) -> float:
+        if snapshot.over or not self.solvable(snapshot):
+            return 0.0
+        return self.gamma ** (self.max_steps - len(snapshot.attempts) - 1)
+
+    def q(self, snapshot: AnswerState, action: str) -> float:
+        here = self._state
+        self._state = snapshot
+        try:
+            observation = self.step(action)
+            return observation.reward if observation.done else self.gamma * self.value(self._state)
+        finally:
+            self._state = here
+
+    def slips(self, rng) -> bool:  # noqa: ANN001
+        """Whether the demonstrator's hand slips at the present attempt; never at the last one, which counts."""
+        return len(self._state.attempts) + 1 < self.max_steps and rng.random() < self.SLIP

@@ -1,0 +1,46 @@
+"""How large each environment's base model is and how long it is warmed up: the rows of ``bases.yaml``.
+
+A file of values beside the code, so that a change of one row makes one base model stale and not all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+SMOKE = {"width": 32, "layers": 1, "heads": 2, "repeats": 1, "updates": 10, "batch": 16, "lr": 3.0e-3}
+SMOKE_CONTEXT = 256
+"""At least: an untrained policy babbles, and what it writes must fit when the critic reads it back."""
+
+
+@dataclass(frozen=True)
+class BaseSettings:
+    """Size of the nano model and length of its warm start."""
+
+    width: int
+    layers: int
+    heads: int
+    context: int
+    vocab: int
+    split_digits: bool
+    repeats: int
+    """Demonstrated episodes per task of the ``demos`` panel."""
+    updates: int
+    batch: int
+    lr: float
+
+
+@cache
+def _rows() -> dict[str, dict]:
+    return yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+
+
+def settings_for(env_id: str, profile: str) -> BaseSettings:
+    """The base settings of ``env_id``; ``smoke`` is the same code path at a toy size."""
+    row = _rows()[env_id]
+    if profile == "smoke":
+        row = row | SMOKE | {"context": max(row["context"], SMOKE_CONTEXT)}
+    return BaseSettings(**row)
