@@ -20,6 +20,15 @@ profile: str = "cpu"  # smoke (seconds) or cpu (minutes)
 overrides: dict = {}  # changed parameters by dotted name, for example {"search.alpha": 1.0}
 
 # %%
+from common.sweep.unit import MissingInput, open_unit, project_root
+
+try:  # before anything slow, so that a wrong name or value stops here at once
+    unit = open_unit(paper=paper, env=env, seed=seed, profile=profile, overrides=overrides)
+except MissingInput as missing:
+    unit = None
+    print(f"Not run here, the latest published result is shown instead. {missing}")
+
+# %%
 import importlib
 from pathlib import Path
 
@@ -28,7 +37,6 @@ import torch
 from common.envs import load_panel, make
 from common.learn.losses import dpo_losses
 from common.search import draw, steps
-from common.sweep.unit import MissingInput, open_unit, project_root
 
 # By name: a changed plot is no change of a result, so finished units stay finished.
 report = ("figures", "stories", "tables", "show")
@@ -89,11 +97,6 @@ for p in (0.2, 0.4):  # π(b) before and after an update that takes the differen
 # again it is read from the run store, and after a kill it goes on where it was.
 
 # %%
-try:
-    unit = open_unit(paper=paper, env=env, seed=seed, profile=profile, overrides=overrides)
-except MissingInput as missing:  # wrong names and values do stop here
-    unit = None
-    print(f"Not run here, the latest published result is shown instead. {missing}")
 own, artifacts, events = [], Path("none"), Path("none")
 if unit:
     artifacts, events = unit.run.artifacts, unit.run.path / "events.jsonl"

@@ -17,7 +17,8 @@ Differs from the paper:
     ranked; the paper asks for a ranking of all. Rank to Q̂ is linear, best 1, worst 0 (unstated).
  4. α = 0.5, K and θ are not stated in the text we could read; ours are in params.yaml, swept here.
  5. Test-time search never sees the true reward: ends of episodes are valued by the critic. The paper
-    does not say what scores its leaves at test time; with true rewards the comparison is void.
+    does not say what scores its leaves at test time; with true rewards the comparison is void. Acting
+    goes by those values alone (``test.alpha`` 1); best-of-n (``+bon``) gets the same simulated steps.
  6. A search budget is a number of environment steps per tree, so that variants are matched on it.
     In round 1 every variant starts from the same policy; those that ask for the same trees or
     episodes get the same ones, and each is charged for them.
@@ -103,7 +104,10 @@ class Test:
     """Tasks of the first panel for policies acting with search."""
     env_steps: int
     """Simulated environment steps per decision."""
-    best_of: int
+    simulations: int
+    """Most simulations per decision."""
+    alpha: float
+    """Weight of the search against the critic's ranks when acting; ends are valued by the critic anyhow."""
 
 
 @dataclass(frozen=True)
@@ -374,21 +378,26 @@ class Experiment:
         return self.run.stage(f"eval.{name}", compute)
 
     def plan(self, name: str, engine: Engine, how: str) -> dict:
-        """Acting with search (``mcts``) or with the best of n episodes by the same critic (``bon``)."""
+        """Acting with search (``mcts``) or, after that, with the best of n episodes by the same critic (``bon``):
+        as many whole episodes per task as the search simulated steps, to the nearest number."""
 
         def compute() -> dict:
-            tasks = self.panels[self.p.panels[0]][: self.p.test.planned_tasks]
+            first = self.p.panels[0]
+            tasks = self.panels[first][: self.p.test.planned_tasks]
             keys = [derive(self.seed, "plan", task.id) for task in tasks]
             policy = self.policy(engine, 1.0)
             if how == "mcts":
                 settings = replace(
-                    search_settings(self.p, Variant(name, "agent_q", 1, self.p.search.alpha)),
-                    reward="critic", max_env_steps=self.p.test.env_steps,
+                    search_settings(self.p, Variant(name, "agent_q", 1, self.p.test.alpha)),
+                    reward="critic", max_env_steps=self.p.test.env_steps, simulations=self.p.test.simulations,
                 )
                 planned = plan_and_act(self.env, tasks, policy, settings, keys=keys)
             else:
-                planned = best_of_n(self.env, tasks, policy, keys=keys, n=self.p.test.best_of)
+                simulated = self.run.stage(f"mcts.{name}", _absent)["simulated_steps"]
+                length = self.run.stage(f"eval.{name}", _absent)[first]["length"]
+                planned = best_of_n(self.env, tasks, policy, keys=keys, n=max(1, round(simulated / length)))
             metrics = summarise([one.trajectory for one in planned])
+            metrics["simulated_steps"] = sum(one.simulated_steps for one in planned) / len(planned)
             cost = replace(engine.cost, env_steps=sum(one.cost.env_steps for one in planned))
             self.run.log(f"{name}+{how}", 0, metrics)
             return metrics | {"n": len(tasks), "cost": cost_of(cost)}
@@ -426,7 +435,7 @@ def found_reward(tree: Tree) -> bool:
 
 
 def _absent() -> dict:
-    raise RuntimeError("agent_q must be trained before its baselines: its cost is their budget")
+    raise RuntimeError("a stage that sets another one's budget was not run before it: keep the order of run()")
 
 
 def write_lines(path: Path, rows: list[dict]) -> None:
