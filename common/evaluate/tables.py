@@ -97,10 +97,18 @@ def _claim_line(record: Mapping[str, Any], *, first: bool) -> str:
     if verdict == "supported":
         verdict = "**supported**"
     elif record["reason"]:
-        verdict += f" ({record['reason'].split(':')[0]})"
+        verdict += f" ({record['reason'].split(':')[0]}{_plan(record)})"
     axis = record["matched_on"].replace("_", " ").replace("none", "–")
     cells = (name, sides, panel, axis, effect, str(record["n_seeds"]), p, verdict)
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _plan(record: Mapping[str, Any]) -> str:
+    """How many seeds would decide an inconclusive claim if today's effect and spread were true."""
+    if record["verdict"] != "inconclusive" or record["ci_low"] is None:
+        return ""
+    needed = record["seeds_to_decide"]
+    return f"; {needed} seeds would decide" if needed else "; over 1,000 seeds would decide"
 
 
 def _number(value: float, *, sign: bool = False) -> str:

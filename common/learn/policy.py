@@ -136,17 +136,22 @@ def dpo(
 
     def collate(batch: list[dict[str, Any]]) -> dict[str, Any]:
         turns = [
-            {"prompt_ids": prompt, "completion_ids": action}
+            (tuple(prompt), tuple(action))
             for r in batch
             for prompt, action in zip(r["prompt_ids"], r["completion_ids"], strict=True)
         ]
+        rows = list(dict.fromkeys(turns))  # equal turns go through the model once: a policy that loops repeats itself
+        place = {turn: at for at, turn in enumerate(rows)}
         owner = [2 * i + (k >= r["n_chosen"]) for i, r in enumerate(batch) for k in range(len(r["prompt_ids"]))]
-        return collate_rows(turns, tokenizer.pad_token_id) | {
+        distinct = [{"prompt_ids": prompt, "completion_ids": action} for prompt, action in rows]
+        return collate_rows(distinct, tokenizer.pad_token_id) | {
+            "row": torch.tensor([place[turn] for turn in turns]),
             "owner": torch.tensor(owner),
             "ref": torch.tensor([r["ref"] for r in batch]),
             "weight": torch.tensor([r["weight"] for r in batch]),
             "n_items": len(batch),
             "n_examples": len(batch),
+            "n_tokens": sum(len(prompt) + len(action) for prompt, action in turns),
         }
 
     with borrowed(model):
@@ -175,11 +180,12 @@ class _SFT(Watched, SFTTrainer):
 
 class _DPO(Watched, DPOTrainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):  # noqa: ANN001, ANN201
-        ref, weight = inputs["ref"], inputs["weight"]
-        sides = turn_sums(_completion_logps(model, inputs), inputs["owner"], 2 * len(weight)).view(-1, 2)
+        ref, weight, row = inputs["ref"], inputs["weight"], inputs["row"]
+        sides = turn_sums(_completion_logps(model, inputs)[row], inputs["owner"], 2 * len(weight)).view(-1, 2)
         losses = dpo_losses(sides[:, 0], sides[:, 1], ref[:, 0], ref[:, 1], beta=self.beta, weights=weight)
         if self.settings.nll:
-            tokens = turn_sums(inputs["completion_mask"].sum(1).to(sides), inputs["owner"], 2 * len(weight)).view(-1, 2)
+            lengths = inputs["completion_mask"].sum(1)[row].to(sides)
+            tokens = turn_sums(lengths, inputs["owner"], 2 * len(weight)).view(-1, 2)
             losses = losses - self.settings.nll * weight * sides[:, 0] / tokens[:, 0]
         ratios = (sides - ref).detach()
         margins = self.beta * (ratios[:, 0] - ratios[:, 1])

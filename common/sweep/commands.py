@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.config import ConfigError, LabParams, check_paper, check_profile, load_lab, load_spec
+from common.config import ConfigError, LabParams, check_paper, check_profile, known_papers, load_lab, load_spec
 from common.sweep.plan import (
     Planned, USER_ENVS, cost_line, default_envs, describe, parse_grid, parse_seeds, plan,
 )
@@ -160,15 +160,23 @@ def repro(root: Path, *, force: bool) -> int:
 
 
 def set_params(root: Path, assignments: Sequence[str]) -> int:
-    """Change ``params.yaml`` in place, comments kept, after checking the new values: ``seeds=0-4 profile=cpu``."""
+    """Change ``params.yaml`` in place, comments kept, after checking the new values: ``seeds=0-4 profile=cpu``.
+
+    ``papers=…`` (or ``papers=all``) also sets ``envs`` to what these papers need.
+    """
     values: dict[str, object] = {}
     for text in assignments:
         name, equals, value = text.partition("=")
         if not equals or not value:
             raise ConfigError(f'"{text}" is not of the form name=value; write for example seeds=0-4')
-        values[name] = (parse_seeds(value) if name == "seeds" else tuple(value.split(",")) if name == "papers"
+        values[name] = (parse_seeds(value) if name == "seeds" else tuple(value.split(",")) if name in ("papers", "envs")
                         else int(value) if name == "workers" and value.isdecimal() else value)
+    if values.get("papers") == ("all",):
+        values["papers"] = known_papers(root)
     load_lab(root, values)
+    if "papers" in values:
+        specs = [load_spec(root, paper) for paper in values["papers"]]
+        values.setdefault("envs", tuple(dict.fromkeys(env for spec in specs for env in default_envs(spec))))
     path = root / "params.yaml"
     before = text = path.read_text(encoding="utf-8")
     for name, value in values.items():

@@ -472,7 +472,8 @@ def run(unit) -> list[MetricRow]:
             total = total + work.train_round(variant, r)
             name = variant.name if r == variant.rounds else f"{variant.name}_r{r}"
             costs[name] = total
-            evaluate_all(name, work.engine(variant.name, r), total)
+            if r == variant.rounds or variant.budget == "env_steps":  # rounds are shown for one axis only
+                evaluate_all(name, work.engine(variant.name, r), total)
             found = work.run.stage(f"train.{variant.name}.r{r}", _absent)["found"]
             row(name, "train", found | {"n": work.p.collect.tasks}, total)
     for name in PLANNED:

@@ -42,8 +42,11 @@ def test_an_unwritable_run_store_is_one_sentence(lab, run_in):
 def test_set_changes_params_in_place_and_keeps_comments(lab):
     assert set_params(lab, ["seeds=0-3", "profile=smoke", "workers=1"]) == 0
     text = (lab / "params.yaml").read_text()
-    assert text == "profile: smoke  # the scale\npapers: [toy]\nseeds: [0, 1, 2, 3]\nworkers: 1\n"
+    assert text == "profile: smoke  # the scale\npapers: [toy]\nenvs: [toy-v1]\nseeds: [0, 1, 2, 3]\nworkers: 1\n"
     assert load_lab(lab).seeds == (0, 1, 2, 3)
+    set_params(lab, ["envs=a,b"])
+    set_params(lab, ["papers=all"])  # every paper there is, with the base models that they need
+    assert (load_lab(lab).papers, load_lab(lab).envs) == (("toy",), ("toy-v1",))
 
 
 @pytest.mark.parametrize("wrong", ["profile=cpuu", "seeds=x", "workers=0", "papers=nobody", "seeds", "workers=two"])
