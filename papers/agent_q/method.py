@@ -31,8 +31,9 @@ Differs from the paper:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -174,25 +175,29 @@ def search_settings(p: Params, variant: Variant) -> MCTSSettings:
     )
 
 
-def episodes_until(
-    env, tasks: Sequence[Task], policy: LMPolicy, *, seed: int, budget: int, axis: str
+def waves(
+    env, tasks: Sequence[Task], policy: LMPolicy, *, seed: int, budgets: Mapping[str, int]
 ) -> list[Trajectory]:
-    """One episode per task, wave after wave, until ``budget`` environment steps or sampled tokens are
-    spent; the last wave is cut where the budget is reached, so the overshoot is below one episode."""
-    kept: list[Trajectory] = []
-    spent, wave = 0, 0
-    while spent < budget:
-        keys = [derive(seed, "episode", task.id, wave) for task in tasks]
-        for episode in rollout(env, list(tasks), policy, keys=keys):
-            if spent < budget:
-                kept.append(episode)
-                spent += len(episode.steps) if axis == "env_steps" else episode.n_tokens
-        wave += 1
-    return kept
+    """One episode per task, wave after wave, until each axis of ``budgets`` is spent."""
+    episodes: list[Trajectory] = []
+    while any(sum(spent(one, axis) for one in episodes) < budget for axis, budget in budgets.items()):
+        keys = [derive(seed, "episode", task.id, len(episodes) // len(tasks)) for task in tasks]
+        episodes += rollout(env, list(tasks), policy, keys=keys)
+    return episodes
+
+
+def within(episodes: Sequence[Trajectory], axis: str, budget: int) -> list[Trajectory]:
+    """The first episodes, until ``budget`` is spent on ``axis``: the overshoot is below one episode."""
+    before = accumulate((spent(one, axis) for one in episodes), initial=0)
+    return [one for one, so_far in zip(episodes, before) if so_far < budget]
+
+
+def spent(episode: Trajectory, axis: str) -> int:
+    return len(episode.steps) if axis == "env_steps" else episode.n_tokens
 
 
 def episodes_cost(episodes: Sequence[Trajectory], engine: Engine) -> Cost:
-    """What ``episodes`` cost, and no more: the part of a last wave that was cut off is not charged."""
+    """What ``episodes`` cost, and no more: what was cut off a last wave is not charged."""
     steps = [step for episode in episodes for step in episode.steps]
     return Cost(
         env_steps=len(steps), lm_calls=len(steps), sampled_tokens=sum(step.turn.n_tokens for step in steps),
@@ -346,14 +351,14 @@ class Experiment:
         return pairs, cost, found
 
     def collect_episodes(self, variant: Variant, r: int, engine: Engine, tasks: list[Task]) -> tuple[list, Cost, dict]:
-        def play() -> list[Trajectory]:
-            return episodes_until(
-                self.env, tasks, self.policy(engine, self.p.collect.temperature), axis=variant.budget,
-                budget=self.run.stage(f"train.agent_q.r{r}", _absent)["cost"][variant.budget],
-                seed=derive(self.seed, "episodes", r),
-            )
+        budget = self.run.stage(f"train.agent_q.r{r}", _absent)["cost"]
+        axes = ("env_steps", "sampled_tokens") if r == 1 else (variant.budget,)  # in round 1 one play serves all
 
-        episodes = self.once(r, variant.budget, play)
+        def play() -> list[Trajectory]:
+            policy, seed = self.policy(engine, self.p.collect.temperature), derive(self.seed, "episodes", r)
+            return waves(self.env, tasks, policy, seed=seed, budgets={axis: budget[axis] for axis in axes})
+
+        episodes = within(self.once(r, "episodes", play), variant.budget, budget[variant.budget])
         data = successes(episodes) if variant.kind == "rft" else episode_pairs(episodes, self.p)
         found = {"episodes": len(episodes), **{f"collected_{k}": v for k, v in summarise(episodes).items()}}
         return data, episodes_cost(episodes, engine), found

@@ -257,7 +257,11 @@ class Steady:
 def test_episodes_stop_where_the_budget_is_reached(axis, budget, episodes):
     """Three tasks a wave, two steps of three tokens an episode."""
     tasks = build_panels(0)["train"][:3]
-    kept = method.episodes_until(CountdownEnv(), tasks, Steady(), seed=0, budget=budget, axis=axis)
+    whole = method.waves(CountdownEnv(), tasks, Steady(), seed=0, budgets={axis: budget})
+    assert len(whole) % 3 == 0  # whole waves, of which the budget takes the first episodes
+    kept = method.within(whole, axis, budget)
+    longer = method.waves(CountdownEnv(), tasks, Steady(), seed=0, budgets={axis: budget, "env_steps": 30})
+    assert method.within(longer, axis, budget) == kept
     assert [e.task_id for e in kept] == [tasks[i % 3].id for i in range(episodes)]
     spent = sum(len(e.steps) if axis == "env_steps" else e.n_tokens for e in kept)
     assert budget <= spent < budget + (2 if axis == "env_steps" else 6)

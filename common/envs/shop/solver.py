@@ -112,12 +112,12 @@ class Solver:
                 for index in hits[first : first + size]:
                     best = _best(best, self._buy(tables, goal, index, None))
                 opened.append(_later(best, 1))
-            found = []
-            for here in range(len(opened)):
-                best = opened[here]
-                for there, frontier in enumerate(opened):
-                    best = _best(best, _later(frontier, abs(there - here)))
-                found.append(best)
+            # The best page at any distance is the page itself or the best seen from a neighbour, one click away.
+            back, on = list(opened), list(opened)
+            for here in range(1, len(opened)):
+                back[here] = _best(opened[here], _later(back[here - 1], 1))
+                on[-1 - here] = _best(opened[-1 - here], _later(on[-here], 1))
+            found = [_best(left, right) for left, right in zip(back, on, strict=True)]
             tables.pages[query] = found
         return found
 
