@@ -1,8 +1,9 @@
 """What environments of whole answers share: several attempts at one task, the last of which counts.
 
-The prompt is the dialogue so far; between attempts the user only asks to try again and never says whether
-the attempt was right (as in SCoRe §4 and RISE). All attempts are always made. How many there are is no part
-of an environment's id, because neither a task nor a prompt depends on it.
+The prompt is the dialogue so far, or the question with the last few attempts of it; between attempts the user
+only asks to try again and never says whether the attempt was right (as in SCoRe §4 and RISE). All attempts are
+always made. How many there are is no part of an environment's id, because neither a task nor a prompt of as many
+attempts depends on it.
 """
 
 from __future__ import annotations
@@ -40,9 +41,16 @@ class AnswerEnv:
     """Chance that a demonstrator's attempt, while another one is left, is not what it means, so that second turns
     show both: a right answer kept and a wrong one replaced."""
 
-    def __init__(self, *, turns: int = 2, gamma: float = GAMMA) -> None:
+    def __init__(self, *, turns: int = 2, gamma: float = GAMMA, window: int | None = None) -> None:
+        if window is not None and window < 1:
+            raise ValueError(f"window: {window} attempts in a prompt must be at least 1; or give None for all of them")
         self.gamma = gamma
         self.max_steps = turns
+        self.window = window
+
+    def dialogue(self, turns: int, *, window: int) -> AnswerEnv:
+        """The same environment with ``turns`` attempts, of which a prompt shows the last ``window``."""
+        return type(self)(turns=turns, gamma=self.gamma, window=window)
 
     def start(self, task: Task) -> tuple[tuple[int, ...], int]:
         raise NotImplementedError
@@ -75,7 +83,8 @@ class AnswerEnv:
 
     def prompt(self) -> tuple[Message, ...]:
         messages: list[Message] = [{"role": "user", "content": self.question()}]
-        for attempt in self._state.attempts:
+        shown = self._state.attempts if self.window is None else self._state.attempts[-self.window :]
+        for attempt in shown:
             messages += [{"role": "assistant", "content": attempt}, {"role": "user", "content": self.RETRY}]
         return tuple(messages)
 

@@ -38,11 +38,9 @@ Differs from the paper:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -61,6 +59,7 @@ from common.lm.models import load_model, save_model
 from common.lm.policy import LMPolicy
 from common.rng import derive, generator
 from common.search.rollout import rollout
+from common.track.lines import write_lines
 from common.track.rows import MetricRow, cost_of
 from common.types import Cost, Task, Trajectory
 
@@ -355,10 +354,6 @@ def refined(episode: Trajectory, engine: Engine) -> Trajectory:
 def repeated(attempts: Attempts) -> Attempts:
     """The same first answers, written twice."""
     return Attempts(attempts.correct[:, [0, 0]], tuple((said[0], said[0]) for said in attempts.answers))
-
-
-def write_lines(path: Path, rows: list[dict]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def run(unit) -> list[MetricRow]:

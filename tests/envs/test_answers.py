@@ -76,3 +76,27 @@ def test_a_repeated_right_answer_is_the_demonstrator_s_own_even_where_others_are
     assert len(right) > 1
     env.step(right[1])
     assert all(env.expert(rng) == (right[1], right[1]) for _ in range(10))
+
+
+@pytest.mark.parametrize("env_id", ["countdown-answer-v1", "arithmetic-v1"])
+def test_a_window_shows_the_last_attempts_only_and_two_turns_stay_as_they_were(env_id, panels, tmp_path):
+    whole, five = make(env_id, tmp_path), make(env_id, tmp_path).dialogue(5, window=1)
+    assert type(five) is type(whole) and (five.max_steps, five.gamma) == (5, whole.gamma)
+    one = Task("t", env_id, "demos", {"numbers": [2, 3, 4], "target": 24})
+    shown = []
+    for env, tries in ((whole, 1), (five, 4), (type(whole)(turns=5), 4), (type(whole)(turns=5, window=2), 4)):
+        env.reset(one)
+        prompts = [env.prompt()]
+        for k in range(tries):
+            env.step(f"y{k}")
+            prompts.append(env.prompt())
+        shown.append([[m["content"] for m in prompt if m["role"] == "assistant"] for prompt in prompts])
+        if tries == 1:
+            two = prompts
+        else:
+            assert prompts[:2] == two  # byte for byte
+    assert shown[1] == [[], ["y0"], ["y1"], ["y2"], ["y3"]]
+    assert shown[2][-1] == ["y0", "y1", "y2", "y3"] and shown[3][-1] == ["y2", "y3"]
+    assert five.step(five.oracle()).reward == 1.0  # the fifth and last counts
+    with pytest.raises(ValueError, match="window"):
+        whole.dialogue(3, window=0)
