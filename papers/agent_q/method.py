@@ -30,7 +30,6 @@ Differs from the paper:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
@@ -53,6 +52,7 @@ from common.search.pairs import audit, step_pairs
 from common.search.plan import best_of_n, plan_and_act
 from common.search.rollout import rollout
 from common.search.tree import Tree, save
+from common.track.lines import write_lines
 from common.track.rows import MetricRow, cost_of
 from common.types import Cost, PreferencePair, Task, Trajectory
 
@@ -441,10 +441,6 @@ def found_reward(tree: Tree) -> bool:
 
 def _absent() -> dict:
     raise RuntimeError("a stage that sets another one's budget was not run before it: keep the order of run()")
-
-
-def write_lines(path: Path, rows: list[dict]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def run(unit) -> list[MetricRow]:
