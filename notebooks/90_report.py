@@ -52,12 +52,13 @@ for paper, env in places:
 # %% [markdown]
 # ## Search at test time
 #
-# Each policy alone, as the best of n episodes by its own critic (`+bon`), and planning by tree search (`+mcts`).
+# Each policy alone, as the best of n episodes by its own critic (`+bon`), and planning by tree search (`+mcts`), all on
+# the same tasks.
 
 # %%
 for paper, env in places:
     mine = [row for row in rows if (row.paper, row.env) == (paper, env)]
-    show(figures.ladder(mine, stories.acting(mine, ladders[paper])))
+    show(figures.ladder(mine, stories.acting(mine, ladders[paper]), metric="planned_success"))
 
 # %% [markdown]
 # ## Are the preference pairs right?

@@ -124,10 +124,10 @@ show.show(figures.ladder(rows, stories.present(rows, ladder), references=known))
 
 # %% [markdown]
 # The lines are 95 % t-intervals over training seeds; with one seed there is none, and no claim can be judged. Next: what
-# search at test time adds to *each* policy, beside best-of-n by the same critic, and what everything cost.
+# search at test time adds to *each* policy on the same tasks, beside best-of-n by the same critic, and what it all cost.
 
 # %%
-show.show(figures.ladder(rows, stories.acting(rows, ladder)))
+show.show(figures.ladder(rows, stories.acting(rows, ladder), metric="planned_success"))
 show.show(figures.budget(rows, stories.present(rows, ladder)))
 
 # %% [markdown]

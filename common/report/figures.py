@@ -23,7 +23,7 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY, INK = (
 CYCLE = (BLUE, RED, GREEN, ORANGE, PURPLE, SKY, INK, GREY)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 VERDICTS = {"supported": (BLUE, "o"), "contradicted": (RED, "X"), "inconclusive": (GREY, "s")}
-RATES = ("success", "score", "pair_accuracy", "truncated")
+RATES = ("success", "planned_success", "score", "pair_accuracy", "truncated")
 """Metrics in [0, 1], whose axes start at 0."""
 
 
@@ -46,7 +46,7 @@ def ladder(
         _references(axes, references or {}, len(variants))
         axes.set_yticks(range(len(variants)), variants)
         axes.set_ylim(-0.6, len(variants) - (0.1 if references else 0.4))
-        axes.set_xlabel(f"{metric}{' (share of tasks)' if metric == 'success' else ''}\n{panel}")
+        axes.set_xlabel(f"{metric}{' (share of tasks)' if metric.endswith('success') else ''}\n{panel}")
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.grid(axis="x", color="#e6e6e6", lw=0.8)
         _from_zero(axes, metric, "x")

@@ -25,12 +25,16 @@ FOLDER = "docs/images"
 
 
 def drawn(root: Path) -> dict[str, tuple[Figure, str]]:
-    """File name → (figure, hash of its rows): for each paper with results its ladder and its pair audit."""
+    """File name → (figure, hash of its rows): for each paper with results its ladder, what search adds when
+    acting, and its pair audit."""
     made = {}
     for paper in sorted({row.paper for row in load_rows(root / "results")}):
         mine = [row for row in load_rows(root / "results") if row.paper == paper]
         first = next(iter(stories.claim_groups(root / "papers" / paper / "claims.yaml").values()))
         made[f"{paper}_ladder.png"] = (figures.ladder(mine, stories.present(mine, first)), _hash(mine))
+        searched = stories.acting(mine, first)
+        if searched:
+            made[f"{paper}_acting.png"] = (figures.ladder(mine, searched, metric="planned_success"), _hash(mine))
         prefix = f"{paper}@theta="
         if any(row.variant.startswith(prefix) for row in mine):
             made[f"{paper}_audit.png"] = (figures.audit(mine, prefix), _hash(mine))

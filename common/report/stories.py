@@ -73,9 +73,9 @@ def _steps_to_top(variant: str, above: Mapping[str, set[str]], seen: tuple[str, 
     return 1 + max(_steps_to_top(v, above, (*seen, variant)) for v in higher) if higher else 0
 
 
-def present(rows: Iterable[MetricRow], variants: Sequence[str]) -> list[str]:
-    """Those of ``variants`` that have rows, in their order."""
-    known = {row.variant for row in rows}
+def present(rows: Iterable[MetricRow], variants: Sequence[str], metric: str = "success") -> list[str]:
+    """Those of ``variants`` that have rows of ``metric``, in their order."""
+    known = {row.variant for row in rows if row.metric == metric}
     return [variant for variant in variants if variant in known]
 
 

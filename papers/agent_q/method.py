@@ -377,6 +377,7 @@ class Experiment:
                     some = tasks[: max(1, self.p.test.tasks // 2)]
                     greedy, _ = evaluate(self.env, some, self.policy(engine, 0.0), seed=self.seed)
                     result[panel] |= {f"greedy_{k}": greedy[k] for k in ("success", "truncated")}
+                    result[panel] |= planned_metrics(episodes[: self.p.test.planned_tasks])
             self.run.log(name, 0, {f"{panel}/{k}": v for panel, m in result.items() for k, v in m.items()})
             return result
 
@@ -401,7 +402,7 @@ class Experiment:
                 simulated = self.run.stage(f"mcts.{name}", _absent)["simulated_steps"]
                 length = self.run.stage(f"eval.{name}", _absent)[first]["length"]
                 planned = best_of_n(self.env, tasks, policy, keys=keys, n=max(1, round(simulated / length)))
-            metrics = summarise([one.trajectory for one in planned])
+            metrics = planned_metrics([one.trajectory for one in planned])
             metrics["simulated_steps"] = sum(one.simulated_steps for one in planned) / len(planned)
             cost = replace(engine.cost, env_steps=sum(one.cost.env_steps for one in planned))
             self.run.log(f"{name}+{how}", 0, metrics)
@@ -439,6 +440,19 @@ def found_reward(tree: Tree) -> bool:
     return any(value > 0 for node in tree.nodes for value in node.returns)
 
 
+def planned_metrics(episodes: Sequence[Trajectory]) -> dict[str, float]:
+    """Metrics over the tasks on which policies with search are tested: a policy without search is compared with
+    them on these alone, since the first tasks of a panel are not as hard as all."""
+    return {f"planned_{name}": value for name, value in summarise(episodes).items()}
+
+
+def tasks_behind(metric: str, n: int, p: Test) -> int:
+    """How many tasks a metric is the mean of, where a policy was evaluated on ``n``."""
+    if metric.startswith("planned_"):
+        return min(n, p.planned_tasks)
+    return max(1, min(n, p.tasks // 2)) if metric.startswith("greedy_") else max(n, 1)
+
+
 def _absent() -> dict:
     raise RuntimeError("a stage that sets another one's budget was not run before it: keep the order of run()")
 
@@ -457,8 +471,8 @@ def run(unit) -> list[MetricRow]:
                 rows.append(
                     MetricRow(
                         paper="agent_q", env=unit.env, profile=unit.profile, scale="nano", variant=variant,
-                        seed=unit.seed, panel=f"{unit.env}/{panel}", metric=metric, value=value, n=max(n, 1),
-                        cost=cost_of(cost),
+                        seed=unit.seed, panel=f"{unit.env}/{panel}", metric=metric, value=value,
+                        n=tasks_behind(metric, n, work.p.test), cost=cost_of(cost),
                     )
                 )
 
