@@ -1,0 +1,194 @@
+"""Confidence and critique: equal data and budgets, both modes, repetition and resume; and what each tuning teaches."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from common.envs.versions.countdown_answer_v1 import CountdownAnswerEnv
+from common.evaluate.claims import load_claims
+from common.evaluate.correction import correction
+from common.evaluate.decompose import exact_levels
+from common.evaluate.dialogues import dialogues
+from common.evaluate.votes import stacked
+from common.learn.batches import SFTExample
+from common.types import Task, Turn
+from papers.confidence_critique import method
+from tests.papers.sums import ENV, build, open_unit
+
+CLAIMS = Path(method.__file__).with_name("claims.yaml")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    return build(tmp_path_factory.mktemp("sums"))
+
+
+@pytest.fixture(scope="module")
+def new_unit(world):
+    return partial(open_unit, world, "confidence_critique")
+
+
+@pytest.fixture(scope="module")
+def whole(new_unit, tmp_path_factory):
+    unit = new_unit(tmp_path_factory.mktemp("whole") / "lab")
+    return unit, method.run(unit)
+
+
+def content(unit) -> bytes:
+    return (unit.run.path / "rows.jsonl").read_bytes()
+
+
+# -- the unit -------------------------------------------------------------------------------------------------
+
+
+def test_every_claimed_variant_has_its_rows(whole):
+    names, present = {row.variant for row in whole[1]}, {(r.variant, r.panel, r.metric) for r in whole[1]}
+    assert names == {"base", *method.VARIANTS}
+    for claim in load_claims(CLAIMS, variants=names).claims:
+        if claim.env == ENV:
+            assert all((variant, claim.panel, claim.metric) in present for variant in claim.variants), claim.id
+
+
+def test_examples_and_updates_are_equal(whole, new_unit, tmp_path):
+    unit, rows = whole
+    cost = {row.variant: row.cost for row in rows if row.metric == "acc@2"}
+    for name in method.VARIANTS:
+        assert cost[name]["updates"] == unit.params.sft.updates
+    answers = unit.params.collect.tasks * unit.params.collect.samples
+    assert {name: cost[name]["samples"] for name in cost} == {"base": 0, "sft": 0} | dict.fromkeys(
+        ("confidence", "critique", "mixture"), answers)  # fmt: skip
+    chosen, _ = method.Experiment(new_unit(tmp_path / "lab")).data
+    assert len({len(one) for one in chosen.values()}) == 1 and len(chosen["mixture"]) > 0
+
+
+def test_reports_keep_their_identities_in_both_modes(whole):
+    found = {(row.variant, row.metric): row.value for row in whole[1]}
+    for name in ("base", *method.VARIANTS):
+        for mode in ("", "prob_"):
+            acc, last, cl, cs = (found[name, f"{mode}{m}"] for m in ("acc@1", "acc@2", "cl", "cs"))
+            assert last == pytest.approx(acc * cl + (1 - acc) * cs, abs=1e-9)
+            assert found[name, f"{mode}delta"] == pytest.approx(last - acc, abs=1e-9)
+            assert found[name, f"{mode}rss"] == pytest.approx((last - acc**2) / (2 * acc * (1 - acc)), abs=1e-9)
+        assert found[name, "success"] == found[name, "acc@2"] and 0 <= found[name, "prob_missing"] <= 1
+
+
+def test_a_second_run_gives_the_same_bytes_and_another_seed_does_not(whole, new_unit, tmp_path):
+    unit, other = new_unit(tmp_path / "lab"), new_unit(tmp_path / "other", seed=1)
+    method.run(unit)
+    method.run(other)
+    assert content(unit) == content(whole[0]) != content(other)
+
+
+def test_a_finished_unit_is_read_and_not_run(whole, new_unit, monkeypatch):
+    monkeypatch.setattr(method, "Experiment", None)
+    assert method.run(new_unit(whole[0].root)) == sorted(whole[1], key=lambda row: row.identity)
+
+
+def test_a_unit_that_falls_over_again_and_again_ends_with_the_same_rows(whole, new_unit, tmp_path, monkeypatch):
+    for name, after in (("pools", 0), ("sft", 1), ("save_model", 1), ("dialogues", 1), ("exact_levels", 0)):
+        unit, plain, left = new_unit(tmp_path / "lab"), getattr(method, name), [after]
+
+        def failing(*args, plain=plain, left=left, name=name, **kwargs):
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt(name)
+            return plain(*args, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(method, name, failing)
+            with pytest.raises(KeyboardInterrupt, match=name):
+                method.run(unit)
+        assert not unit.run.finished
+        unit.run.close()
+    unit = new_unit(tmp_path / "lab")
+    method.run(unit)
+    assert content(unit) == content(whole[0])
+
+
+# -- its parts, by hand -----------------------------------------------------------------------------------------
+
+
+def test_what_a_first_answer_is_followed_by():
+    env, task = CountdownAnswerEnv(), Task("t", ENV, "train", {"numbers": [2, 3, 4], "target": 24})
+    said = ["4 * (3 * 2)", "4 + 3", "4 + 3", "4 * (3 * 2)", "9"]
+    turns = [Turn(text, -1.0, 2) for text in said] + [Turn("4 -", -1.0, 2, finished=False)]
+    found = method.pools(env, [task], [turns])
+    env.reset(task)
+    right = env.oracle()
+    assert right != "4 * (3 * 2)"  # one and the same expression is repeated, another right one would be no repetition
+
+    def read(examples: list[SFTExample]) -> list[tuple]:
+        return [([m["content"] for m in e.prompt[1:]], e.completion) for e in examples]
+
+    assert read(found["sft"]) == [([], right)]
+    assert read(found["confidence"]) == [(["4 * (3 * 2)", env.RETRY], "4 * (3 * 2)")]
+    assert read(found["critique"]) == [(["4 + 3", env.RETRY], right), (["9", env.RETRY], right)]
+
+
+def test_all_variants_get_equally_many_and_the_mixture_half_of_each():
+    def pool(name: str, size: int) -> list[SFTExample]:
+        return [SFTExample((), f"{name}{i}") for i in range(size)]
+
+    found = {"sft": pool("s", 30), "confidence": pool("k", 9), "critique": pool("r", 50)}
+    chosen = method.drawn(found, most=20, seed=0)
+    assert {name: len(one) for name, one in chosen.items()} == dict.fromkeys((*found, "mixture"), 8)
+    assert chosen["mixture"] == chosen["confidence"][:4] + chosen["critique"][:4]
+    assert all(len({e.completion for e in one}) == 8 for one in chosen.values())
+    assert method.drawn(found, most=4, seed=0)["critique"] == chosen["critique"][:4]
+    assert method.drawn(found, most=20, seed=1) != chosen
+    assert set(map(len, method.drawn(found | {"confidence": []}, most=20, seed=0).values())) == {0}
+
+
+def test_the_variant_s_name_is_no_part_of_its_training(new_unit, tmp_path, monkeypatch):
+    """Null variant: the same examples under two names give the same weights."""
+    work = method.Experiment(new_unit(tmp_path / "lab"))
+    chosen, cost = work.data
+    work.data = (chosen | {"null": chosen["critique"]}, cost)
+    one, two = (work.run.stage_path(work.train(name)[0]) / "model.safetensors" for name in ("critique", "null"))
+    assert one.read_bytes() == two.read_bytes() != (work.unit.base / "model.safetensors").read_bytes()
+
+
+# -- does it learn? -----------------------------------------------------------------------------------------------
+
+LEARN = {"collect__tasks": 50, "collect__samples": 8, "sft__examples": 80, "sft__updates": 30, "sft__batch": 32,
+         "sft__lr": 3e-3}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def outcomes(new_unit, tmp_path_factory) -> dict[str, dict[str, float]]:
+    """Levels on held-out numbers of one seed, sampled and exact; ``shuffled``: critique's targets dealt out anew."""
+    work, found = method.Experiment(new_unit(tmp_path_factory.mktemp("learn") / "lab", **LEARN)), {}
+    chosen, cost = work.data
+    dealt = [*chosen["critique"][7:], *chosen["critique"][:7]]
+    shuffled = [dataclasses.replace(e, completion=o.completion) for e, o in zip(chosen["critique"], dealt)]
+    work.data = (chosen | {"shuffled": shuffled}, cost)
+    for name in ("base", "confidence", "critique", "mixture", "shuffled"):
+        engine = work.engine(work.train(name)[0] if name != "base" else None)
+        draws, _ = dialogues(work.env, work.panels["test"], engine, seed=0, draws=6)
+        exact, missing = exact_levels(work.env, work.panels["test"], engine)
+        found[name] = correction(stacked(draws)) | exact.report("prob_") | {"missing": missing}
+    print({name: {k: round(v, 3) for k, v in one.items()} for name, one in found.items()})
+    return found
+
+
+def test_critique_repairs_and_confidence_keeps(outcomes):
+    base = outcomes["base"]
+    assert outcomes["critique"]["cs"] > base["cs"] + 0.1
+    assert outcomes["confidence"]["cl"] > base["cl"] + 0.02
+    assert outcomes["confidence"]["cl"] > outcomes["shuffled"]["cl"]
+    assert outcomes["mixture"]["acc@2"] > base["acc@2"] + 0.05
+
+
+def test_targets_of_other_tasks_repair_nothing(outcomes):
+    gains = {name: outcomes[name]["cs"] - outcomes["base"]["cs"] for name in ("critique", "shuffled")}
+    assert gains["shuffled"] < gains["critique"] / 2
+
+
+def test_both_modes_agree_but_for_what_is_not_listed(outcomes):
+    for name, one in outcomes.items():
+        assert one["prob_acc@1"] == pytest.approx(one["acc@1"], abs=one["missing"] + 0.08), name
+        assert one["prob_acc@2"] == pytest.approx(one["acc@2"], abs=one["missing"] + 0.08), name

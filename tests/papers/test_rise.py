@@ -1,0 +1,271 @@
+"""RISE's unit: its variants, matched budgets, repetition and resume; and that it learns, only from what is true."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+
+from common.envs.versions.countdown_answer_v1 import CountdownAnswerEnv
+from common.evaluate.claims import load_claims
+from common.evaluate.correction import correction
+from common.evaluate.dialogues import dialogues
+from common.evaluate.votes import stacked
+from common.rng import generator
+from common.types import Task, Turn
+from papers.rise import method
+from tests.papers.sums import ENV, build, open_unit
+
+CLAIMS = Path(method.__file__).with_name("claims.yaml")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    return build(tmp_path_factory.mktemp("sums"))
+
+
+@pytest.fixture(scope="module")
+def new_unit(world):
+    return partial(open_unit, world, "rise")
+
+
+@pytest.fixture(scope="module")
+def whole(new_unit, tmp_path_factory):
+    unit = new_unit(tmp_path_factory.mktemp("whole") / "lab")
+    return unit, method.run(unit)
+
+
+def content(unit) -> bytes:
+    return (unit.run.path / "rows.jsonl").read_bytes()
+
+
+# -- the unit -------------------------------------------------------------------------------------------------
+
+
+def test_every_claimed_variant_has_its_rows(whole):
+    unit, rows = whole
+    names, present = {row.variant for row in rows}, {(r.variant, r.panel, r.metric) for r in rows}
+    for claim in load_claims(CLAIMS, variants=names).claims:
+        if claim.env == ENV:
+            assert all((variant, claim.panel, claim.metric) in present for variant in claim.variants), claim.id
+    trained = {v.name for v in method.variants(unit.params)}
+    first = {f"{v.name}_it1" for v in method.variants(unit.params) if v.iterations == 2}
+    ways = ("", "+turn1", "+vote", "+parallel")
+    assert names == {f"{name}{way}" for name in {"base"} | trained | first for way in ways}
+
+
+def test_budgets_are_matched_where_claims_say_so(whole):
+    unit, rows = whole
+    cost = {row.variant: row.cost for row in rows if row.metric == "success"}
+    p = unit.params.collect
+    answers = p.tasks * (1 + p.samples) + p.tasks * (2 + p.samples)
+    for name in ("rise_self", "rise_filtered", "rft"):
+        assert cost[name]["samples"] == cost[name]["env_steps"] == answers, name
+    for name in ("rise_self", "rise_filtered", "rft", "rise_distil", "rise_once"):
+        assert cost[name]["updates"] == 2 * unit.params.sft.updates, name
+        assert cost[name]["sampled_tokens"] > 0
+    assert cost["rise_once"]["samples"] == 2 * p.tasks * (1 + p.samples)
+    assert 1 - 2 * (1 + 16) / (3 + 2 * 16) < 0.05  # within D1.6b's tolerance where 16 answers are sampled
+    assert cost["rise_distil"]["samples"] == 3 * p.tasks  # the oracle's answers are nobody's samples
+    assert cost["rise_self_it1"]["samples"] == p.tasks * (1 + p.samples)
+    assert cost["rise_self+vote"] == cost["rise_self"] and set(cost["base"].values()) == {0}
+
+
+def test_ways_of_answering_agree_with_the_report(whole):
+    found = {(row.variant, row.metric): row.value for row in whole[1]}
+    for name in ("base", "rise_self", "rft"):
+        assert found[f"{name}+turn1", "success"] == found[name, "acc@1"]
+        assert found[name, "success"] == found[name, "acc@5"]
+        assert found[f"{name}+vote", "success"] == found[name, "vote"] <= found[name, "any"]
+        assert found[f"{name}+parallel", "success"] == found[name, "parallel_vote"] <= found[name, "parallel_any"]
+        assert found[name, "delta"] == pytest.approx(found[name, "i2c"] - found[name, "c2i"], abs=1e-12)
+
+
+def test_a_second_run_gives_the_same_bytes_and_another_seed_does_not(whole, new_unit, tmp_path):
+    unit = new_unit(tmp_path / "lab")
+    method.run(unit)
+    assert content(unit) == content(whole[0])
+    for folder in (unit.run.path / "stages").glob("train.*/"):
+        first, second = folder / "model.safetensors", whole[0].run.path / "stages" / folder.name / "model.safetensors"
+        assert first.read_bytes() == second.read_bytes(), folder.name
+    other = new_unit(tmp_path / "other", seed=1)
+    method.run(other)
+    assert content(other) != content(unit)
+
+
+def test_a_finished_unit_is_read_and_not_run(whole, new_unit, monkeypatch):
+    monkeypatch.setattr(method, "Experiment", None)
+    assert method.run(new_unit(whole[0].root)) == sorted(whole[1], key=lambda row: row.identity)
+
+
+def test_a_unit_that_falls_over_again_and_again_ends_with_the_same_rows(whole, new_unit, tmp_path, monkeypatch):
+    """In playing, in fine-tuning, in saving and in evaluation."""
+    for name, after in (("rollout", 1), ("sft", 1), ("save_model", 2), ("dialogues", 3)):
+        unit, plain, left = new_unit(tmp_path / "lab"), getattr(method, name), [after]
+
+        def failing(*args, plain=plain, left=left, name=name, **kwargs):
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt(name)
+            return plain(*args, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(method, name, failing)
+            with pytest.raises(KeyboardInterrupt, match=name):
+                method.run(unit)
+        assert not unit.run.finished
+        unit.run.close()
+    unit = new_unit(tmp_path / "lab")
+    method.run(unit)
+    assert content(unit) == content(whole[0])
+
+
+def test_two_names_of_one_method_differ_in_nothing(new_unit, tmp_path):
+    work = method.Experiment(new_unit(tmp_path / "twin"))
+    one = method.variants(work.p)[0]
+    folders = []
+    for variant in (one, dataclasses.replace(one, name="null")):
+        stages = [work.train(variant, iteration)[0] for iteration in (1, 2)]
+        folders.append(work.run.stage_path(stages[-1]) / "model.safetensors")
+    assert folders[0].read_bytes() == folders[1].read_bytes() != (work.unit.base / "model.safetensors").read_bytes()
+
+
+# -- its parts, by hand -----------------------------------------------------------------------------------------
+
+
+def turn(text: str, *, finished: bool = True) -> Turn:
+    return Turn(text, -1.0, 2, finished)
+
+
+def test_the_best_is_the_first_right_one_that_was_finished():
+    some = [turn("a"), turn("B", finished=False), turn("C"), turn("D")]
+    assert method.best(some, [0, 1, 1, 1]) == 2
+    assert method.best(some, [0, 1, 0, 0]) == 0
+    assert method.best([turn("a", finished=False)] * 2, [1, 1]) == 0
+
+
+class Scripted:
+    """First tries are wrong, then ``options`` are proposed; remembers what it was asked."""
+
+    def __init__(self, options: list[str]) -> None:
+        self.options, self.asked = options, []
+
+    def propose(self, prompts, keys, n):
+        self.asked += [(tuple(m["content"] for m in prompt[1:]), n) for prompt in prompts]
+        return [[turn(t) for t in (self.options if n > 1 else [f"4 + {len(self.asked)}"])] for _ in prompts]
+
+    def critique(self, prompts, actions):
+        raise NotImplementedError
+
+
+def test_the_last_turn_improves_on_the_last_attempt_only():
+    env = CountdownAnswerEnv().dialogue(3, window=method.WINDOW)
+    task = Task("t", ENV, "train", {"numbers": [2, 3, 4], "target": 24})
+    policy = Scripted(["4 + 3 + 2", "(4 * 3) * 2", "24"])
+    [found] = method.improve(env, [task], policy, keys=[7], samples=3, oracle=False)
+    retry = env.RETRY
+    assert policy.asked == [((), 1), (("4 + 1", retry), 1), (("4 + 2", retry), 3)]
+    assert [(one.text, r) for _, one, r in found.attempts] == [("4 + 1", 0.0), ("4 + 2", 0.0)]
+    assert (found.target.text, found.reward) == ("(4 * 3) * 2", 1.0)
+    assert [m["content"] for m in found.state] == ["numbers 4 3 2 target 24 expression", "4 + 2", retry]
+    [told] = method.improve(env, [task], Scripted([]), keys=[7], samples=3, oracle=True)
+    env.reset(task)
+    assert told.reward == 1.0 and told.target.text == env.oracle() and told.state == found.state
+
+
+def test_weights_and_filters_by_hand():
+    def state(k: int):
+        return ({"role": "user", "content": str(k)},)
+
+    found = [method.Improved(((state(1), turn("x"), 0.0), (state(2), turn("Y"), 1.0)), state(3), turn("Z"), 1.0),
+             method.Improved(((state(4), turn("W", finished=False), 1.0),), state(5), turn("v"), 0.0)]  # fmt: skip
+    weighted = method.examples_of(found, tau=0.4, filtered=False)
+    assert [(e.completion, round(e.weight, 3)) for e in weighted] == [("x", 0.082), ("Y", 1.0), ("Z", 1.0),
+                                                                     ("v", 0.082)]  # fmt: skip
+    assert [(e.prompt, e.completion, e.weight) for e in method.examples_of(found, tau=0.4, filtered=True)] == [
+        (state(2), "Y", 1.0), (state(3), "Z", 1.0)]  # fmt: skip
+
+
+def test_rejection_keeps_distinct_right_first_answers():
+    task = Task("t", ENV, "train", {"numbers": [2, 3, 4], "target": 24})
+    policy = Scripted(["(4 * 3) * 2", "4 + 3", "(4 * 3) * 2", "4 * 3 * 2"])
+    found = method.first_examples(CountdownAnswerEnv(), [task], policy, keys=[1], samples=4)
+    assert [(len(e.prompt), e.completion, e.weight) for e in found] == [(1, "(4 * 3) * 2", 1.0), (1, "4 * 3 * 2", 1.0)]
+
+
+def test_iterations_take_new_tasks_and_one_turn_more(whole, new_unit, tmp_path, monkeypatch):
+    work, seen = method.Experiment(new_unit(tmp_path / "lab")), []
+    plain = method.improve
+
+    def spy(env, tasks, policy, **how):
+        seen.append((env.max_steps, env.window, tuple(task.id for task in tasks)))
+        return plain(env, tasks, policy, **how)
+
+    monkeypatch.setattr(method, "improve", spy)
+    one = method.variants(work.p)[0]
+    for iteration in (1, 2):
+        work.train(one, iteration)
+    assert [s[:2] for s in seen] == [(2, 1), (3, 1)]
+    assert len(set(seen[0][2]) | set(seen[1][2])) == 2 * work.p.collect.tasks
+
+
+# -- does it learn? -----------------------------------------------------------------------------------------------
+
+LEARN = {"collect__tasks": 25, "collect__samples": 8, "sft__updates": 20, "sft__batch": 32, "sft__lr": 3e-3}
+
+
+@pytest.fixture(scope="module")
+def outcomes(new_unit, tmp_path_factory) -> dict[str, dict[str, float]]:
+    """Sampled report over five turns on held-out numbers of one seed."""
+    found, plain, rng = {}, method.improve, generator("shuffled")
+
+    def shuffled(env, tasks, policy, **how):
+        """Rewards and improvements say nothing: the last turn is any of the samples, weights are dealt out anew."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(method, "best", lambda turns, rewards: int(rng.integers(len(turns))))
+            played = plain(env, tasks, policy, **how)
+        dealt = [played[i] for i in rng.permutation(len(played))]
+        return [
+            dataclasses.replace(one, reward=other.reward, attempts=tuple(
+                (state, said, r) for (state, said, _), (_, _, r) in zip(one.attempts, other.attempts)))
+            for one, other in zip(played, dealt)
+        ]  # fmt: skip
+
+    for name in ("base", "rise_self", "rise_distil", "shuffled"):
+        work = method.Experiment(new_unit(tmp_path_factory.mktemp("learn") / "lab", **LEARN))
+        stage, every = None, {v.name: v for v in method.variants(work.p)}
+        with pytest.MonkeyPatch.context() as patch:
+            if name == "shuffled":
+                patch.setattr(method, "improve", shuffled)
+            for iteration in (1, 2) if name != "base" else ():
+                stage, _ = work.train(every["rise_self" if name == "shuffled" else name], iteration)
+        env = work.env.dialogue(5, window=1)
+        draws, _ = dialogues(env, work.panels["test"], work.engine(stage), seed=0, draws=4)
+        found[name] = correction(stacked(draws))
+    print({name: {k: round(v, 3) for k, v in one.items()} for name, one in found.items()})
+    return found
+
+
+def test_rise_raises_later_turns(outcomes):
+    assert 0.1 < outcomes["base"]["acc@1"] < 0.6
+    for name in ("rise_self", "rise_distil"):
+        assert outcomes[name]["acc@5"] > outcomes["base"]["acc@5"] + 0.1, name
+
+
+def test_shuffled_rewards_teach_nothing(outcomes):
+    gains = {name: outcomes[name]["acc@5"] - outcomes["base"]["acc@5"] for name in ("rise_self", "shuffled")}
+    assert gains["shuffled"] < gains["rise_self"] / 2
+
+
+def test_a_lazy_policy_and_an_oracle_have_their_known_scores(world):
+    env = CountdownAnswerEnv().dialogue(5, window=1)
+    tasks = [Task(f"t{k}", ENV, "test", {"numbers": [k + 2, 1], "target": k + 3}) for k in range(5)]
+    for write, expected in ((lambda: env.oracle(), 1.0), (lambda: "1", 0.0)):
+        ends = []
+        for task in tasks:
+            env.reset(task)
+            ends.append([env.step(write()) for _ in range(5)][-1].reward)
+        assert fmean(ends) == expected
