@@ -1,0 +1,182 @@
+"""Measures of several agents answering together: votes, whether a verifier is right about what it judged, and what
+its critique changed. A *chain* is an episode of three turns by three roles: answer, critique, final answer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from statistics import fmean
+
+from common.envs.contract import Env
+from common.evaluate.correction import Attempts, attempts_of, correction
+from common.search.expansion import Expansion, sibling_pairs
+from common.types import Task, Trajectory
+
+
+def majority(answers: Sequence[str]) -> int:
+    """Index of the first vote for the answer given most often; among equally frequent ones, for the one given first.
+
+    Votes are compared as texts: two ways to write the same solution are two answers, since telling that they are
+    equal would need the checker that is not there at test time.
+    """
+    if not answers:
+        raise ValueError("majority: no answers were given; a vote needs at least one")
+    count = Counter(answers)
+    return max(range(len(answers)), key=lambda i: (count[answers[i]], -i))
+
+
+def vote(answers: Sequence[Sequence[str]], correct: Sequence[Sequence[bool]]) -> dict[str, float]:
+    """``success`` of the majority's answers, and ``agreement``, the mean share of votes for them.
+
+    ``answers`` and ``correct``: [tasks][votes]; tasks may have different numbers of votes.
+    """
+    winners = [majority(said) for said in answers]
+    return {
+        "success": fmean(bool(right[i]) for right, i in zip(correct, winners, strict=True)),
+        "agreement": fmean(said.count(said[i]) / len(said) for said, i in zip(map(list, answers), winners)),
+    }
+
+
+def verification(verdicts: Sequence[bool | None], correct: Sequence[bool]) -> dict[str, float]:
+    """How well verdicts (True: "it is right") agree with the truth; a verdict of None agrees with nothing.
+
+    ``verifier_acc``: share that agrees; ``verifier_acc_right`` and ``verifier_acc_wrong``: of right and of wrong
+    answers, absent where there is none; ``verifier_chance``: the share that always saying the more frequent of both
+    would reach.
+    """
+    agreed = [said is not None and said == truth for said, truth in zip(verdicts, correct, strict=True)]
+    found = {"verifier_acc": fmean(agreed), "verifier_chance": max(fmean(correct), 1 - fmean(correct))}
+    for name, truth in (("right", True), ("wrong", False)):
+        mine = [ok for ok, right in zip(agreed, correct, strict=True) if bool(right) == truth]
+        if mine:
+            found[f"verifier_acc_{name}"] = fmean(mine)
+    return found
+
+
+def vote_within(
+    rounds: Sequence[Attempts], tokens: Sequence[Sequence[int]], budget: int
+) -> tuple[dict[str, float], int, int]:
+    """:func:`vote` of as many of the rounds' answers as a budget pays for (:func:`votes_within`), with ``votes``, their
+    mean number; the tokens of those answers; how many they are. ``tokens``: [rounds][tasks]."""
+    taken = votes_within(tokens, budget)
+    answers, correct = ([row[:n] for row, n in zip(rows, taken)] for rows in ballots(rounds))
+    paid = sum(row[k] for i, row in enumerate(tokens) for k, n in enumerate(taken) if i < n)
+    return vote(answers, correct) | {"votes": fmean(taken)}, paid, sum(taken)
+
+
+def votes_within(costs: Sequence[Sequence[int]], budget: int) -> list[int]:
+    """How many votes of each task fit a ``budget`` of tokens, all tasks having equally many up to one.
+
+    ``costs``: [rounds][tasks], tokens of each vote; rounds are taken one after the other, tasks in their order, until
+    the next vote would exceed the budget by more than half of its own tokens. Every task keeps at least one.
+
+    Raises:
+        ValueError: when all votes together cost less than the budget; sample more rounds.
+    """
+    spent, taken = 0, [0] * len(costs[0])
+    for row in costs:
+        for task, tokens in enumerate(row):
+            if taken[task] and spent + tokens / 2 > budget:
+                return taken
+            spent, taken[task] = spent + tokens, taken[task] + 1
+    if spent < budget:
+        raise ValueError(f"votes_within: {len(costs)} rounds cost {spent} tokens, less than the budget of {budget}; "
+                         "sample more rounds")  # fmt: skip
+    return taken
+
+
+def answers_of(env: Env, tasks: Sequence[Task], chains: Sequence[Trajectory]) -> Attempts:
+    """First and last turn of every chain as two attempts at its task: what the generator and the refiner declared."""
+    ends = [Trajectory(chain.task_id, (chain.steps[0], chain.steps[-1])) for chain in chains]
+    return attempts_of(env, tasks, ends)
+
+
+def chain_report(
+    env: Env, tasks: Sequence[Task], chains: Sequence[Trajectory], *, verdict: Callable[[str], bool | None],
+    value: Callable[[str], int | None],
+) -> dict[str, float]:
+    """``success`` of the final answers, :func:`~common.evaluate.correction.correction` from generator to refiner,
+    :func:`verification` of the verifier, and what the refiner made of the
+    verdict: ``follow_right`` = P(answer kept | called right), ``follow_wrong`` = P(answer changed | called wrong),
+    absent where no such verdict was given; ``verifier_value``, the share of critiques that name the answer's true
+    value. ``verdict`` and ``value`` read a critique; ``env.worth(answer)`` is the true value, None where it has none.
+    """
+    attempts = answers_of(env, tasks, chains)
+    verdicts = [verdict(chain.steps[1].turn.text) for chain in chains]
+    found = {"success": float(attempts.correct[:, 1].mean())} | correction(attempts)
+    found |= verification(verdicts, attempts.correct[:, 0].tolist())
+    for name, said, kept in (("follow_right", True, True), ("follow_wrong", False, False)):
+        mine = [(a == b) == kept for v, (a, b) in zip(verdicts, attempts.answers, strict=True) if v is said]
+        if mine:
+            found[name] = fmean(mine)
+    named = []
+    for task, chain in zip(tasks, chains, strict=True):
+        env.reset(task)
+        named.append(value(chain.steps[1].turn.text) == env.worth(chain.steps[0].turn.text))  # type: ignore[attr-defined]
+    return found | {"verifier_value": fmean(named)}
+
+
+def ballots(rounds: Sequence[Attempts]) -> tuple[list[list[str]], list[list[bool]]]:
+    """Last answers and their correctness, [tasks][rounds], from attempts at the same tasks in every round."""
+    answers = [[one.answers[k][-1] for one in rounds] for k in range(len(rounds[0].answers))]
+    correct = [[bool(one.correct[k, -1]) for one in rounds] for k in range(len(rounds[0].answers))]
+    return answers, correct
+
+
+def dialogue_records(
+    env: Env, tasks: Sequence[Task], chains: Sequence[Trajectory], roles: Sequence[str], *,
+    verdict: Callable[[str], bool | None],
+) -> list[dict]:
+    """JSON-able rows, one a turn, to be read by people: who said what, and whether it is right. Of a critique that
+    means whether its verdict is true."""
+    rows, attempts = [], answers_of(env, tasks, chains)
+    for k, chain in enumerate(chains):
+        first, last = map(bool, attempts.correct[k])
+        right = (first, verdict(chain.steps[1].turn.text) == first, last)
+        rows += [
+            {"task": chain.task_id, "turn": i + 1, "role": role, "prompt": step.prompt[-1]["content"],
+             "text": step.turn.text, "right": ok}
+            for i, (role, step, ok) in enumerate(zip(roles, chain.steps, right, strict=True))
+        ]  # fmt: skip
+    return rows
+
+
+def credit_audit(
+    env: Env, tasks: Sequence[Task], trees: Sequence[Expansion], labels: Sequence[Sequence[bool]], *,
+    verdict: Callable[[str], bool | None],
+) -> dict[str, float]:
+    """How far the labels of chains' expansions agree with what the environment knows but no label was told.
+
+    ``label_generator`` and ``label_verifier``: share of generations whose label is their being right, and of
+    verifications whose label is their verdict's being true. Of sibling pairs, chosen by label: ``pairs_verifier`` and
+    ``pairs_refiner`` count them; ``pair_true`` is the share of the verifier's with verdicts of different truth that
+    prefer the true one, ``pair_alike`` the share whose verdicts are equally true, so that luck ordered them.
+    Rates of nothing are absent.
+    """
+    agree: tuple[list[bool], list[bool]] = ([], [])
+    ordered: list[bool] = []
+    alike = refiner = 0
+    for task, tree, good in zip(tasks, trees, labels, strict=True):
+        env.reset(task)
+        truth: list[bool] = []
+        for i, branch in enumerate(tree.branches):
+            if branch.depth == 1:
+                truth.append(verdict(branch.turn.text) == truth[branch.parent])
+            else:
+                truth.append(env.score(branch.turn.text) >= 1.0)  # type: ignore[attr-defined]
+            if branch.depth < 2:
+                agree[branch.depth].append(good[i] == truth[i])
+        for pair in sibling_pairs(tree, good, depth=1):
+            a, b = map(int, pair.path.split("/"))
+            if truth[a] == truth[b]:
+                alike += 1
+            else:
+                ordered.append(truth[a])
+        refiner += len(sibling_pairs(tree, good, depth=2))
+    found: dict[str, float] = {"pairs_verifier": len(ordered) + alike, "pairs_refiner": refiner}
+    found |= {"label_generator": fmean(agree[0]), "label_verifier": fmean(agree[1])}
+    if ordered:
+        found["pair_true"] = fmean(ordered)
+    if ordered or alike:
+        found["pair_alike"] = alike / (len(ordered) + alike)
+    return found

@@ -1,0 +1,122 @@
+"""Votes, verdicts, chains and the audit of credit, by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from common.envs.versions.countdown_roles_v1 import ROLES, CountdownRolesEnv, computed, verdict
+from common.evaluate.correction import Attempts
+from common.evaluate.team import (
+    answers_of, ballots, chain_report, credit_audit, dialogue_records, majority, verification, vote, vote_within,
+    votes_within,
+)  # fmt: skip
+from common.search.expansion import Branch, Expansion, values
+from common.types import Observation, Step, Task, Trajectory, Turn
+
+TASK = Task("t", "countdown-roles-v1", "test", {"numbers": [17, 9, 8, 3], "target": 24})
+RIGHT, ALSO, WRONG = "8 * 3", "3 * 8", "9 * 3"
+
+
+def chain(*texts: str) -> Trajectory:
+    env = CountdownRolesEnv()
+    env.reset(TASK)
+    steps = []
+    for text in texts:
+        prompt = env.prompt()
+        steps.append(Step(prompt, Turn(text, -1.0, 4), env.step(text)))
+    return Trajectory("t", tuple(steps))
+
+
+@pytest.mark.parametrize(
+    ("votes", "winner"), [(["a", "b", "b"], 1), (["a", "b", "c"], 0), (["b", "a", "a", "b"], 0), (["a"], 0)]
+)
+def test_the_majority_wins_and_ties_go_to_the_first(votes, winner):
+    assert majority(votes) == winner
+
+
+def test_a_vote_compares_texts_and_counts_the_winner_s_correctness():
+    answers = [["x", "y", "y"], ["x", "y", "z"]]
+    correct = [[False, True, True], [True, False, False]]
+    assert vote(answers, correct) == {"success": 1.0, "agreement": pytest.approx((2 / 3 + 1 / 3) / 2)}
+    assert vote([["x", "y", "y"]], [[True, False, False]])["success"] == 0.0
+    with pytest.raises(ValueError, match="at least one"):
+        majority([])
+
+
+def test_verdicts_against_the_truth_by_hand():
+    found = verification([True, True, False, False, None], [True, False, False, True, True])
+    assert found == {"verifier_acc": 2 / 5, "verifier_chance": 3 / 5, "verifier_acc_right": 1 / 3,
+                     "verifier_acc_wrong": 1 / 2}  # fmt: skip
+    assert "verifier_acc_right" not in verification([False], [False])
+    yes = verification([True] * 4, [True, False, False, False])  # always "right": no better than its prior
+    assert (yes["verifier_acc"], yes["verifier_acc_right"], yes["verifier_acc_wrong"]) == (0.25, 1.0, 0.0)
+
+
+def test_votes_are_spread_evenly_until_the_budget_is_spent():
+    costs = [[4, 4, 4]] * 5
+    assert votes_within(costs, 12) == [1, 1, 1] and votes_within(costs, 21) == [2, 2, 1]
+    assert votes_within(costs, 22) == [2, 2, 2]  # half of a vote or more: nearer with it than without
+    assert votes_within(costs, 1) == [1, 1, 1] and votes_within(costs, 60) == [5, 5, 5]
+    with pytest.raises(ValueError, match="5 rounds cost 60 tokens"):
+        votes_within(costs, 61)
+
+
+def test_an_election_within_a_budget_pays_for_the_answers_it_counts():
+    rounds = [Attempts(np.array([[False], [True]]), (("a",), ("b",))), Attempts(np.array([[True], [True]]), (("c",), ("b",))),
+              Attempts(np.array([[True], [False]]), (("c",), ("d",)))]  # fmt: skip
+    tokens = [[5, 5], [5, 5], [5, 5]]
+    assert vote_within(rounds, tokens, 30) == ({"success": 1.0, "agreement": pytest.approx(2 / 3), "votes": 3.0}, 30, 6)
+    found, paid, taken = vote_within(rounds, tokens, 10)
+    assert (found["success"], found["votes"], paid, taken) == (0.5, 1.0, 10, 2)
+    assert ballots(rounds) == ([["a", "c", "c"], ["b", "b", "d"]], [[False, True, True], [True, True, False]])
+
+
+CHAINS = [
+    chain(WRONG, "makes 27 wrong", RIGHT),  # found and repaired
+    chain(WRONG, "makes 24 right", WRONG),  # misled
+    chain(RIGHT, "makes 24 right", RIGHT),  # kept
+    chain(RIGHT, "makes 27 wrong", WRONG),  # broken
+    chain("8 + 8", "no idea", ALSO),  # repaired without a verdict
+]
+
+
+def test_a_report_of_chains_by_hand():
+    found = chain_report(CountdownRolesEnv(), [TASK] * 5, CHAINS, verdict=verdict, value=computed)
+    expected = {"success": 3 / 5, "acc@1": 2 / 5, "acc@2": 3 / 5, "delta": 1 / 5, "i2c": 2 / 5, "c2i": 1 / 5, "cl": 1 / 2,
+                "cs": 2 / 3, "copy": 2 / 5, "verifier_acc": 2 / 5, "verifier_acc_right": 1 / 2,
+                "verifier_acc_wrong": 1 / 3, "follow_right": 1.0, "follow_wrong": 1.0}  # fmt: skip
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
+    # 27 and 24 are true values; of "8 + 8", which has none, naming none is true too
+    assert found["verifier_value"] == pytest.approx(3 / 5)
+    assert found["delta"] == pytest.approx(found["i2c"] - found["c2i"])
+
+
+def test_first_and_last_turns_are_the_attempts_and_records_tell_the_truth():
+    attempts = answers_of(CountdownRolesEnv(), [TASK] * 5, CHAINS)
+    assert attempts.correct.tolist() == [[False, True], [False, False], [True, True], [True, False], [False, True]]
+    rows = dialogue_records(CountdownRolesEnv(), [TASK] * 5, CHAINS, ROLES, verdict=verdict)
+    assert [row["role"] for row in rows[:3]] == list(ROLES) and len(rows) == 15
+    assert [[row["right"] for row in rows[3 * k : 3 * k + 3]] for k in range(5)] == [
+        [False, True, True], [False, False, False], [True, True, True], [True, False, False], [False, False, True]]
+    assert rows[1]["prompt"].startswith("verify")
+
+
+def test_credit_is_held_against_what_the_environment_knows():
+    """A wrong generation; a true critique (value 1), a false one (0) and a second true one (0)."""
+
+    def branch(depth: int, parent: int, text: str, reward: float | None = None) -> Branch:
+        return Branch(depth, parent, ({"role": "user", "content": "p"},), Turn(text, -1.0, 1), reward)
+
+    one = Expansion("t", [branch(0, -1, WRONG), branch(1, 0, "wrong"), branch(1, 0, "right"), branch(1, 0, "makes 27 wrong"),
+                          branch(2, 1, RIGHT, 1.0), branch(2, 2, WRONG, 0.0), branch(2, 3, WRONG, 0.0)])  # fmt: skip
+    good = [value > 0.5 for value in values(one)]
+    found = credit_audit(CountdownRolesEnv(), [TASK], [one], [good], verdict=verdict)
+    assert found == {"label_generator": 1.0, "label_verifier": pytest.approx(2 / 3), "pairs_verifier": 2,
+                     "pairs_refiner": 0, "pair_true": 1.0, "pair_alike": 0.5}  # fmt: skip
+    nothing = credit_audit(CountdownRolesEnv(), [TASK], [one], [[False] * 7], verdict=verdict)
+    assert "pair_true" not in nothing and "pair_alike" not in nothing and nothing["pairs_verifier"] == 0
+
+
+def test_a_finished_chain_is_what_the_environment_says():
+    assert CHAINS[0].success and not CHAINS[1].success and isinstance(CHAINS[0].steps[-1].observation, Observation)

@@ -1,0 +1,291 @@
+"""MALT's unit: its variants, matched budgets, repetition and resume; credit by hand; and that it learns, only from truth.
+
+The world is two-number Countdown whose target is always the sum, for a base that was shown targets of all operators:
+"write a plus" is what refiners and generators can learn, "the sum is right" what a verifier can.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+
+from common.config import load_spec, params_class, resolve, to_json
+from common.envs.countdown import expressions
+from common.envs.versions.countdown_roles_v1 import ROLES, CountdownRolesEnv
+from common.evaluate.claims import load_claims
+from common.learn.policy import sft
+from common.learn.settings import TrainSettings
+from common.lm.base import demonstrations
+from common.lm.engine import Engine
+from common.lm.models import load_model, new_nano, save_model
+from common.lm.tokenizer import train_tokenizer
+from common.report.dialogue import toy
+from common.rng import generator
+from common.search.expansion import sibling_pairs, values
+from common.sweep.unit import Unit
+from common.track.store import Run, UnitSpec
+from common.types import PreferencePair, Task
+from papers.malt import method
+
+REPOSITORY = Path(method.__file__).resolve().parents[2]
+ENV = "countdown-roles-v1"
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> Path:
+    """``data/`` in the format of the real panels, and ``base/``, a half-taught policy of all three roles."""
+    root = tmp_path_factory.mktemp("tiny")
+    pairs = [(a, b) for a in range(2, 14) for b in range(1, a)]
+    order = generator("tiny malt").permutation(len(pairs)).tolist()
+    folder, files = root / "data" / ENV, {}
+    folder.mkdir(parents=True)
+    for split, chosen in {"train": order[:40], "test": order[40:]}.items():
+        tasks = [Task(f"{ENV}/{split}/{k}", ENV, split, {"numbers": list(pairs[k]), "target": sum(pairs[k])})
+                 for k in chosen]  # fmt: skip
+        blob = "".join(json.dumps(dataclasses.asdict(task)) + "\n" for task in tasks).encode()
+        (folder / f"{split}.jsonl").write_bytes(blob)
+        files[f"{split}.jsonl"] = {"rows": len(tasks), "sha256": hashlib.sha256(blob).hexdigest()}
+    (folder / "manifest.json").write_text(json.dumps({"env": ENV, "files": files}))
+    shown = [Task(f"{ENV}/demos/{a}-{b}-{value}", ENV, "demos", {"numbers": [a, b], "target": value})
+             for a, b in pairs for _, value in expressions((a, b))]  # fmt: skip
+    examples = demonstrations(CountdownRolesEnv(), shown, seed=0, repeats=1)
+    tokenizer = train_tokenizer([f"{e.prompt[0]['content']} {e.completion}" for e in examples], 340, split_digits=False)
+    model = new_nano(tokenizer, width=32, layers=2, heads=2, context=128, seed=0)
+    settings = TrainSettings(lr=8e-3, max_steps=180, batch_size=64, max_length=128, warmup=0.1)
+    sft(model, tokenizer, examples, settings, seed=0, out_dir=root / "sft")
+    save_model(model, tokenizer, root / "base")
+    return root
+
+
+@pytest.fixture(scope="module")
+def new_unit(tiny):
+    def make(root: Path, *, seed: int = 0, **overrides) -> Unit:
+        root.mkdir(exist_ok=True)
+        if not (root / "data").exists():
+            (root / "data").symlink_to(tiny / "data")
+        spec = load_spec(REPOSITORY, "malt")
+        given = {name.replace("__", "."): value for name, value in overrides.items()}
+        params = resolve(params_class(REPOSITORY, spec), spec, "smoke", ENV, given)
+        unit = UnitSpec(paper="malt", env=ENV, seed=seed, profile="smoke", params=to_json(params), code="c" * 64,
+                        data={}, base="b" * 64, lock="d" * 64)  # fmt: skip
+        return Unit(root=root, paper="malt", env=ENV, seed=seed, profile="smoke", params=params,
+                    run=Run.open(root, unit), base=tiny / "base")  # fmt: skip
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def whole(new_unit, tmp_path_factory):
+    unit = new_unit(tmp_path_factory.mktemp("whole") / "lab")
+    return unit, method.run(unit)
+
+
+def content(unit) -> bytes:
+    return (unit.run.path / "rows.jsonl").read_bytes()
+
+
+def weights(unit, stage: str) -> bytes:
+    return (unit.run.stage_path(stage) / "model.safetensors").read_bytes()
+
+
+# -- the unit -------------------------------------------------------------------------------------------------
+
+
+def test_every_claimed_variant_has_its_rows(whole):
+    unit, rows = whole
+    names = {row.variant for row in rows}
+    present = {(r.variant, r.panel, r.metric) for r in rows}
+    for claim in load_claims(Path(method.__file__).with_name("claims.yaml"), variants=names).claims:
+        assert all((variant, claim.panel, claim.metric) in present for variant in claim.variants), claim.id
+    singles = {f"{name}{how}" for name in ("base", "rft") for how in ("", "+vote", "+vote_tok")}
+    assert names == singles | {f"{name}{how}" for name in method.teams() for how in ("", "+vote")}
+    assert unit.run.finished and unit.run.rows() == sorted(rows, key=lambda row: row.identity)
+
+
+def test_budgets_are_matched_where_claims_say_so(whole):
+    unit, rows = whole
+    costs = {row.variant: row.cost for row in rows if row.metric == "success"}
+    p, n = unit.params, len(unit.params.panels) and unit.params.test.tasks
+    for claim in load_claims(Path(method.__file__).with_name("claims.yaml")).claims:
+        if claim.matched_on != "none":
+            a, b = (costs[name[0]][claim.matched_on] for name in (claim.better, claim.worse))
+            assert a > 0 and abs(a - b) <= claim.tolerance * max(a, b), claim.id
+    tree = p.collect.tasks * sum(p.collect.branching**d for d in (1, 2, 3))
+    assert costs["trio+vote"]["samples"] == 3 * p.test.votes * n == costs["trio+vote"]["env_steps"]
+    assert costs["malt+vote"]["samples"] == tree + costs["trio+vote"]["samples"]
+    assert costs["base+vote"]["samples"] == p.test.votes * n and costs["base"]["samples"] == n
+    long, malt = costs["malt_sft_long+vote"]["updates"], costs["malt+vote"]["updates"]
+    assert long == malt == costs["rft+vote"]["updates"] == 3 * p.sft.updates + 2 * p.dpo.updates
+    assert costs["malt_sft"]["updates"] == costs["star_trio"]["updates"] == 3 * p.sft.updates
+    assert costs["trio+vote"]["updates"] == 0 and costs["malt"]["scored_tokens"] > 0
+
+
+def test_the_single_agent_s_votes_are_the_trio_s_first_turns(whole):
+    found = {(row.variant, row.metric): row.value for row in whole[1]}
+    assert found["base", "success"] == found["trio", "acc@1"]
+    for name in method.teams():
+        assert found[name, "success"] == pytest.approx(found[name, "acc@2"])
+        assert found[name, "delta"] == pytest.approx(found[name, "i2c"] - found[name, "c2i"], abs=1e-12)
+    assert found["base+vote_tok", "votes"] > whole[0].params.test.votes
+    # the generator of malt is that of malt_sft, and the base's where the ablation says so
+    assert found["malt", "acc@1"] == found["malt_sft", "acc@1"] == found["malt_base_v", "acc@1"]
+    assert found["malt_base_g", "acc@1"] == found["trio", "acc@1"]
+    assert found["malt_base_g", "verifier_chance"] == found["trio", "verifier_chance"]
+
+
+def test_a_second_run_gives_the_same_bytes_and_another_seed_does_not(whole, new_unit, tmp_path):
+    unit = new_unit(tmp_path / "lab")
+    method.run(unit)
+    assert content(unit) == content(whole[0])
+    for folder in (unit.run.path / "stages").glob("train.*/"):
+        assert weights(unit, folder.name) == weights(whole[0], folder.name), folder.name
+    other = new_unit(tmp_path / "other", seed=1)
+    method.run(other)
+    assert content(other) != content(unit)
+
+
+def test_a_finished_unit_is_read_and_not_run(whole, new_unit, monkeypatch):
+    monkeypatch.setattr(method, "Experiment", None)
+    assert method.run(new_unit(whole[0].root)) == sorted(whole[1], key=lambda row: row.identity)
+
+
+def test_a_unit_that_falls_over_again_and_again_ends_with_the_same_rows(whole, new_unit, tmp_path, monkeypatch):
+    """In growing the tree, in SFT, in DPO, in saving and in evaluation."""
+    for name, after in (("expand", 0), ("sft", 2), ("dpo", 0), ("save_model", 4), ("rollout", 7)):
+        unit, plain, left = new_unit(tmp_path / "lab"), getattr(method, name), [after]
+
+        def failing(*args, plain=plain, left=left, name=name, **kwargs):
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt(name)
+            return plain(*args, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(method, name, failing)
+            with pytest.raises(KeyboardInterrupt, match=name):
+                method.run(unit)
+        assert not unit.run.finished
+        unit.run.close()
+    unit = new_unit(tmp_path / "lab")
+    method.run(unit)
+    assert content(unit) == content(whole[0])
+
+
+def test_star_is_malt_s_sft_with_threshold_zero_bit_by_bit(new_unit, tmp_path):
+    """The null variant: one rule under two names differs in nothing."""
+    work = method.Experiment(new_unit(tmp_path / "null", threshold=0.0))
+    for name in ("star_trio", "malt_sft"):
+        work.trained(method.teams()[name])
+    for role in ROLES:
+        one, two = (weights(work.unit, f"train.{credit}.{role}.sft") for credit in ("any", "value"))
+        assert one == two != (work.unit.base / "model.safetensors").read_bytes(), role
+
+
+def test_each_role_has_its_own_weights_and_dpo_leaves_the_generator_alone(whole):
+    made = {role: weights(whole[0], f"train.value.{role}.sft") for role in ROLES}
+    assert len(set(made.values())) == 3
+    stages = {path.name for path in (whole[0].run.path / "stages").glob("train.*/")}
+    assert {name for name in stages if name.endswith(".dpo")} == {
+        f"train.{credit}.{role}.dpo" for credit in ("value", "outcome") for role in ("verifier", "refiner")}  # fmt: skip
+
+
+def test_trees_and_dialogues_are_kept_to_be_read(whole):
+    folder, p = whole[0].run.artifacts, whole[0].params
+    trees = [json.loads(line) for line in (folder / "trees.jsonl").read_text().splitlines()]
+    assert len({row["task"] for row in trees}) == p.collect.tasks and {row["depth"] for row in trees} == {0, 1, 2}
+    for name in ("trio", "malt", "malt_sft"):
+        lines = [json.loads(line) for line in (folder / f"dialogues.{name}.jsonl").read_text().splitlines()]
+        assert len(lines) == 3 * p.test.tasks and {line["role"] for line in lines} == set(ROLES)
+
+
+# -- its parts, by hand -----------------------------------------------------------------------------------------
+
+
+def test_three_rules_of_credit_by_hand():
+    one = toy([[1, 1, 0], [1, 0, 0], [0, 0, 1], [0, 0, 0]])
+    assert values(one)[:5] == pytest.approx([1 / 3, 2 / 3, 1 / 3, 1 / 3, 0])
+    assert method.labels(one, "value", 0.5)[:5] == [False, True, False, False, False]
+    assert method.labels(one, "outcome", 0.5)[:5] == [True, True, True, False, False]
+    assert method.labels(one, "any", 0.5)[:5] == [True, True, True, True, False]
+    leaves = [method.labels(one, credit, 0.5)[5:] for credit in ("value", "outcome", "any")]
+    assert leaves[0] == leaves[1] == leaves[2]  # a refinement's own reward is its credit by every rule
+
+
+def test_what_is_imitated_is_positive_finished_and_distinct():
+    one = toy([[1, 1, 1], [1, 0, 0]])
+    branches = one.branches
+    branches[4] = dataclasses.replace(branches[4], turn=branches[3].turn)
+    branches[5] = dataclasses.replace(branches[5], turn=dataclasses.replace(branches[5].turn, finished=False))
+    found = {d: [e.completion for e in method.positives([one, one], "value", 0.5, d)] for d in range(3)}
+    assert found == {0: ["generation"], 1: ["critique 0"], 2: ["refinement 00", "refinement 10"]}
+
+
+def test_references_are_the_scores_of_the_policy_that_dpo_starts_from(tiny):
+    engine = Engine(*load_model(tiny / "base"))
+    prompt = ({"role": "user", "content": "generate numbers 8 3 target 11"},)
+    pair = PreferencePair(prompt, "8 + 3", "8 - 3", 0.0, 0.0, 1.0, 0.0, "t")
+    [found] = method.referenced([pair], engine)
+    [[a, b]] = engine.score([prompt], [["8 + 3", "8 - 3"]])
+    assert (found.ref_chosen, found.ref_rejected) == (a, b) and a < 0 and b < 0
+
+
+# -- does it learn? -----------------------------------------------------------------------------------------------
+
+LEARN = {"collect__tasks": 30, "collect__branching": 3, "sft__updates": 30, "sft__batch": 32, "sft__lr": 3e-3,
+         "dpo__updates": 20, "dpo__batch": 32, "dpo__lr": 1e-3, "test__tasks": 38, "test__votes": 3}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def outcomes(new_unit, tmp_path_factory) -> dict[str, dict[str, float]]:
+    """Reports on held-out numbers of one seed; ``shuffled`` learns from leaves whose rewards were dealt anew."""
+    found, plain = {}, method.expand
+
+    def dealt(*args, **how):
+        trees = plain(*args, **how)
+        leaves = [(tree, i) for tree in trees for i, b in enumerate(tree.branches) if b.reward is not None]
+        rewards = [tree.branches[i].reward for tree, i in leaves]
+        for (tree, i), k in zip(leaves, generator("dealt").permutation(len(leaves)).tolist(), strict=True):
+            tree.branches[i] = dataclasses.replace(tree.branches[i], reward=rewards[k])
+        return trees
+
+    for name in ("trio", "malt_sft", "malt", "shuffled"):
+        work = method.Experiment(new_unit(tmp_path_factory.mktemp("learn") / "lab", **LEARN))
+        team = method.teams()["malt" if name == "shuffled" else name]
+        with pytest.MonkeyPatch.context() as patch:
+            if name == "shuffled":
+                patch.setattr(method, "expand", dealt)
+            work.trained(team)
+        found[name] = work.evaluate_team(name, team)["test"][""][0]
+        if name == "malt":
+            found["credit"] = work.audited("value")
+    print({name: {k: round(v, 3) for k, v in one.items()} for name, one in found.items()})
+    return found
+
+
+def test_the_trained_trio_answers_better(outcomes):
+    assert 0.1 < outcomes["trio"]["success"] < 0.7
+    assert outcomes["malt"]["success"] > outcomes["trio"]["success"] + 0.1
+    assert outcomes["malt_sft"]["success"] > outcomes["trio"]["success"] + 0.05
+
+
+def test_shuffled_rewards_teach_little(outcomes):
+    gains = {name: outcomes[name]["success"] - outcomes["trio"]["success"] for name in ("malt", "shuffled")}
+    assert gains["shuffled"] < gains["malt"] / 2
+
+
+def test_credit_knows_more_than_chance_about_verdicts_it_was_never_told(outcomes):
+    assert outcomes["credit"]["pairs_refiner"] > 20
+    assert fmean((outcomes["credit"]["label_generator"], outcomes["credit"]["label_verifier"])) > 0.5
+
+
+def test_pairs_of_a_real_tree_are_siblings(new_unit, tmp_path):
+    work = method.Experiment(new_unit(tmp_path / "lab"))
+    for tree in work._trees[0]:
+        for pair in sibling_pairs(tree, method.labels(tree, "value", 0.5), depth=2):
+            a, b = map(int, pair.path.split("/"))
+            assert tree.branches[a].parent == tree.branches[b].parent and pair.q_chosen == 1.0 > pair.q_rejected == 0.0
