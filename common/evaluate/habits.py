@@ -1,4 +1,4 @@
-"""What a policy does wrong beside failing: actions that are not admissible, that repeat, reflections not acted on."""
+"""What a policy does wrong beside failing: actions that are not admissible or that repeat; and whether it thinks."""
 
 from __future__ import annotations
 
@@ -14,17 +14,13 @@ def habits(episodes: Sequence[Trajectory], *, invalid: str) -> dict[str, float]:
 
     ``invalid``: the observation begins with ``invalid``, as the environment answers an inadmissible action;
     ``repeated``: of turns that are not an episode's first, those with the action of the turn before;
-    ``reflected``: the turn has lines before its action; ``revised``: of these, whose action is not the one that the
-    first line begins with (``<action>: …``). What is undefined is absent.
+    ``reflected``: the turn has lines before its action. What is undefined is absent.
     """
     turns = [step for episode in episodes for step in episode.steps]
     acted = [[declared(step.turn.text) for step in episode.steps] for episode in episodes]
     again = [now == before for own in acted for before, now in zip(own, own[1:])]
-    thought = [step.turn.text.strip() for step in turns if "\n" in step.turn.text.strip()]
     found = {"invalid": fmean(step.observation.text.startswith(invalid) for step in turns),
-             "reflected": len(thought) / len(turns)}  # fmt: skip
+             "reflected": fmean("\n" in step.turn.text.strip() for step in turns)}  # fmt: skip
     if again:
         found["repeated"] = fmean(again)
-    if thought:
-        found["revised"] = fmean(not text.startswith(f"{declared(text)}: ") for text in thought)
     return found

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from statistics import fmean
 
-from common.search.experience import OVER, Tried, asked
+from common.search.experience import OVER, Moment, Tried, asked
 from common.search.policy import Policy, propose
 from common.types import Message
 
@@ -32,6 +32,14 @@ class Walk:
         """JSON-able, to be read by people."""
         return {"task": self.task_id, "prompt": self.prompt[-1]["content"], "imagined": self.imagined,
                 "actions": [one.action for one in self.real], "real": [one.after for one in self.real]}  # fmt: skip
+
+
+def walks_of(played: Sequence[Moment], *, depth: int) -> list[Walk]:
+    """From every state of one episode the next ``depth`` of its actions, fewer where it ends."""
+    return [
+        Walk(moment.task_id, moment.prompt, tuple(later.expert for later in played[i : i + depth]))
+        for i, moment in enumerate(played)
+    ]
 
 
 def token_accuracy(imagined: str, real: str) -> float:

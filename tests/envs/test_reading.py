@@ -7,7 +7,7 @@ import pytest
 from common.envs.last_line import LastLine
 from common.envs.shop.catalogue import build_catalogue, build_panels
 from common.envs.shop.engine import ShopEnv
-from common.envs.shop.reading import follow, goal_of, outcome, wanted
+from common.envs.shop.reading import follow, goal_of, outcome, page_of, wanted
 from common.rng import generator
 
 GOAL = "portable safe stroller with color: white, and size: large, and price lower than 70 dollars"
@@ -25,6 +25,8 @@ def test_a_goal_is_taken_apart():
     assert wanted("soft lamp") == (["soft", "lamp"], [], float("inf"))
     assert wanted("soft lamp, and price lower than 40 dollars") == (["soft", "lamp"], [], 40.0)
     assert goal_of(f"goal: {GOAL}\nsearch page") == GOAL
+    assert page_of(f"goal: {GOAL}\nsearch page") == "search page"
+    assert page_of("goal: x\ndid: back to search\nsearch page") == "search page"
 
 
 @pytest.mark.parametrize(
@@ -72,11 +74,10 @@ def test_the_demonstrated_purchase_fits_unless_the_type_is_a_synonym(shop):
     for task in tasks[:20]:
         rng, seen, page = generator("fits", task.id), env.reset(task), ""
         while not seen.done:
-            page, seen = env.prompt()[-1]["content"], env.step(env.expert(rng)[0])
+            page, seen = page_of(env.prompt()[-1]["content"]), env.step(env.expert(rng)[0])
         if seen.reward == 1.0:
-            item = page.split("\n", 2)[2]
             synonym = task.data["wordings"][0].split()
-            assert outcome(task.data["instruction"], item) in ("fits", *(f"lacks {word}" for word in synonym))
+            assert outcome(task.data["instruction"], page) in ("fits", *(f"lacks {word}" for word in synonym))
 
 
 def test_the_last_line_acts(shop):

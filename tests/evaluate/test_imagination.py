@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from common.evaluate.imagination import Walk, fidelity, imagine, token_accuracy
-from common.search.experience import OVER, Tried
+from common.evaluate.imagination import Walk, fidelity, imagine, token_accuracy, walks_of
+from common.search.experience import OVER, Moment, Tried
 from common.types import Turn
 
 
@@ -30,6 +30,13 @@ class Rule:
 
 def follow(prompt: str, action: str, page: str) -> str:
     return page
+
+
+def test_walks_start_at_every_state_and_end_with_the_episode():
+    played = [Moment("t", start(str(i)), Tried(f"a{i}", f"s{i}")) for i in range(3)]
+    walks = walks_of(played, depth=2)
+    assert [[one.action for one in walk.real] for walk in walks] == [["a0", "a1"], ["a1", "a2"], ["a2"]]
+    assert [walk.prompt for walk in walks] == [start("0"), start("1"), start("2")]
 
 
 def test_words_that_agree():

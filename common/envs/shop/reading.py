@@ -23,6 +23,12 @@ def goal_of(prompt: str) -> str:
     return prompt.split("\n", 1)[0].removeprefix("goal: ")
 
 
+def page_of(prompt: str) -> str:
+    """The page of a prompt, without the goal and what was done last."""
+    lines = prompt.split("\n")[1:]
+    return "\n".join(lines[1:] if lines[0].startswith("did: ") else lines)
+
+
 def outcome(goal: str, page: str) -> str:
     """What ``page`` means for ``goal``, in a few words: ``invalid``, ``over``, ``search``, ``list``, or of a product
     ``lacks <the first thing that it lacks>``, ``dear`` (above the limit), ``choose <the next option value>``, ``fits``.
