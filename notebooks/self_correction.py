@@ -25,12 +25,20 @@ profile: str = "cpu"  # smoke (seconds) or cpu (minutes)
 overrides: dict = {}  # changed parameters by dotted name, for example {"rl.alpha": 10.0}
 
 # %%
+from common.sweep.unit import MissingInput, open_unit, project_root
+
+try:  # before anything slow, so that a wrong name or value stops here at once
+    unit = open_unit(paper=paper, env=env, seed=seed, profile=profile, overrides=overrides)
+except MissingInput as missing:
+    unit = None
+    print(f"Not run here, the latest published result is shown instead. {missing}")
+
+# %%
 import importlib
 from pathlib import Path
 
 import torch
 
-from common.sweep.unit import MissingInput, open_unit, project_root
 
 # By name: a changed plot, or another paper's function, is no change of a result, so finished units stay finished.
 report = ("figures", "stories", "tables", "show", "correction", "gains")
@@ -125,11 +133,6 @@ for name, acc, cl, cs in (("forgets and guesses", 0.3, 0.6, 0.1), ("keeps, repai
 # it is read from the run store, after a kill it goes on where it was.
 
 # %%
-try:
-    unit = open_unit(paper=paper, env=env, seed=seed, profile=profile, overrides=overrides)
-except MissingInput as missing:  # wrong names and values do stop here
-    unit = None
-    print(f"Not run here, the latest published result is shown instead. {missing}")
 own, artifacts, events = [], Path("none"), Path("none")
 if unit:
     artifacts, events = unit.run.artifacts, unit.run.path / "events.jsonl"

@@ -21,6 +21,15 @@ profile: str = "cpu"  # smoke (seconds) or cpu (minutes)
 overrides: dict = {}  # changed parameters by dotted name, for example {"experience.k": 1}
 
 # %%
+from common.sweep.unit import MissingInput, open_unit, project_root
+
+try:  # before anything slow, so that a wrong name or value stops here at once
+    unit = open_unit(paper=paper, env=env, seed=seed, profile=profile, overrides=overrides)
+except MissingInput as missing:
+    unit = None
+    print(f"Not run here, the latest published result is shown instead. {missing}")
+
+# %%
 import importlib
 from pathlib import Path
 
@@ -30,7 +39,6 @@ from common.envs import load_panel, make
 from common.envs.answers import declared
 from common.envs.shop import reading
 from common.search import experience
-from common.sweep.unit import MissingInput, open_unit, project_root
 
 # By name: a changed plot is no change of a result, so finished units stay finished.
 report = ("figures", "stories", "tables", "show", "imagined")
@@ -86,11 +94,6 @@ for name, invent in (("sr", lambda real: real), ("star", lambda real: real[::-1]
 # read from the run store, after a kill it goes on where it was.
 
 # %%
-try:
-    unit = open_unit(paper=paper, env=env, seed=seed, profile=profile, overrides=overrides)
-except MissingInput as missing:  # wrong names and values do stop here
-    unit = None
-    print(f"Not run here, the latest published result is shown instead. {missing}")
 own, artifacts, events = [], Path("none"), Path("none")
 if unit:
     artifacts, events = unit.run.artifacts, unit.run.path / "events.jsonl"
