@@ -170,7 +170,8 @@ def test_verdicts_at_a_glance(project):
 
 def test_blocks_exist_before_any_result():
     assert blocks([], []) == {"verdicts": "No claim has been judged yet.", "claims": "No claim has been judged yet.",
-                              "ladder": "No success has been measured yet.\n\nNo score has been measured yet."}
+                              "ladder": "\n\n".join(f"No {m} has been measured yet."
+                                                    for m in ("success", "score", "planned_success"))}
     assert blocks([], [], ["new"])["claims/new"] == "No claim has been judged yet."
 
 

