@@ -125,8 +125,9 @@ def exact_levels(
                 owner.append(i)
                 mass.append(float(chance))
                 good.append(answer in right[i])
-    second = np.array([np.exp(one).sum() for one in engine.score(again, wanted)])
-    place, weight, is_right = np.array(owner), np.array(mass), np.array(good)
+    # dtypes, because a policy that only babbles leaves these empty
+    second = np.array([np.exp(one).sum() for one in engine.score(again, wanted)], dtype=float)
+    place, weight, is_right = np.array(owner, dtype=int), np.array(mass, dtype=float), np.array(good, dtype=bool)
 
     def summed(values: np.ndarray) -> np.ndarray:
         return np.bincount(place, values, minlength=len(tasks))

@@ -96,7 +96,7 @@ def change_table(found: Mapping[str, Sequence[MetricRow]], panel: str) -> str:
         base = levels_of(rows, panel, "base")
         for variant in dict.fromkeys(row.variant for row in rows):
             mine = levels_of(rows, panel, variant)
-            seeds = [seed for seed in mine if seed in base]
+            seeds = [seed for seed in mine if seed in base and _comparable(base[seed], mine[seed])]
             if variant == "base" or not seeds:
                 continue
             moved = [change(base[seed], mine[seed]) for seed in seeds]
@@ -104,6 +104,11 @@ def change_table(found: Mapping[str, Sequence[MetricRow]], panel: str) -> str:
             cells += [_signed([getattr(one, part) for one in moved]) for part in ("first", "confidence", "critique")]
             lines.append(f"| {paper} | `{variant}` | {' | '.join(cells)} | {len(seeds)} |")
     return "\n".join(lines) if len(lines) > 2 else "Nothing has been measured yet."
+
+
+def _comparable(before: Levels, after: Levels) -> bool:
+    """Whether both rates are defined for one of the policies at least, as a toy run's often are not."""
+    return all(getattr(before, name) is not None or getattr(after, name) is not None for name in ("cl", "cs"))
 
 
 def _signed(values: Sequence[float]) -> str:
