@@ -267,7 +267,7 @@ def test_invented_outcomes_are_those_of_others_at_the_same_kind_of_page():
 
 def test_world_modelling_learns_what_actions_lead_to_and_not_from_shuffled_pages(new_unit, tmp_path, monkeypatch):
     """On tasks never demonstrated, against the same rows with pages dealt to the wrong actions: how likely is the page
-    that really follows an action? In nats a page. A weak test, whose margin was set after 1.6 nats had been measured: in a
+    that really follows an action? In nats a page. A weak test, whose margin was set after 1.6 nats were measured: in a
     minute a policy learns the language of pages, and little yet of what an action leads to."""
     found, plain = {}, method.world_rows
 
