@@ -24,7 +24,7 @@ Differs from the paper:
  4. The paper's probability mode takes questions of a few options and the model's choice among them. Ours is exact on
     sums, where every number is an answer: p_a is the probability of one, p_c is summed over all wrong ones. On
     Countdown an answer stands for every text of equal meaning, and only one way of writing each expression is listed:
-    there the mode is a lower bound, by at most ``prob_missing``. Probabilities are not renormalised.
+    there Acc_1 and Acc_2 are lower bounds, by at most ``prob_missing``; CS is not. Probabilities are not renormalised.
  5. CL and CS are averages over those questions that are right or wrong at first. A policy that answers better at first
     leaves harder questions to critique, so that CS can fall without any answer being treated differently.
 """
