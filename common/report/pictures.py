@@ -17,6 +17,7 @@ from PIL import Image
 
 from common.evaluate.publish import load_rows
 from common.report import figures, stories
+from common.sweep.plan import USER_ENVS
 from common.sweep.unit import project_root
 from common.track.files import storage
 from common.track.rows import MetricRow
@@ -26,10 +27,11 @@ FOLDER = "docs/images"
 
 def drawn(root: Path) -> dict[str, tuple[Figure, str]]:
     """File name → (figure, hash of its rows): for each paper with results its ladder, what search adds when
-    acting, and its pair audit."""
+    acting, and its pair audit. Environments that need a user's files are left to the report."""
     made = {}
-    for paper in sorted({row.paper for row in load_rows(root / "results")}):
-        mine = [row for row in load_rows(root / "results") if row.paper == paper]
+    rows = [row for row in load_rows(root / "results") if row.env not in USER_ENVS]
+    for paper in sorted({row.paper for row in rows}):
+        mine = [row for row in rows if row.paper == paper]
         first = next(iter(stories.claim_groups(root / "papers" / paper / "claims.yaml").values()))
         made[f"{paper}_ladder.png"] = (figures.ladder(mine, stories.present(mine, first)), _hash(mine))
         searched = stories.acting(mine, first)
