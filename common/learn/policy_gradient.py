@@ -58,8 +58,8 @@ class PolicyGradientSettings:
     """Most tokens of a dialogue; a longer one is an error, never cut."""
     warmup: int = 0
     """Updates of linear warm-up."""
-    micro_batch: int = 128
-    """Dialogues in one forward pass; no part of the result but for rounding."""
+    micro_batch: int = 32
+    """Rows in one forward pass; no part of the result but for rounding. Larger passes outgrow a core's caches."""
 
     def __post_init__(self) -> None:
         for name, ok, rule in (
@@ -146,6 +146,24 @@ def rows_of(prompts: Sequence[list[int]], answers: Sequence[list[int]], owners: 
         rows[-1].ids.extend([*prompt[start:], *answer])
         rows[-1].turn.extend([-1] * (len(prompt) - start) + [owner] * len(answer))
     return rows
+
+
+def merged(rows: Sequence[Row], turns: int) -> tuple[list[Row], list[int]]:
+    """Rows of equal tokens once, and for each of the ``turns`` the turn that stands for it.
+
+    Samples of one task are often alike. The loss is linear in advantage and β, so that their sums over equal
+    turns give the same gradient as the copies would.
+    """
+    first: dict[tuple, list[int]] = {}
+    stands, kept = list(range(turns)), []
+    for row in rows:
+        owners = [owner for owner in dict.fromkeys(row.turn) if owner >= 0]
+        same = first.setdefault((tuple(row.ids), tuple(owner >= 0 for owner in row.turn)), owners)
+        if same is owners:
+            kept.append(row)
+        for owner, other in zip(owners, same, strict=True):
+            stands[owner] = other
+    return kept, stands
 
 
 def pad(rows: Sequence[Row], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -248,8 +266,12 @@ def _backward(
     turns: Sequence[CreditedTurn], positions: Sequence[int], n: int, settings: PolicyGradientSettings,
 ) -> tuple[float, dict[str, float]]:
     """Accumulate the gradient of one update; its loss, and kl_k and logp_k by position k from 1."""
-    advantage = torch.tensor([turn.advantage for turn in turns], dtype=torch.float32)
-    beta = torch.tensor([turn.beta for turn in turns], dtype=torch.float32)
+    rows, stands = merged(rows, len(turns))
+    stands = torch.tensor(stands)
+    advantage, beta = (
+        torch.zeros(len(turns)).index_add_(0, stands, torch.tensor(own, dtype=torch.float32))
+        for own in ([turn.advantage for turn in turns], [turn.beta for turn in turns])
+    )
     total, kl, logp = 0.0, torch.zeros(len(turns)), torch.zeros(len(turns))
     for at in range(0, len(rows), settings.micro_batch):
         ids, turn = pad(rows[at : at + settings.micro_batch], tokenizer.pad_token_id)
@@ -265,6 +287,7 @@ def _backward(
         total += float(loss.detach())
         kl.index_add_(0, owner.cpu(), kls.detach().cpu())
         logp.index_add_(0, owner.cpu(), logps.detach().cpu())
+    kl, logp = kl[stands], logp[stands]
     place, sums = torch.tensor(positions), {}
     for k in sorted(set(positions)):
         sums |= {f"kl_{k + 1}": float(kl[place == k].mean()), f"logp_{k + 1}": float(logp[place == k].mean())}

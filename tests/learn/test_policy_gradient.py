@@ -13,8 +13,10 @@ import torch
 from common.learn.policy_gradient import (
     CreditedTurn,
     PolicyGradientSettings,
+    Row,
     answer_logits,
     leave_one_out,
+    merged,
     pad,
     policy_gradient,
     policy_gradient_loss,
@@ -244,7 +246,8 @@ def test_the_kl_of_a_turn_is_measured_from_zero_and_pulls_back(lab, tmp_path):
 
 
 def test_micro_batches_add_up_and_repeats_are_bit_identical(lab, tmp_path):
-    told = [dialogue("a", "c c", (0.5, -1.0), (0.1, 0.2)), dialogue("b", "b", (-0.5, 1.0), (0.3, 0.0))] * 3
+    told = [dialogue(first, "c c", (0.5, -1.0), (0.1, 0.2)) for first in ("a", "b", "c c", "a b", "b a")]
+    told.append(dialogue("b", "b", (-0.5, 1.0), (0.3, 0.0)))
 
     def trained(**changes):
         model, reference, tokenizer = copies(lab)
@@ -256,6 +259,29 @@ def test_micro_batches_add_up_and_repeats_are_bit_identical(lab, tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True)) and stats == same
     assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(one, small, strict=True))
     assert (stats.updates, stats.examples) == (3, 36)
+
+
+def test_equal_rows_are_computed_once_and_count_as_often_as_they_are(lab, tmp_path, monkeypatch):
+    twin, other = dialogue("a", "c c", (0.5, -1.0), (0.1, 0.2)), dialogue("b", "b", (-0.5, 1.0), (0.3, 0.0))
+    told = [twin, other, dialogue("a", "c c", (-2.0, 0.25), (0.0, 0.4)), twin, twin[:1], other]
+    rows = [Row([1, 2, 3], [-1, 4, 4]), Row([1, 2, 3], [-1, 7, 7]), Row([1, 2, 3], [-1, -1, 5])]
+    assert merged(rows, 8) == ([rows[0], rows[2]], [0, 1, 2, 3, 4, 5, 6, 4])
+
+    def trained():
+        model, reference, tokenizer = copies(lab)
+        seen, passed = [], []
+        model.model.register_forward_hook(lambda module, args, output: passed.append(len(output.last_hidden_state)))
+        policy_gradient(model, reference, tokenizer, lambda update: told, settings(updates=3, lr=1e-3),
+                        out_dir=tmp_path, log=lambda step, found: seen.append(found))  # fmt: skip
+        return [weight.detach() for weight in model.parameters()], seen, passed[0]
+
+    once, logged, n = trained()
+    monkeypatch.setattr("common.learn.policy_gradient.merged", lambda rows, turns: (rows, list(range(turns))))
+    each, wanted, n_each = trained()
+    assert (n, n_each) == (3, 6)
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(once, each, strict=True))
+    for found, expected in zip(logged, wanted, strict=True):
+        assert found == pytest.approx(expected, abs=1e-5)
 
 
 def test_sampling_sees_the_policy_as_it_is(lab, tmp_path):
