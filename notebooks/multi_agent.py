@@ -70,9 +70,9 @@ show.say(*map(stories.source, (tree.sibling_pairs, dpo_losses)))
 # %% [markdown]
 # ## By hand
 #
-# One generation, three critiques, nine final answers. Three ways to label an utterance from outcomes: its value above a
-# half (MALT); the outcome of the one trajectory that was followed; whether *any* trajectory through it ended right (what
-# imitating all successful trajectories amounts to).
+# One generation, three critiques, nine final answers. Three ways to label an utterance from outcomes: its value above
+# a half (MALT); the outcome of the one trajectory that was followed; whether *any* trajectory through it ended right
+# (what imitating all successful trajectories amounts to).
 
 # %%
 toy = dialogue.toy([[1, 1, 0], [1, 0, 0], [0, 0, 1]])  # rewards of the refinements, a row for each critique
@@ -147,7 +147,8 @@ show.say(tables.cost_table(test, voted), "Without votes, one chain each; `greedy
 # ## What each role learned
 #
 # Final success mixes three roles. Does the generator answer better, does the verifier see more mistakes (or does it say
-# "right" to all), does the refiner keep right answers and repair wrong ones? `malt_base_…` give one role back to the base.
+# "right" to all), does the refiner keep right answers and repair wrong ones? `malt_base_…` gives one role back to the
+# base.
 
 # %%
 trios = ("trio", "star_trio", "malt_sft", "malt_outcome", "malt", "malt_base_g", "malt_base_v", "malt_base_r")
@@ -174,8 +175,8 @@ else:
 # %% [markdown]
 # ## Exercises
 #
-# 1. By hand: change one reward so that MALT's rule and the single outcome agree on every critique. How many of the $2^9$
-#    tables of rewards do so?
+# 1. By hand: change one reward so that MALT's rule and the single outcome agree on every critique. How many of the
+#    $2^9$ tables of rewards do so?
 # 2. `overrides = {"threshold": 0.0}` makes `malt_sft` imitate what `star_trio` imitates. Which numbers agree exactly?
 # 3. A refiner that ignores the critique gives every critique of an answer the same expected value. What do the
 #    verifier's pairs then teach? Find `pair_alike` of such a refiner.

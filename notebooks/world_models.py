@@ -90,8 +90,8 @@ for name, invent in (("sr", lambda real: real), ("star", lambda real: real[::-1]
 # ## The run
 #
 # One unit trains and evaluates *all* variants from the same start, which plays the pretrained model's part: it can act
-# a little and write pages, but was never asked what an action leads to. A unit is computed once: opened again it is
-# read from the run store, after a kill it goes on where it was.
+# a little, but has never written a page. (`overrides = {"start.updates": 300}` teaches it to write pages first, at some
+# cost of its acting.) A unit is computed once: opened again it is read from the run store, after a kill it goes on.
 
 # %%
 own, artifacts, events = [], Path("none"), Path("none")

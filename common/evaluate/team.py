@@ -112,7 +112,8 @@ def chain_report(
     named = []
     for task, chain in zip(tasks, chains, strict=True):
         env.reset(task)
-        named.append(value(chain.steps[1].turn.text) == env.worth(chain.steps[0].turn.text))  # type: ignore[attr-defined]
+        answer, critique = (step.turn.text for step in chain.steps[:2])
+        named.append(value(critique) == env.worth(answer))  # type: ignore[attr-defined]
     return found | {"verifier_value": fmean(named)}
 
 

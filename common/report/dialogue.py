@@ -70,7 +70,8 @@ def tree(branches: Branches, roles: Sequence[str]) -> Figure:
     top = branches[0]["prompt"] if branches else ""
     for i, branch in enumerate(branches):
         x, y, good = columns[branch["depth"]], heights[i], branch["value"] > 0.5
-        start = (0.0, heights[-1]) if branch["parent"] < 0 else (columns[branch["depth"] - 1], heights[branch["parent"]])
+        left = columns[branch["depth"] - 1] if branch["depth"] else 0.0
+        start = (left, heights[branch["parent"]])  # a parent of -1 is the root, whose height is the last
         axes.plot([start[0], x], [start[1], y], color=BLUE if good else "#c9c9c9", lw=1.0 if good else 0.7, zorder=1)
         axes.plot([x], [y], "o", color=BLUE if good else RED, mfc=BLUE if good else "white", ms=5, zorder=2)
         said = f"{_short(branch['text'], 44)}   V {branch['value']:.2f}"
@@ -135,8 +136,8 @@ def roles(rows: Sequence[MetricRow], variants: Sequence[str]) -> Figure:
     if not any(row.metric in ASPECTS and row.variant in variants for row in rows):
         grid[0][0].text(0.5, 0.5, "nothing was measured yet", ha="center", transform=grid[0][0].transAxes)
     seeds = len({row.seed for row in rows})
-    figure.supxlabel(f"mean ± 95 % t-interval over {seeds} training seed{'s' * (seeds != 1)}; small dots: single seeds; "
-                     "square: before training", fontsize=8, color="#555555")  # fmt: skip
+    note = f"mean ± 95 % t-interval over {seeds} training seed{'s' * (seeds != 1)}; small dots: single seeds"
+    figure.supxlabel(f"{note}; square: before training", fontsize=8, color="#555555")
     return figure
 
 
@@ -145,7 +146,8 @@ def toy(rewards: Sequence[Sequence[float]]) -> Expansion:
     made = Expansion("toy")
 
     def add(depth: int, parent: int, text: str, reward: float | None) -> int:
-        made.branches.append(Branch(depth, parent, ({"role": "user", "content": "by hand"},), Turn(text, -1.0, 1), reward))
+        prompt = ({"role": "user", "content": "by hand"},)
+        made.branches.append(Branch(depth, parent, prompt, Turn(text, -1.0, 1), reward))
         return len(made.branches) - 1
 
     top = add(0, -1, "generation", None)
@@ -202,9 +204,9 @@ def viewer(told: Mapping[str, Mapping[str, Dialogue]], task: str) -> str:
         return f"<p>No chain of {html.escape(task)} was kept.</p>"
     first = told[names[0]][task]
     cell = "border:1px solid #8c8c8c;padding:4px 8px;text-align:left;vertical-align:top"
-    lines = [f"<table style='border-collapse:collapse'><caption style='text-align:left'><b>"
-             f"{html.escape(first[0]['prompt'])}</b></caption>",
-             "<tr>" + "".join(f"<th style='{cell}'>{html.escape(n)}</th>" for n in ("role", *names)) + "</tr>"]  # fmt: skip
+    heads = "".join(f"<th style='{cell}'>{html.escape(name)}</th>" for name in ("role", *names))
+    caption = f"<caption style='text-align:left'><b>{html.escape(first[0]['prompt'])}</b></caption>"
+    lines = [f"<table style='border-collapse:collapse'>{caption}", f"<tr>{heads}</tr>"]
     for k, turn in enumerate(first):
         cells = [f"<td style='{cell}'>{html.escape(turn['role'])}</td>"]
         for name in names:

@@ -92,8 +92,8 @@ def expand(
                 if not observation.done:
                     open_states.append((k, len(made[k].branches) - 1, env.snapshot()))
     if open_states:
-        raise ValueError(f"branching {tuple(branching)}: the episode of task {tasks[open_states[0][0]].id} goes on after "
-                         f"{len(branching)} actions; give one number for each action of an episode")  # fmt: skip
+        where = f"branching {tuple(branching)}: the episode of task {tasks[open_states[0][0]].id}"
+        raise ValueError(f"{where} goes on after {len(branching)} actions; give one number for each of its actions")
     return made
 
 

@@ -16,11 +16,10 @@ with imitation, L = −Σ log p(a_i | s_i), for the same total number of updates
     iwm_world                                       iwm before its imitation phase: what it foresees, and how it acts
 
 Differs from the paper:
- 1. A nano policy of 0.4 M parameters plays the pretrained model's part: warm-started on other demonstrations of the
-    same shop, and then, since it has never written a page and a pretrained model can, trained to write pages of the
-    shop from the goal alone, mixed with acting (``start``, the same for all variants and charged to none). It then
-    knows what pages look like and not which one follows. It acts better than an untuned model of the paper, so
-    imitation has less to add.
+ 1. A nano policy of 0.4 M parameters, warm-started on other demonstrations of the same shop, plays the pretrained
+    model's part (``start``, the same for all variants). It acts better than an untuned model of the paper, so imitation
+    has less to add, and has never written a page, which a pretrained model can. ``start.updates`` first teaches
+    it to write pages of the shop from the goal alone, mixed with acting; this costs it some of its acting.
  2. A nano policy writes no free text. Reflections have one form, made from what a player can read on the pages
     (:mod:`common.envs.shop.reading`): what the page of the other action means for the goal, what the expert's means,
     and on the last line the expert's action; only where the two differ. The other action itself is not written: a
@@ -43,11 +42,9 @@ Differs from the paper:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from statistics import fmean
 
 import torch
@@ -71,6 +68,7 @@ from common.lm.policy import LMPolicy
 from common.rng import derive, generator
 from common.search.experience import Moment, asked, demonstrate, try_others
 from common.search.rollout import rollout
+from common.track.lines import write_lines
 from common.track.rows import MetricRow, cost_of
 from common.types import Cost, Task, Trajectory
 
@@ -80,6 +78,7 @@ class Start:
     tasks: int
     """Tasks of the ``demos`` panel whose pages are learned to be written."""
     updates: int
+    """0: the base model as it is."""
     lr: float
 
 
@@ -248,19 +247,20 @@ class Experiment:
         return lambda: self.shop.expert(rng)[0]
 
     def start(self) -> str:
-        """The stage of the policy all variants start from: the base model, which has learned to write pages too."""
+        """The stage of the policy all variants start from: the base model, where asked taught to write pages too."""
 
         def compute() -> dict:
             model, tokenizer = load_model(self.unit.base)
-            tasks = load_panel(self.unit.data, f"{self.unit.env}/demos")[: self.p.start.tasks]
-            acting = demonstrations(self.shop, tasks, seed=derive(self.seed, "start"), repeats=1)
-            settings = TrainSettings(
-                lr=self.p.start.lr, max_steps=self.p.start.updates, warmup=0.1, batch_size=self.p.learn.batch,
-                max_length=model.config.max_position_embeddings,
-            )
-            rows, seed = [*acting, *reading_rows(acting)], derive(self.seed, "start") % 2**31
+            p, rows = self.p.start, []
             with self.run.stage_dir("train.start") as folder:
-                sft(model, tokenizer, rows, settings, seed=seed, out_dir=folder, log=self.log("start", 1))
+                if p.updates:
+                    tasks = load_panel(self.unit.data, f"{self.unit.env}/demos")[: p.tasks]
+                    acting = demonstrations(self.shop, tasks, seed=derive(self.seed, "start"), repeats=1)
+                    rows = [*acting, *reading_rows(acting)]
+                    settings = TrainSettings(lr=p.lr, max_steps=p.updates, batch_size=self.p.learn.batch, warmup=0.1,
+                                             max_length=model.config.max_position_embeddings)  # fmt: skip
+                    sft(model, tokenizer, rows, settings, seed=derive(self.seed, "start") % 2**31, out_dir=folder,
+                        log=self.log("start", 1))  # fmt: skip
                 save_model(model, tokenizer, folder)
             return {"rows": len(rows)}
 
@@ -424,10 +424,6 @@ class Experiment:
         imagine(walks, LMPolicy(engine, temperature=0.0, max_new_tokens=PAGE_TOKENS), follow, seed=self.seed)
         write_lines(self.run.artifacts / f"walks.{name}.jsonl", [walk.record() for walk in walks[:60]])
         return fidelity(walks) | {"n": len(walks)}
-
-
-def write_lines(path: Path, rows: list[dict]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def run(unit) -> list[MetricRow]:

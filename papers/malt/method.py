@@ -41,7 +41,6 @@ Differs from the paper:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -66,6 +65,7 @@ from common.search.budget import play_within
 from common.search.expansion import Branch, Expansion, expand, first_outcomes, records, sibling_pairs, values
 from common.search.policy import Policy
 from common.search.rollout import rollout
+from common.track.lines import write_lines
 from common.track.rows import MetricRow, cost_of
 from common.types import Cost, PreferencePair, Step, Task, Trajectory
 
@@ -386,10 +386,6 @@ def turns_cost(cost: Cost, turns: int) -> Cost:
 def shared(cost: Cost, draws: int) -> Cost:
     """What one of ``draws`` equal draws cost, rounded."""
     return Cost(**{name: round(n / draws) for name, n in cost_of(cost).items()})
-
-
-def write_lines(path: Path, rows: list[dict]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def run(unit) -> list[MetricRow]:

@@ -63,8 +63,9 @@ def test_votes_are_spread_evenly_until_the_budget_is_spent():
 
 
 def test_an_election_within_a_budget_pays_for_the_answers_it_counts():
-    rounds = [Attempts(np.array([[False], [True]]), (("a",), ("b",))), Attempts(np.array([[True], [True]]), (("c",), ("b",))),
-              Attempts(np.array([[True], [False]]), (("c",), ("d",)))]  # fmt: skip
+    said = ((("a",), ("b",)), (("c",), ("b",)), (("c",), ("d",)))
+    right = ([[False], [True]], [[True], [True]], [[True], [False]])
+    rounds = [Attempts(np.array(one), answers) for one, answers in zip(right, said)]
     tokens = [[5, 5], [5, 5], [5, 5]]
     assert vote_within(rounds, tokens, 30) == ({"success": 1.0, "agreement": pytest.approx(2 / 3), "votes": 3.0}, 30, 6)
     found, paid, taken = vote_within(rounds, tokens, 10)
@@ -83,8 +84,8 @@ CHAINS = [
 
 def test_a_report_of_chains_by_hand():
     found = chain_report(CountdownRolesEnv(), [TASK] * 5, CHAINS, verdict=verdict, value=computed)
-    expected = {"success": 3 / 5, "acc@1": 2 / 5, "acc@2": 3 / 5, "delta": 1 / 5, "i2c": 2 / 5, "c2i": 1 / 5, "cl": 1 / 2,
-                "cs": 2 / 3, "copy": 2 / 5, "verifier_acc": 2 / 5, "verifier_acc_right": 1 / 2,
+    expected = {"success": 3 / 5, "acc@1": 2 / 5, "acc@2": 3 / 5, "delta": 1 / 5, "i2c": 2 / 5, "c2i": 1 / 5,
+                "cl": 1 / 2, "cs": 2 / 3, "copy": 2 / 5, "verifier_acc": 2 / 5, "verifier_acc_right": 1 / 2,
                 "verifier_acc_wrong": 1 / 3, "follow_right": 1.0, "follow_wrong": 1.0}  # fmt: skip
     assert {name: found[name] for name in expected} == pytest.approx(expected)
     # 27 and 24 are true values; of "8 + 8", which has none, naming none is true too
@@ -108,7 +109,8 @@ def test_credit_is_held_against_what_the_environment_knows():
     def branch(depth: int, parent: int, text: str, reward: float | None = None) -> Branch:
         return Branch(depth, parent, ({"role": "user", "content": "p"},), Turn(text, -1.0, 1), reward)
 
-    one = Expansion("t", [branch(0, -1, WRONG), branch(1, 0, "wrong"), branch(1, 0, "right"), branch(1, 0, "makes 27 wrong"),
+    critiques = [branch(1, 0, text) for text in ("wrong", "right", "makes 27 wrong")]
+    one = Expansion("t", [branch(0, -1, WRONG), *critiques,
                           branch(2, 1, RIGHT, 1.0), branch(2, 2, WRONG, 0.0), branch(2, 3, WRONG, 0.0)])  # fmt: skip
     good = [value > 0.5 for value in values(one)]
     found = credit_audit(CountdownRolesEnv(), [TASK], [one], [good], verdict=verdict)

@@ -1,4 +1,4 @@
-"""MALT's unit: its variants, matched budgets, repetition and resume; credit by hand; and that it learns, only from truth.
+"""MALT's unit: variants, matched budgets, repetition and resume; credit by hand; that it learns, and only from truth.
 
 The world is two-number Countdown whose target is always the sum, for a base that was shown targets of all operators:
 "write a plus" is what refiners and generators can learn, "the sum is right" what a verifier can.
@@ -191,7 +191,7 @@ def test_each_role_has_its_own_weights_and_dpo_leaves_the_generator_alone(whole)
     assert len(set(made.values())) == 3
     stages = {path.name for path in (whole[0].run.path / "stages").glob("train.*/")}
     assert {name for name in stages if name.endswith(".dpo")} == {
-        f"train.{credit}.{role}.dpo" for credit in ("value", "outcome") for role in ("verifier", "refiner")}  # fmt: skip
+        f"train.{credit}.{role}.dpo" for credit in ("value", "outcome") for role in ROLES[1:]}  # fmt: skip
 
 
 def test_trees_and_dialogues_are_kept_to_be_read(whole):

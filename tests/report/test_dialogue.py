@@ -17,8 +17,9 @@ def expansion(values: tuple[float, ...] = (0.75, 1.0, 0.5, 1, 1, 1, 0)) -> list[
     """One generation, two critiques, two refinements of each."""
     parents = (-1, 0, 0, 1, 1, 2, 2)
     depths = (0, 1, 1, 2, 2, 2, 2)
-    return [{"task": f"t{sum(values)}", "branch": i, "depth": d, "parent": p, "prompt": "generate $", "text": f"say {i}",
-             "value": v} for i, (d, p, v) in enumerate(zip(depths, parents, values))]  # fmt: skip
+    name = f"t{sum(values)}"
+    return [{"task": name, "branch": i, "depth": d, "parent": p, "prompt": "generate $", "text": f"say {i}", "value": v}
+            for i, (d, p, v) in enumerate(zip(depths, parents, values))]  # fmt: skip
 
 
 def test_branches_stand_amid_their_children():
