@@ -29,8 +29,9 @@ Differs from the paper:
  2. All weights are trained (the paper: LoRA adapters), each role from the same base.
  3. Sampling at temperature 1 in the tree, see params.yaml for the test; a nano policy's samples at 0.3 are
     nearly all alike, so that siblings would not differ.
- 4. Distinct utterances only: of equal completions of one prompt one is imitated, and siblings of the same text make
-    no pair (their labels differ by the luck of what followed). The paper does not say what it does with duplicates.
+ 4. Equal completions of one prompt are imitated as often as they were sampled; siblings of the same text make no pair
+    (their labels differ by the luck of what followed). The paper does not say what it does with duplicates. In a pilot,
+    imitating distinct utterances only made rare answers as likely as frequent ones and lost success.
  5. The DPO reference is the role's own SFT policy, whose log-probabilities of both sides are computed once.
  6. A fixed number of updates instead of epochs, so that variants of one claim are trained equally long.
  7. Votes are compared as texts, ties go to the answer given first (the paper votes on final numbers).
@@ -170,18 +171,15 @@ def labels(expansion: Expansion, credit: str, threshold: float) -> list[bool]:
     return [value > (threshold if credit == "value" else 0.0) for value in values(expansion)]
 
 
-def distinct(steps: Iterable[Branch | Step]) -> list[SFTExample]:
-    """Finished utterances to be imitated, of equal ones after the same prompt the first."""
-    found: dict[tuple[str, str], SFTExample] = {}
-    for one in steps:
-        if one.turn.finished:
-            found.setdefault((one.prompt[-1]["content"], one.turn.text), SFTExample(one.prompt, one.turn.text))
-    return list(found.values())
+def as_sampled(steps: Iterable[Branch | Step]) -> list[SFTExample]:
+    """Finished utterances to be imitated, as often as they were sampled: their frequencies are the policy's own, so
+    that likelihood is moved from what failed to what did not."""
+    return [SFTExample(one.prompt, one.turn.text) for one in steps if one.turn.finished]
 
 
 def positives(trees: Sequence[Expansion], credit: str, threshold: float, depth: int) -> list[SFTExample]:
-    """What one role imitates: its distinct positive utterances in the order sampled."""
-    return distinct(
+    """What one role imitates: its positive utterances in the order sampled."""
+    return as_sampled(
         branch
         for tree in trees
         for branch, good in zip(tree.branches, labels(tree, credit, threshold), strict=True)
@@ -306,7 +304,7 @@ class Experiment:
             asked, told = play_within(self.env, self.tasks, LMPolicy(engine, self.p.collect.temperature),
                                       tokens=budget, seed=derive(self.seed, "single"), max_steps=1)  # fmt: skip
             right = attempts_of(self.env, asked, told).correct[:, 0]
-            found = distinct(episode.steps[0] for episode, good in zip(told, right, strict=True) if good)
+            found = as_sampled(episode.steps[0] for episode, good in zip(told, right, strict=True) if good)
             cost = turns_cost(engine.cost, len(told))
             with self.run.stage_dir(SINGLE) as folder:
                 made = self.fit(engine, found, SINGLE, folder, updates=updates)

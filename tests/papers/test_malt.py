@@ -216,13 +216,13 @@ def test_three_rules_of_credit_by_hand():
     assert leaves[0] == leaves[1] == leaves[2]  # a refinement's own reward is its credit by every rule
 
 
-def test_what_is_imitated_is_positive_finished_and_distinct():
+def test_what_is_imitated_is_positive_and_finished_and_as_often_as_it_was_sampled():
     one = toy([[1, 1, 1], [1, 0, 0]])
     branches = one.branches
     branches[4] = dataclasses.replace(branches[4], turn=branches[3].turn)
     branches[5] = dataclasses.replace(branches[5], turn=dataclasses.replace(branches[5].turn, finished=False))
     found = {d: [e.completion for e in method.positives([one, one], "value", 0.5, d)] for d in range(3)}
-    assert found == {0: ["generation"], 1: ["critique 0"], 2: ["refinement 00", "refinement 10"]}
+    assert found == {0: ["generation"] * 2, 1: ["critique 0"] * 2, 2: ["refinement 00", "refinement 00", "refinement 10"] * 2}
 
 
 def test_references_are_the_scores_of_the_policy_that_dpo_starts_from(tiny):
