@@ -21,6 +21,7 @@ rows, records = load_rows(results), judge_all(results, root / "papers")
 papers, seeds = sorted({row.paper for row in rows}), sorted({row.seed for row in rows})
 groups = {paper: stories.claim_groups(root / "papers" / paper / "claims.yaml") for paper in papers}
 ladders = {paper: next(iter(groups[paper].values())) for paper in papers}
+headlines = {paper: stories.headline(root / "papers" / paper / "claims.yaml") for paper in papers}
 places = sorted({(row.paper, row.env) for row in rows})
 say(f"{len(rows):,} metric rows and {len(records)} verdicts, from seeds {', '.join(map(str, seeds)) or '(none yet)'}; "
     f"{', '.join(f'{paper} on {env}' for paper, env in places) or 'nothing has been run yet'}.")
@@ -35,7 +36,10 @@ say(f"{len(rows):,} metric rows and {len(records)} verdicts, from seeds {', '.jo
 say(claims_table(records))
 
 # %%
-show(figures.forest(records))
+for paper in papers:
+    mine = [record for record in records if record["paper"] == paper]
+    say(f"**{paper}**, by {headlines[paper]}")
+    show(figures.forest(mine, metric=headlines[paper]))
 
 # %% [markdown]
 # ## The ladder
@@ -46,8 +50,9 @@ show(figures.forest(records))
 # %%
 for paper, env in places:
     mine = [row for row in rows if (row.paper, row.env) == (paper, env)]
+    metric = headlines[paper]
     say(f"**{paper}** on **{env}**")
-    show(figures.ladder(mine, stories.present(mine, ladders[paper])))
+    show(figures.ladder(mine, stories.present(mine, ladders[paper], metric), metric=metric))
 
 # %% [markdown]
 # ## Search at test time
@@ -58,7 +63,8 @@ for paper, env in places:
 # %%
 for paper, env in places:
     mine = [row for row in rows if (row.paper, row.env) == (paper, env)]
-    show(figures.ladder(mine, stories.acting(mine, ladders[paper]), metric="planned_success"))
+    if searched := stories.acting(mine, ladders[paper]):
+        show(figures.ladder(mine, searched, metric="planned_success"))
 
 # %% [markdown]
 # ## Are the preference pairs right?

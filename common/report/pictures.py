@@ -32,8 +32,10 @@ def drawn(root: Path) -> dict[str, tuple[Figure, str]]:
     rows = [row for row in load_rows(root / "results") if row.env not in USER_ENVS]
     for paper in sorted({row.paper for row in rows}):
         mine = [row for row in rows if row.paper == paper]
-        first = next(iter(stories.claim_groups(root / "papers" / paper / "claims.yaml").values()))
-        made[f"{paper}_ladder.png"] = (figures.ladder(mine, stories.present(mine, first)), _hash(mine))
+        claims = root / "papers" / paper / "claims.yaml"
+        first, metric = next(iter(stories.claim_groups(claims).values())), stories.headline(claims)
+        ladder = figures.ladder(mine, stories.present(mine, first, metric), metric=metric)
+        made[f"{paper}_ladder.png"] = (ladder, _hash(mine))
         searched = stories.acting(mine, first)
         if searched:
             made[f"{paper}_acting.png"] = (figures.ladder(mine, searched, metric="planned_success"), _hash(mine))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,11 @@ def claim_groups(path: Path) -> dict[str, list[str]]:
         if len(claim.better) == 1:
             above[claim.worse[0]].add(claim.better[0])
     return {name: sorted(above, key=lambda variant: -_steps_to_top(variant, above)) for name, above in groups.items()}
+
+
+def headline(path: Path) -> str:
+    """The metric of most of a paper's claims, by which its ladder is drawn."""
+    return Counter(claim.metric for claim in load_claims(path).claims).most_common(1)[0][0]
 
 
 def _steps_to_top(variant: str, above: Mapping[str, set[str]], seen: tuple[str, ...] = ()) -> int:

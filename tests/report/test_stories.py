@@ -125,6 +125,11 @@ def test_tables_hold_means_by_variant():
     assert "yet" in tables.summary_table([], ["a"], ("success",)) and "yet" in tables.cost_table(rows, ["z"])
 
 
+def test_a_ladder_is_drawn_by_the_metric_of_most_claims():
+    found = {paper: stories.headline(ROOT / f"papers/{paper}/claims.yaml") for paper in ("agent_q", "score", "malt")}
+    assert found == {"agent_q": "success", "score": "delta", "malt": "success"}
+
+
 def test_pictures_follow_the_results(tmp_path):
     lab = tmp_path / "lab"
     claims = lab / "papers/agent_q/claims.yaml"
