@@ -24,7 +24,8 @@ UNPRINTABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]
 def svg(figure: Figure) -> str:
     """The figure as SVG text; the same figure gives the same bytes (no date, ids from a fixed salt)."""
     buffer = io.StringIO()
-    with rc_context({"svg.hashsalt": "report", "svg.fonttype": "path"}):
+    with rc_context({"svg.hashsalt": "report", "svg.fonttype": "path"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a nano policy writes such characters
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = re.sub(r"<!--.*?-->", "", UNPRINTABLE.sub("", buffer.getvalue()), flags=re.DOTALL)
     return re.sub(r"^.*?(?=<svg)", "", text, flags=re.DOTALL)
