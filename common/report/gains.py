@@ -68,8 +68,8 @@ def parts(rows: Sequence[MetricRow], variants: Sequence[str]) -> Figure:
             axes.plot([interval.mean], [y], "D", color=INK, ms=6, mec="white", mew=0.6)
         axes.axvline(0, color=GREY, lw=0.8)
         axes.set_xlabel(f"share of tasks\n{panel}")
-        axes.barh([], [], color=ORANGE, label="confidence: Acc₁·(CL − 1)")
-        axes.barh([], [], color=GREEN, label="critique: (1 − Acc₁)·CS")
+        axes.barh(0, 0, color=ORANGE, label="confidence: Acc₁·(CL − 1)")
+        axes.barh(0, 0, color=GREEN, label="critique: (1 − Acc₁)·CS")
         axes.plot([], [], "D", color=INK, label="their sum, Δ")
     _finish(figure, columns, variants)
     return figure
