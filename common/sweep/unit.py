@@ -13,7 +13,6 @@ import importlib
 import os
 import sys
 import time
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,8 +148,6 @@ def open_unit(
                        code=code_hash(entries(spec, env), root).digest)
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
-    # the libraries that a method imports draw their progress bars with widgets or warn; a run draws its own
-    warnings.filterwarnings("ignore", message="IProgress not found")
     method = importlib.import_module(spec.method.removesuffix(".py").replace("/", "."))
     return Unit(root=root, paper=paper, env=env, seed=seed, profile=profile,
                 params=from_json(method.Params, wanted.params), run=_open_patiently(root, wanted),
