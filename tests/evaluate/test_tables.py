@@ -12,7 +12,9 @@ from common.evaluate.claims import FIELDS
 from common.evaluate.publish import (
     claims_text, insert_tables, judge_all, load_rows, read_claims, stale, write_claims,
 )
-from common.evaluate.tables import blocks, claims_table, fill_blocks, ladder_table, verdicts_table
+from common.evaluate.tables import (
+    LADDER_METRICS, blocks, claims_table, fill_blocks, ladder_table, verdicts_table,
+)
 from common.track.rows import COST_FIELDS, MetricRow, write_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -171,7 +173,7 @@ def test_verdicts_at_a_glance(project):
 def test_blocks_exist_before_any_result():
     assert blocks([], []) == {"verdicts": "No claim has been judged yet.", "claims": "No claim has been judged yet.",
                               "ladder": "\n\n".join(f"No {m} has been measured yet."
-                                                    for m in ("success", "score", "planned_success"))}
+                                                    for m in LADDER_METRICS)}
     assert blocks([], [], ["new"])["claims/new"] == "No claim has been judged yet."
 
 
