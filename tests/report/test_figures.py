@@ -6,7 +6,6 @@ import warnings
 from xml.dom import minidom
 
 import pytest
-import pytest
 from matplotlib.figure import Figure
 
 from common.evaluate.stats import t_interval
