@@ -13,7 +13,7 @@ from pathlib import Path
 
 from common.config import ConfigError, hint
 from common.envs import ENV_IDS, env_file
-from common.lm.bases import settings_for
+from common.lm.bases import has_base, settings_for
 from common.sweep.plan import USER_ENVS, verify_panels
 from common.sweep.progress import Progress
 from common.sweep.unit import BASE_PROFILES, base_dir, data_hashes
@@ -74,6 +74,9 @@ def build_base(root: Path, env: str, profile: str) -> str:
     """
     if env not in ENV_IDS:
         raise ConfigError(f'env: unknown environment "{env}"; {hint(env, ENV_IDS)}')
+    if not has_base(env):
+        raise ConfigError(f"env: {env} has no base model, its policies learn from scratch; "
+                          "run its papers at once")
     if profile not in BASE_PROFILES:
         raise ConfigError(f'profile: "{profile}" has no base model of ours, its parameters name a pretrained one; '
                           f"{hint(profile, BASE_PROFILES)}")

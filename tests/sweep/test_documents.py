@@ -13,6 +13,7 @@ from common.envs import ENV_IDS
 from common.sweep import base
 from common.sweep.documents import NotebookFailed, render
 from common.sweep.plan import USER_ENVS
+from common.sweep.unit import base_dir, base_hash
 
 TOUR = '''# %% [markdown]
 # # Tour
@@ -101,6 +102,14 @@ def test_a_killed_training_leaves_no_base_model(lab, trainer, monkeypatch):
 def test_wrong_names_train_nothing(lab, trainer, env, profile, message):
     with pytest.raises(ConfigError, match=message):
         base.build_base(lab, env, profile)
+    assert trainer == []
+
+
+def test_an_environment_without_a_base_model_trains_none(lab, trainer, monkeypatch):
+    monkeypatch.setattr("common.lm.bases._rows", lambda: {"shop-v1": "none"})
+    assert base_dir(lab, "shop-v1", "cpu") is None and base_hash(lab, "shop-v1", "cpu") == ""
+    with pytest.raises(ConfigError, match="env: shop-v1 has no base model"):
+        base.build_base(lab, "shop-v1", "cpu")
     assert trainer == []
 
 
