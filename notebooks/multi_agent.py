@@ -90,18 +90,19 @@ print("Critique 1 was lucky once: one outcome calls it good. The generation is r
 #
 # $$\mathbb E\big[r(a_1)+r(a_2)\big]-\eta\,\mathrm{KL}(\pi\,\|\,\pi_0)$$
 #
-# and every $T$ updates the two exchange roles. In the end one of them answers alone. Any reward can be bought with
-# distance from $\pi_0$, so methods are compared by their *frontier* $F(k)$, the reward to be had for $k$ nats: train at
-# several $\eta$, add the base itself (0 nats), and connect. Straight lines are honest: a coin tossed before each answer
-# mixes two policies, its reward lies on the line, and its KL, being convex, on or below. By hand: four dialogues of one
-# question, then two methods. Which needs less KL for the same reward?
+# beyond a baseline of what it knows, and every $T$ updates the two exchange roles. In the end one of them answers
+# alone. Any reward can be bought with distance from $\pi_0$, so methods are compared by their *frontier* $F(k)$, the
+# reward to be had for $k$ nats: train at several $\eta$, add the base itself (0 nats), and connect. Straight lines are
+# honest: a coin tossed before each answer mixes two policies, its reward lies on the line, and its KL, being convex, on
+# or below. By hand: four dialogues of one question, then two methods. Which needs less KL for the same reward?
 
 # %%
 show.say(*map(stories.source, (pg.leave_one_out, frontier.frontier, frontier.compare)))
 told = torch.tensor([[1.0, 1.0], [0.0, 1.0], [1.0, 0.0], [0.0, 0.0]])  # r(a1), r(a2)
-for both, advantage in zip(told.tolist(), pg.leave_one_out(told.sum(1)[None])[0].tolist()):
-    print(f"r(a₁) = {both[0]:.0f}, r(a₂) = {both[1]:.0f}: both agents get {sum(both):.0f}, advantage {advantage:+.2f}")
-print("A wrong first answer that led to a right second one is worth as much as the reverse.")
+first, second = (pg.leave_one_out(told[:, k:].sum(1)[None])[0].tolist() for k in (0, 1))
+for both, one, two in zip(told.tolist(), first, second):
+    print(f"r(a₁) = {both[0]:.0f}, r(a₂) = {both[1]:.0f}: both get {sum(both):.0f}; advantage of the pioneer "
+          f"{one:+.2f}, of the observer, who knew r(a₁), {two:+.2f}")
 near, far = [frontier.Point(0.5, 0.3), frontier.Point(2, 0.5)], [frontier.Point(1, 0.3), frontier.Point(3, 0.5)]
 for name, found in frontier.compare({"near": near, "far": far}, 0.2).items():
     print(f"{name:4s}: mean reward at equal KL {found['frontier_reward']:.3f}, mean KL at equal reward "
@@ -233,8 +234,8 @@ else:
 #    verifier's pairs then teach? Find `pair_alike` of such a refiner.
 # 4. Why does a verifier that always says "right" earn a high value on easy questions? Which of the six figures of roles
 #    would show it?
-# 5. CORY's toy: the observer's advantage contains $r(a_1)$, which was fixed before it answered. Show that its expected
-#    gradient is zero. What would a baseline that knows $a_1$ change?
+# 5. CORY's toy: the observer's reward contains $r(a_1)$, which was fixed before it answered. Show that its expected
+#    gradient is zero, so that it may be taken out. Why may it not be taken out of the pioneer's?
 # 6. `cory`, `{"rl.exchange_every": 1000}`: which variants must get the same numbers as `cory`, to the last bit?
 # 7. An observer that copies earns $2\,r(a_1)$ for both. What does the pioneer then learn that single-agent RL does not?
 # 8. Write the null test of either paper: shuffle the rewards among questions. What must every row of the ladder show?

@@ -27,13 +27,13 @@ Differs from the paper:
  2. The observer is asked by the environment's second turn ("check the answer and write it again"), which the base was
     shown in its demonstrations (a right answer kept, a wrong one replaced): a nano policy reads no instructions. So
     a₁ and a₂ hang together from the start, which may make r(a₂) noisier credit for the pioneer or better credit.
- 3. REINFORCE with a baseline, the mean summed reward of the other samples of the question, instead of PPO with a
-    learned value. The baseline does not know a₁: in the observer's reward r(a₁) is fixed before it answers, so its
-    expected gradient is zero and what is left of it is variance, which a value of (s, a₁) would remove.
+ 3. REINFORCE instead of PPO with a learned value. The baseline is what such a value could know without learning: the
+    mean over the other samples of the question, and for an observer that sees a₁ also r(a₁), which is fixed before it
+    answers. That leaves the expected gradient as it is (tested by enumeration). One gradient step for each batch.
  4. The KL is a term of the loss, exact at every token, at a constant weight; the paper's is part of the reward, the
     released code's weight is adaptive. No scaling or normalisation of rewards.
- 5. A summed reward is on twice the scale of a single one, so that one and the same η holds CORY less than it holds
-    single-agent RL. Comparisons of the two are therefore made on their frontiers, never at equal η.
+ 5. A summed reward is on twice the scale of a single one, so that one and the same η holds CORY less. It is
+    compared with single-agent RL on their frontiers, never at equal η.
  6. ``cory_reset`` rebuilds Adam only. The released code also starts its adaptive KL weight anew, which does not exist
     here. All variants warm up once, at the beginning.
  7. The last weights are taken; answers are sampled at temperature 1, as KL is a property of the sampling policy.
@@ -182,22 +182,24 @@ def talk(
 
 
 def credited(
-    episodes: Sequence[Trajectory], correct: np.ndarray, *, group: int, eta: float
+    episodes: Sequence[Trajectory], correct: np.ndarray, *, group: int, eta: float, blind: bool = False
 ) -> tuple[list[Dialogue], ...]:
-    """What each of K agents learns from: its own turn of every episode, with the advantage that all of them share.
+    """What each of K agents learns from: its own turn of every episode, credited with the sum of all turns' rewards.
 
-    ``correct`` [P · group, K], samples of a task side by side. The reward is the sum over turns, the baseline its
-    mean over the other ``group`` − 1 samples of the task. Cut turns are not learned from.
+    ``correct`` [P · group, K], samples of a task side by side. An agent's baseline is what it answers to already
+    tells of the sum (the rewards of the turns before, unless ``blind``) plus the mean of the rest over the other
+    ``group`` − 1 samples of the task. Neither depends on its own answer. Cut turns are not learned from.
     """
-    rewards = torch.from_numpy(correct).double().sum(1)
-    advantages = leave_one_out(rewards.view(-1, group)).reshape(-1).tolist()
-    return tuple(
-        [
+    rewards = torch.from_numpy(correct).double()
+    lessons = []
+    for k in range(correct.shape[1]):
+        unknown = rewards.sum(1) if blind else rewards[:, k:].sum(1)
+        advantages = leave_one_out(unknown.view(-1, group)).reshape(-1).tolist()
+        lessons.append([
             (CreditedTurn(step.prompt, step.turn.text, advantage, eta),) if step.turn.finished else ()
             for step, advantage in zip((one.steps[k] for one in episodes), advantages, strict=True)
-        ]
-        for k in range(correct.shape[1])
-    )
+        ])  # fmt: skip
+    return tuple(lessons)
 
 
 # -- 3. exchange of roles ---------------------------------------------------------------------------------------
@@ -290,7 +292,7 @@ class Experiment:
                 correct = attempts_of(self.env, tasks, told).correct
                 answers += correct.size
                 seen = {"acc_1": float(correct[:, 0].mean()), "acc_2": float(correct[:, 1].mean())}
-                lessons = credited(told, correct, group=self.p.rl.group, eta=variant.eta)
+                lessons = credited(told, correct, group=self.p.rl.group, eta=variant.eta, blind=variant.blind)
                 for k, (agent, dialogues) in enumerate(zip(pair, lessons, strict=True), start=1):
                     model, tokenizer = agent.engine.model, agent.engine.tokenizer
                     done = policy_gradient_step(model, self.reference.model, tokenizer, dialogues, agent.optimiser,

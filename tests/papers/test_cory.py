@@ -167,20 +167,26 @@ def episode(task: str, *answers: str, cut: int | None = None) -> Trajectory:
     return Trajectory(task, steps)
 
 
-def test_both_agents_get_the_sum_beyond_the_others_of_their_question():
+def test_both_agents_get_the_sum_beyond_what_they_know_and_the_others_of_their_question():
     told = [episode("a", "X", "Y"), episode("a", "x", "Y"), episode("a", "x", "y"),
             episode("b", "X", "y"), episode("b", "x", "Y", cut=0), episode("b", "X", "Y", cut=1)]  # fmt: skip
     correct = np.array([[step.turn.text.isupper() for step in one.steps] for one in told])
+
+    def advantages(lesson: list) -> list[list[float]]:
+        return [[turn.advantage for turn in one] for one in lesson]
+
     pioneer, observer = method.credited(told, correct, group=3, eta=0.1)
     # question a: sums 2, 1, 0, the others' means ½, 1, 3/2; question b: sums 1, 1, 2
-    wanted = [1.5, 0.0, -1.5, -0.5, -0.5, 1.0]
-    assert [[turn.advantage for turn in one] for one in pioneer] == [[1.5], [0.0], [-1.5], [-0.5], [], [1.0]]
-    assert [[turn.advantage for turn in one] for one in observer] == [[a] for a in wanted[:5]] + [[]]
-    for one, wanted_turns in ((pioneer, [("X", "a:"), ("x", "a:")]), (observer, [("Y", "a:X"), ("Y", "a:x")])):
-        assert [(turn.answer, turn.prompt[0]["content"]) for [turn] in one[:2]] == wanted_turns
+    assert advantages(pioneer) == [[1.5], [0.0], [-1.5], [-0.5], [], [1.0]]
+    # its sum minus r(a₁), which it has read, and the others' means of r(a₂): a 1, 1, 0 and ½, ½, 1; b 0, 1, 1
+    assert advantages(observer) == [[0.5], [0.5], [-1.0], [-1.0], [0.5], []]
+    same, blind = method.credited(told, correct, group=3, eta=0.1, blind=True)
+    assert same == pioneer and advantages(blind) == [[1.5], [0.0], [-1.5], [-0.5], [-0.5], []]
+    for one, said in ((pioneer, [("X", "a:"), ("x", "a:")]), (observer, [("Y", "a:X"), ("Y", "a:x")])):
+        assert [(turn.answer, turn.prompt[0]["content"]) for [turn] in one[:2]] == said
     assert {turn.beta for one in (*pioneer, *observer) for turn in one} == {0.1}
     [alone] = method.credited(told, correct[:, :1], group=3, eta=0.0)
-    assert [turn.advantage for one in alone[:4] for turn in one] == [1.0, -0.5, -0.5, 0.5]
+    assert advantages(alone)[:4] == [[1.0], [-0.5], [-0.5], [0.5]]
 
 
 def test_the_shared_reward_teaches_the_pioneer_what_helps_the_observer_and_the_observer_nothing_of_the_first_answer():
