@@ -69,7 +69,7 @@ def test_every_claimed_variant_has_its_rows(whole):
                 assert (variant, claim.panel, metric) in present, claim.id
     trained = {v.name for v in method.variants(unit.params)}
     ablations = {"cory_reset", "cory_no_exchange", "cory_blind"}
-    assert trained == {"single", "single@eta=0.1", "cory", "cory@eta=0.1"} | ablations
+    assert trained == {"single", "single@eta=0.2", "cory", "cory@eta=0.2"} | ablations
     assert names == {"base", "single_frontier", "cory_frontier"} | trained
     assert unit.run.finished and unit.run.rows() == sorted(rows, key=lambda row: row.identity)
 
@@ -102,7 +102,7 @@ def test_rows_agree_with_each_other(whole):
         assert (found[f"{name}_frontier", "kl"], found[f"{name}_frontier", "success"]) == top
     for variant, at in points.items():
         assert found[variant.name, "excess"] == excess(at, curves["single"], found["base", "success"])
-    assert max(found[name, "excess"] for name in ("single", "single@eta=0.1")) <= 1e-12
+    assert max(found[name, "excess"] for name in ("single", "single@eta=0.2")) <= 1e-12
 
 
 def test_a_second_run_gives_the_same_bytes_and_another_seed_does_not(whole, new_unit, tmp_path):
