@@ -6,9 +6,12 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from collections.abc import Callable
 from pathlib import Path
 
 from common.config import ConfigError, hint
@@ -100,3 +103,38 @@ def build_base(root: Path, env: str, profile: str) -> str:
     where = target.relative_to(root)
     done = "trained" if trained else "unchanged, copied from the run store"
     return f"base model of {env} ({profile}): {done} → {where}"
+
+
+def build_bases(root: Path, envs: Sequence[str], *, workers: int) -> None:
+    """Train the absent base models of ``envs`` side by side, each in a process of one thread.
+
+    DVC runs one stage at a time; it then finds these models made. A training that fails leaves its message, and its
+    stage to fail again. Ended early, by Ctrl-C or a signal, it ends all trainings.
+    """
+    absent = [env for env in envs if has_base(env) and not (root / BASE_PROFILES["cpu"] / env).is_dir()]
+    if min(len(absent), workers) < 2:
+        return  # nothing to do side by side
+    started: list[subprocess.Popen] = []
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "LAB_ROOT": str(root)}
+
+    def train(env: str) -> None:
+        # Through a pipe, so that each tells by a line how far it is: two bars would overwrite each other.
+        process = subprocess.Popen([sys.executable, "-m", "common", "base", "--env", env], cwd=root, env=environment,
+                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        started.append(process)
+        for line in process.stdout:
+            print(line, end="", flush=True)
+        process.wait()
+
+    print(f"base models of {', '.join(absent)}: {min(len(absent), workers)} at a time", flush=True)
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            waiting = [pool.submit(train, env) for env in absent]
+            for one in waiting:
+                one.result()
+        except BaseException:
+            for one in waiting:
+                one.cancel()
+            for process in started:
+                process.terminate()
+            raise

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from common.config import ConfigError, LabParams, check_paper, check_profile, known_papers, load_lab, load_spec
 from common.lm.bases import has_base
+from common.sweep.base import build_bases
 from common.sweep.plan import (
     Planned, USER_ENVS, cost_line, default_envs, describe, parse_grid, parse_seeds, plan,
 )
@@ -132,7 +133,14 @@ def sweep(
 
 
 def repro(root: Path, *, force: bool) -> int:
-    """``dvc repro`` with a plain account of what was rerun, restored and unchanged; then the claims table."""
+    """``dvc repro``, absent base models two at a time before it, with a plain account of what was rerun, restored and
+    unchanged."""
+    lab = load_lab(root)
+    try:
+        build_bases(root, lab.envs, workers=lab.workers)
+    except KeyboardInterrupt:
+        print("interrupted: finished base models are kept; to resume: make repro", file=sys.stderr)
+        return 130
     command = [sys.executable, "-m", "dvc", "repro", *(["--force"] if force else [])]
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
     found: dict[str, list[str]] = {kind: [] for kind in STAGE_LINES}

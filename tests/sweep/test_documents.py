@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
+import threading
+import time
 import types
 
 import pytest
@@ -111,6 +115,39 @@ def test_an_environment_without_a_base_model_trains_none(lab, trainer, monkeypat
     with pytest.raises(ConfigError, match="env: shop-v1 has no base model"):
         base.build_base(lab, "shop-v1", "cpu")
     assert trainer == []
+
+
+MEETING = """#!/bin/sh
+touch met.$5
+for i in $(seq 100); do [ "$(ls met.* | wc -l)" -ge 2 ] && break; sleep 0.1; done
+[ "$(ls met.* | wc -l)" -ge 2 ] && mkdir -p models/$5 && echo "trained $5"
+"""
+
+
+def program(lab, monkeypatch, text):
+    """Stands for the interpreter in commands of the form: python -m common base --env ENV."""
+    script = lab / "program.sh"
+    script.write_text(text)
+    script.chmod(0o755)
+    monkeypatch.setattr(base.sys, "executable", str(script))
+
+
+def test_absent_base_models_are_trained_two_at_a_time(lab, monkeypatch, capfd):
+    program(lab, monkeypatch, MEETING)  # ends well only beside another one
+    base.build_bases(lab, ["toy-v1", "countdown-v1", "shop-v1"], workers=2)  # the first one is there
+    assert sorted(folder.name for folder in (lab / "models").iterdir()) == ["countdown-v1", "shop-v1", "toy-v1"]
+    assert capfd.readouterr().out.startswith("base models of countdown-v1, shop-v1: 2 at a time")
+    base.build_bases(lab, ["toy-v1", "countdown-v1", "shop-v1"], workers=2)
+    assert capfd.readouterr().out == ""
+
+
+def test_interrupted_trainings_side_by_side_are_ended(lab, monkeypatch):
+    program(lab, monkeypatch, "#!/bin/sh\nexec sleep 60\n")
+    started = time.monotonic()
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        base.build_bases(lab, ["countdown-v1", "shop-v1", "arithmetic-v1"], workers=2)
+    assert time.monotonic() - started < 30 and sorted(p.name for p in (lab / "models").iterdir()) == ["toy-v1"]
 
 
 def test_damaged_panels_are_built_again(lab, monkeypatch):
