@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from common.config import load_spec, params_class, resolve, to_json
 from common.envs.build import build_all
 from common.envs.versions.countdown_v1 import CountdownEnv, build_panels
 from common.learn.batches import SFTExample
@@ -17,9 +16,7 @@ from common.lm.models import new_nano, save_model
 from common.lm.tokenizer import ASSISTANT, END, USER, train_tokenizer
 from common.rng import generator
 from common.sweep.unit import Unit
-from common.track.store import Run, UnitSpec
-
-REPOSITORY = Path(__file__).resolve().parent.parent.parent
+from tests.papers.units import open_unit
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -54,7 +51,7 @@ def demonstrations() -> list[SFTExample]:
 
 
 @pytest.fixture(scope="session")
-def base(tmp_path_factory) -> Path:
+def base(data, tmp_path_factory) -> Path:
     """Solves about one task in twelve, so that trees hold both right and wrong actions. It learns from
     demonstrations of its own, so that changing the real base models does not move these tests."""
     examples = demonstrations()
@@ -63,24 +60,16 @@ def base(tmp_path_factory) -> Path:
     model = new_nano(tokenizer, width=48, layers=2, heads=4, context=96, seed=0)
     settings = TrainSettings(lr=8e-3, max_steps=200, batch_size=64, max_length=96, warmup=0.1)
     sft(model, tokenizer, examples, settings, seed=0, out_dir=tmp_path_factory.mktemp("sft"))
-    folder = tmp_path_factory.mktemp("base") / "countdown-v1"
+    folder = data.parent / "base"
     save_model(model, tokenizer, folder)
     return folder
 
 
 @pytest.fixture(scope="session")
 def new_unit(data, base):
-    """``new_unit(root, seed=0, **overrides)``: an open unit of agent_q on countdown-v1 at the smoke profile."""
+    """``new_unit(root, seed=0, overrides={…})``: an open unit of agent_q on countdown-v1 at the smoke profile."""
 
     def make(root: Path, *, seed: int = 0, overrides: dict | None = None) -> Unit:
-        root.mkdir(exist_ok=True)
-        if not (root / "data").exists():
-            (root / "data").symlink_to(data)
-        spec = load_spec(REPOSITORY, "agent_q")
-        params = resolve(params_class(REPOSITORY, spec), spec, "smoke", "countdown-v1", overrides or {})
-        unit = UnitSpec(paper="agent_q", env="countdown-v1", seed=seed, profile="smoke", params=to_json(params),
-                        code="c" * 64, data={}, base="b" * 64, lock="d" * 64)  # fmt: skip
-        return Unit(root=root, paper="agent_q", env="countdown-v1", seed=seed, profile="smoke", params=params,
-                    run=Run.open(root, unit), base=base)  # fmt: skip
+        return open_unit(data.parent, "agent_q", "countdown-v1", root, seed=seed, **(overrides or {}))
 
     return make

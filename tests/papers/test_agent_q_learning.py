@@ -9,8 +9,6 @@ method.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from pathlib import Path
 from statistics import fmean
 
@@ -27,6 +25,7 @@ from common.lm.policy import LMPolicy
 from common.rng import generator
 from common.types import PreferencePair, Task
 from papers.agent_q import method
+from tests.papers.units import sums, write_panels
 
 SEEDS = (0, 1, 2)
 OVERRIDES = {"search.env_steps": 8, "search.simulations": 8, "search.branching": 4, "collect.tasks": 50,
@@ -37,17 +36,7 @@ OVERRIDES = {"search.env_steps": 8, "search.simulations": 8, "search.branching":
 def tiny(tmp_path_factory) -> Path:
     """Panels in the format of the real ones; train and test share no pair of numbers."""
     root = tmp_path_factory.mktemp("tiny")
-    sets = [(a, b) for a in range(2, 14) for b in range(1, a)]
-    order = generator("tiny").permutation(len(sets)).tolist()
-    folder, files = root / "data" / "countdown-v1", {}
-    folder.mkdir(parents=True)
-    for split, chosen in {"train": order[:50], "test": order[50:]}.items():
-        tasks = [Task(f"tiny/{split}/{k}", "countdown-v1", split, {"numbers": list(sets[k]), "target": sum(sets[k])})
-                 for k in chosen]  # fmt: skip
-        blob = "".join(json.dumps(dataclasses.asdict(task)) + "\n" for task in tasks).encode()
-        (folder / f"{split}.jsonl").write_bytes(blob)
-        files[f"{split}.jsonl"] = {"rows": len(tasks), "sha256": hashlib.sha256(blob).hexdigest()}
-    (folder / "manifest.json").write_text(json.dumps({"env": "countdown-v1", "files": files}))
+    write_panels(root, "countdown-v1", sums("countdown-v1", "tiny"))
     return root
 
 

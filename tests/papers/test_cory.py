@@ -26,7 +26,8 @@ from common.lm.models import load_model
 from common.rng import generator
 from common.types import Observation, Step, Trajectory, Turn
 from papers.cory import method
-from tests.papers.sums import ENV, build, open_unit
+from tests.papers.sums import ENV, build
+from tests.papers.units import content, open_unit
 
 CLAIMS = Path(method.__file__).with_name("claims.yaml")
 
@@ -38,17 +39,13 @@ def world(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def new_unit(world):
-    return partial(open_unit, world, "cory")
+    return partial(open_unit, world, "cory", ENV)
 
 
 @pytest.fixture(scope="module")
 def whole(new_unit, tmp_path_factory):
     unit = new_unit(tmp_path_factory.mktemp("whole") / "lab")
     return unit, method.run(unit)
-
-
-def content(unit) -> bytes:
-    return (unit.run.path / "rows.jsonl").read_bytes()
 
 
 def weights(folder: Path) -> bytes:

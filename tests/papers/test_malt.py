@@ -7,86 +7,47 @@ The world is two-number Countdown whose target is always the sum, for a base tha
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
 import pytest
 
-from common.config import load_spec, params_class, resolve, to_json
-from common.envs.countdown import expressions
 from common.envs.versions.countdown_roles_v1 import ROLES, CountdownRolesEnv
 from common.evaluate.claims import load_claims
-from common.learn.policy import sft
-from common.learn.settings import TrainSettings
 from common.lm.base import demonstrations
 from common.lm.engine import Engine
-from common.lm.models import load_model, new_nano, save_model
-from common.lm.tokenizer import train_tokenizer
+from common.lm.models import load_model
 from common.report.dialogue import toy
 from common.rng import generator
 from common.search.expansion import sibling_pairs, values
-from common.sweep.unit import Unit
-from common.track.store import Run, UnitSpec
-from common.types import PreferencePair, Task
+from common.types import PreferencePair
 from papers.malt import method
+from tests.papers.units import content, open_unit, operators, sums, teach, write_panels
 
-REPOSITORY = Path(method.__file__).resolve().parents[2]
 ENV = "countdown-roles-v1"
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory) -> Path:
-    """``data/`` in the format of the real panels, and ``base/``, a half-taught policy of all three roles."""
-    root = tmp_path_factory.mktemp("tiny")
-    pairs = [(a, b) for a in range(2, 14) for b in range(1, a)]
-    order = generator("tiny malt").permutation(len(pairs)).tolist()
-    folder, files = root / "data" / ENV, {}
-    folder.mkdir(parents=True)
-    for split, chosen in {"train": order[:40], "test": order[40:]}.items():
-        tasks = [Task(f"{ENV}/{split}/{k}", ENV, split, {"numbers": list(pairs[k]), "target": sum(pairs[k])})
-                 for k in chosen]  # fmt: skip
-        blob = "".join(json.dumps(dataclasses.asdict(task)) + "\n" for task in tasks).encode()
-        (folder / f"{split}.jsonl").write_bytes(blob)
-        files[f"{split}.jsonl"] = {"rows": len(tasks), "sha256": hashlib.sha256(blob).hexdigest()}
-    (folder / "manifest.json").write_text(json.dumps({"env": ENV, "files": files}))
-    shown = [Task(f"{ENV}/demos/{a}-{b}-{value}", ENV, "demos", {"numbers": [a, b], "target": value})
-             for a, b in pairs for _, value in expressions((a, b))]  # fmt: skip
-    examples = demonstrations(CountdownRolesEnv(), shown, seed=0, repeats=1)
-    tokenizer = train_tokenizer([f"{e.prompt[0]['content']} {e.completion}" for e in examples], 340, split_digits=False)
-    model = new_nano(tokenizer, width=32, layers=2, heads=2, context=128, seed=0)
-    settings = TrainSettings(lr=8e-3, max_steps=400, batch_size=64, max_length=128, warmup=0.1)
-    sft(model, tokenizer, examples, settings, seed=0, out_dir=root / "sft")
-    save_model(model, tokenizer, root / "base")
-    return root
+def world(tmp_path_factory) -> Path:
+    """With a half-taught policy of all three roles."""
+    world = tmp_path_factory.mktemp("tiny")
+    write_panels(world, ENV, sums(ENV, "tiny malt", train=40))
+    examples = demonstrations(CountdownRolesEnv(), operators(ENV), seed=0, repeats=1)
+    teach(world, examples, vocab=340, context=128, updates=400)
+    return world
 
 
 @pytest.fixture(scope="module")
-def new_unit(tiny):
-    def make(root: Path, *, seed: int = 0, **overrides) -> Unit:
-        root.mkdir(exist_ok=True)
-        if not (root / "data").exists():
-            (root / "data").symlink_to(tiny / "data")
-        spec = load_spec(REPOSITORY, "malt")
-        given = {name.replace("__", "."): value for name, value in overrides.items()}
-        params = resolve(params_class(REPOSITORY, spec), spec, "smoke", ENV, given)
-        unit = UnitSpec(paper="malt", env=ENV, seed=seed, profile="smoke", params=to_json(params), code="c" * 64,
-                        data={}, base="b" * 64, lock="d" * 64)  # fmt: skip
-        return Unit(root=root, paper="malt", env=ENV, seed=seed, profile="smoke", params=params,
-                    run=Run.open(root, unit), base=tiny / "base")  # fmt: skip
-
-    return make
+def new_unit(world):
+    return partial(open_unit, world, "malt", ENV)
 
 
 @pytest.fixture(scope="module")
 def whole(new_unit, tmp_path_factory):
     unit = new_unit(tmp_path_factory.mktemp("whole") / "lab")
     return unit, method.run(unit)
-
-
-def content(unit) -> bytes:
-    return (unit.run.path / "rows.jsonl").read_bytes()
 
 
 def weights(unit, stage: str) -> bytes:
@@ -225,8 +186,8 @@ def test_what_is_imitated_is_positive_and_finished_and_as_often_as_it_was_sample
     assert found == {0: ["generation"] * 2, 1: ["critique 0"] * 2, 2: ["refinement 00", "refinement 00", "refinement 10"] * 2}
 
 
-def test_references_are_the_scores_of_the_policy_that_dpo_starts_from(tiny):
-    engine = Engine(*load_model(tiny / "base"))
+def test_references_are_the_scores_of_the_policy_that_dpo_starts_from(world):
+    engine = Engine(*load_model(world / "base"))
     prompt = ({"role": "user", "content": "generate numbers 8 3 target 11"},)
     pair = PreferencePair(prompt, "8 + 3", "8 - 3", 0.0, 0.0, 1.0, 0.0, "t")
     [found] = method.referenced([pair], engine)

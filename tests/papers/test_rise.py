@@ -17,7 +17,8 @@ from common.evaluate.votes import stacked
 from common.rng import generator
 from common.types import Task, Turn
 from papers.rise import method
-from tests.papers.sums import ENV, build, open_unit
+from tests.papers.sums import ENV, build
+from tests.papers.units import content, open_unit
 
 CLAIMS = Path(method.__file__).with_name("claims.yaml")
 
@@ -29,17 +30,13 @@ def world(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def new_unit(world):
-    return partial(open_unit, world, "rise")
+    return partial(open_unit, world, "rise", ENV)
 
 
 @pytest.fixture(scope="module")
 def whole(new_unit, tmp_path_factory):
     unit = new_unit(tmp_path_factory.mktemp("whole") / "lab")
     return unit, method.run(unit)
-
-
-def content(unit) -> bytes:
-    return (unit.run.path / "rows.jsonl").read_bytes()
 
 
 # -- the unit -------------------------------------------------------------------------------------------------

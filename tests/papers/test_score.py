@@ -7,8 +7,8 @@ operators: the rule "write a plus" carries over to numbers never seen, and the b
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -17,82 +17,35 @@ import pytest
 import torch
 import yaml
 
-from common.config import load_spec, params_class, resolve, to_json
-from common.envs.countdown import expressions
 from common.envs.versions.countdown_answer_v1 import CountdownAnswerEnv
 from common.evaluate.claims import load_claims
 from common.evaluate.correction import Attempts, attempts_of, correction
 from common.evaluate.rollouts import evaluate
-from common.learn.policy import sft
-from common.learn.settings import TrainSettings
-from common.lm.base import demonstrations, later_requests
 from common.lm.engine import Engine
-from common.lm.models import load_model, new_nano, save_model
+from common.lm.models import load_model
 from common.lm.policy import LMPolicy
-from common.lm.tokenizer import train_tokenizer
 from common.rng import generator
-from common.sweep.unit import Unit
-from common.track.store import Run, UnitSpec
-from common.types import Observation, Step, Task, Trajectory, Turn
+from common.types import Observation, Step, Trajectory, Turn
 from papers.score import method
+from tests.papers.sums import ENV, build
+from tests.papers.units import content, open_unit
 
-REPOSITORY = Path(method.__file__).resolve().parents[2]
-ENV = "countdown-answer-v1"
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory) -> Path:
-    """``data/`` in the format of the real panels, and ``base/``, the half-taught policy."""
-    root = tmp_path_factory.mktemp("tiny")
-    pairs = [(a, b) for a in range(2, 14) for b in range(1, a)]
-    order = generator("tiny score").permutation(len(pairs)).tolist()
-    folder, files = root / "data" / ENV, {}
-    folder.mkdir(parents=True)
-    for split, chosen in {"train": order[:50], "test": order[50:]}.items():
-        tasks = [Task(f"{ENV}/{split}/{k}", ENV, split, {"numbers": list(pairs[k]), "target": sum(pairs[k])})
-                 for k in chosen]  # fmt: skip
-        blob = "".join(json.dumps(dataclasses.asdict(task)) + "\n" for task in tasks).encode()
-        (folder / f"{split}.jsonl").write_bytes(blob)
-        files[f"{split}.jsonl"] = {"rows": len(tasks), "sha256": hashlib.sha256(blob).hexdigest()}
-    (folder / "manifest.json").write_text(json.dumps({"env": ENV, "files": files}))
-    shown = [Task(f"{ENV}/demos/{a}-{b}-{value}", ENV, "demos", {"numbers": [a, b], "target": value})
-             for a, b in pairs for _, value in expressions((a, b))]  # fmt: skip
-    examples = demonstrations(CountdownAnswerEnv(), shown, seed=0, repeats=2)
-    texts = [f"{e.prompt[0]['content']} {e.completion}" for e in examples]
-    texts += [text for e in examples for text in later_requests(e)]
-    tokenizer = train_tokenizer(texts, 340, split_digits=False)
-    model = new_nano(tokenizer, width=32, layers=2, heads=2, context=96, seed=0)
-    settings = TrainSettings(lr=8e-3, max_steps=150, batch_size=64, max_length=96, warmup=0.1)
-    sft(model, tokenizer, examples, settings, seed=0, out_dir=root / "sft")
-    save_model(model, tokenizer, root / "base")
-    return root
 
 
 @pytest.fixture(scope="module")
-def new_unit(tiny):
-    def make(root: Path, *, seed: int = 0, **overrides) -> Unit:
-        root.mkdir(exist_ok=True)
-        if not (root / "data").exists():
-            (root / "data").symlink_to(tiny / "data")
-        spec = load_spec(REPOSITORY, "score")
-        given = {name.replace("__", "."): value for name, value in overrides.items()}
-        params = resolve(params_class(REPOSITORY, spec), spec, "smoke", ENV, given)
-        unit = UnitSpec(paper="score", env=ENV, seed=seed, profile="smoke", params=to_json(params), code="c" * 64,
-                        data={}, base="b" * 64, lock="d" * 64)  # fmt: skip
-        return Unit(root=root, paper="score", env=ENV, seed=seed, profile="smoke", params=params,
-                    run=Run.open(root, unit), base=tiny / "base")  # fmt: skip
+def world(tmp_path_factory) -> Path:
+    return build(tmp_path_factory.mktemp("sums"), "tiny score")
 
-    return make
+
+@pytest.fixture(scope="module")
+def new_unit(world):
+    return partial(open_unit, world, "score", ENV)
 
 
 @pytest.fixture(scope="module")
 def whole(new_unit, tmp_path_factory):
     unit = new_unit(tmp_path_factory.mktemp("whole") / "lab")
     return unit, method.run(unit)
-
-
-def content(unit) -> bytes:
-    return (unit.run.path / "rows.jsonl").read_bytes()
 
 
 # -- the unit -------------------------------------------------------------------------------------------------
@@ -319,6 +272,6 @@ def test_shuffled_rewards_teach_nothing(outcomes):
     assert gains["shuffled"] < gains["score"] / 3
 
 
-def test_the_base_writes_answers_that_can_be_read(tiny):
-    engine = Engine(*load_model(tiny / "base"))
+def test_the_base_writes_answers_that_can_be_read(world):
+    engine = Engine(*load_model(world / "base"))
     assert len(engine.tokenizer(CountdownAnswerEnv.RETRY)["input_ids"]) < 12
