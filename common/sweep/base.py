@@ -13,12 +13,13 @@ from pathlib import Path
 
 from common.config import ConfigError, hint
 from common.envs import ENV_IDS, env_file
+from common.envs.panels import version
 from common.lm.bases import settings_for
 from common.sweep.plan import USER_ENVS, verify_panels
 from common.sweep.progress import Progress
 from common.sweep.unit import BASE_PROFILES, base_dir, data_hashes
 from common.track.code import code_hash
-from common.track.files import storage
+from common.track.files import storage, write_atomic
 from common.track.provenance import lock_hash
 
 BASE_SEED = 0
@@ -69,8 +70,9 @@ def build_base(root: Path, env: str, profile: str) -> str:
     """Train the base model of ``env`` into its folder, or copy it from the run store when it was trained before.
 
     DVC deletes the folder before its stage runs; the store (``runs/base/``) keeps the training across edits
-    that cannot change it. Returns a sentence. ConfigError for an unknown name or a profile without a base
-    model of ours, MissingInput for absent panels.
+    that cannot change it. An environment whose module says ``NO_BASE = "<why>"`` needs none: its folder holds that
+    sentence instead of a model, so that the stage has its output. Returns a sentence. ConfigError for an unknown
+    name or a profile without a base model of ours, MissingInput for absent panels.
     """
     if env not in ENV_IDS:
         raise ConfigError(f'env: unknown environment "{env}"; {hint(env, ENV_IDS)}')
@@ -79,6 +81,10 @@ def build_base(root: Path, env: str, profile: str) -> str:
                           f"{hint(profile, BASE_PROFILES)}")
     verify_panels(root, env)
     target = base_dir(root, env, profile)
+    if reason := getattr(version(env), "NO_BASE", ""):
+        shutil.rmtree(target, ignore_errors=True)
+        write_atomic(target / "none.txt", f"{env} has no base model: {reason}\n")
+        return f"{env} has no base model ({reason}): nothing to train"
     kept = root / "runs" / "base" / f"{env}-{profile}-{base_key(root, env, profile)}"
     trained = not kept.exists()
     with storage(kept):

@@ -96,6 +96,18 @@ def test_a_killed_training_leaves_no_base_model(lab, trainer, monkeypatch):
     assert not list((lab / "runs/base").glob("countdown*"))
 
 
+def test_an_environment_without_a_base_model_leaves_the_reason_in_its_place(lab, trainer):
+    manifest = lab / "data/minatar-breakout-v1/manifest.json"
+    manifest.parent.mkdir()
+    manifest.write_text(json.dumps({"env": "minatar-breakout-v1", "files": {}}))
+    for profile, folder in (("cpu", "models"), ("smoke", "runs/smoke/models")):
+        told = base.build_base(lab, "minatar-breakout-v1", profile)
+        kept = lab / folder / "minatar-breakout-v1"
+        assert "no base model" in told and [path.name for path in kept.iterdir()] == ["none.txt"]
+        assert "random weights" in (kept / "none.txt").read_text()
+    assert trainer == [] and not (lab / "runs/base").exists()
+
+
 @pytest.mark.parametrize(("env", "profile", "message"), [
     ("countdown", "cpu", 'did you mean "countdown-v1"'), ("shop-v1", "gpu", "has no base model of ours")])
 def test_wrong_names_train_nothing(lab, trainer, env, profile, message):
