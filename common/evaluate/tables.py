@@ -15,7 +15,7 @@ from common.config.strict import ConfigError, hint
 from common.evaluate.stats import t_interval
 from common.track.rows import MetricRow
 
-LADDER_METRICS = ("success", "score", "planned_success", "delta")
+LADDER_METRICS = ("success", "score", "planned_success", "delta", "return", "rank")
 _MARK = re.compile(r"^<!-- ([\w./@+-]+):(begin|end) -->$", re.MULTILINE)
 
 
