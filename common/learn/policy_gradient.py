@@ -28,7 +28,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from common.learn.batches import check_context, encode
 from common.learn.settings import TrainStats
 from common.learn.watch import Log
-from common.types import Message
+from common.types import Message, Turn
 
 
 class CreditedTurn(NamedTuple):
@@ -205,37 +205,96 @@ def policy_gradient(
     """
     started = time.perf_counter()
     check_context("policy gradient", model, settings.max_length)
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
-    optimiser = torch.optim.Adam(weights, lr=settings.lr)
+    optimiser = adam(model, settings)
     losses: list[float] = []
     examples = tokens = 0
     for update in range(1, settings.updates + 1):
-        dialogues = collect(update)
-        rows, turns, positions = _encode(tokenizer, dialogues, settings.max_length)
-        if not turns:
-            losses.append(0.0)
-            if log is not None:
-                log(update, {"loss": 0.0, "grad_norm": 0.0, "lr": 0.0, "turns": 0})
-            continue
-        rate = settings.lr * min(1.0, update / (settings.warmup + 1))
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        model.train()
-        optimiser.zero_grad(set_to_none=True)
-        loss, sums = _backward(model, reference, tokenizer, rows, turns, positions, len(dialogues), settings)
-        norm = float(torch.nn.utils.clip_grad_norm_(weights, 1.0))
-        _require_finite(loss, norm, update, settings, dialogues, out_dir)
-        optimiser.step()
-        model.eval()
-        losses.append(loss)
-        examples += len(turns)
-        tokens += sum(len(row.ids) for row in rows)
+        done = policy_gradient_step(
+            model, reference, tokenizer, collect(update), optimiser, settings, update, out_dir=out_dir
+        )
+        losses.append(done.metrics["loss"])
+        examples += done.turns
+        tokens += done.tokens
         if log is not None:
-            found = {"loss": loss, "grad_norm": norm, "lr": rate, "turns": len(turns)}
-            log(update, found | {"advantage": sum(abs(turn.advantage) for turn in turns) / len(turns)} | sums)
-    model.zero_grad(set_to_none=True)
+            log(update, done.metrics)
     return TrainStats(updates=settings.updates, examples=examples, tokens=tokens, first_loss=losses[0],
                       last_loss=losses[-1], seconds=time.perf_counter() - started)  # fmt: skip
+
+
+def adam(model: PreTrainedModel, settings: PolicyGradientSettings) -> torch.optim.Adam:
+    """A new Adam, without any state, over all weights of ``model`` that are trained."""
+    return torch.optim.Adam([weight for weight in model.parameters() if weight.requires_grad], lr=settings.lr)
+
+
+class Update(NamedTuple):
+    """What one update did: turns and tokens it learned from, and the metrics of :func:`policy_gradient`'s log."""
+
+    turns: int
+    tokens: int
+    metrics: dict[str, float]
+
+
+def policy_gradient_step(
+    model: PreTrainedModel, reference: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
+    dialogues: Sequence[Dialogue], optimiser: torch.optim.Optimizer, settings: PolicyGradientSettings, update: int, *,
+    out_dir: Path,
+) -> Update:
+    """One update of ``model`` in place: the body of :func:`policy_gradient`, for loops that train several models by
+    turns and keep an optimiser of their own for each.
+
+    ``update`` counts from 1 and sets the rate in the warm-up; ``settings.updates`` is not looked at. Raises as
+    :func:`policy_gradient` does.
+    """
+    rows, turns, positions = _encode(tokenizer, dialogues, settings.max_length)
+    if not turns:
+        return Update(0, 0, {"loss": 0.0, "grad_norm": 0.0, "lr": 0.0, "turns": 0})
+    rate = settings.lr * min(1.0, update / (settings.warmup + 1))
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    weights = [weight for group in optimiser.param_groups for weight in group["params"]]
+    model.train()
+    optimiser.zero_grad(set_to_none=True)
+    loss, sums = _backward(model, reference, tokenizer, rows, turns, positions, len(dialogues), settings)
+    norm = float(torch.nn.utils.clip_grad_norm_(weights, 1.0))
+    _require_finite(loss, norm, update, settings, dialogues, out_dir)
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+    model.eval()
+    found = {"loss": loss, "grad_norm": norm, "lr": rate, "turns": len(turns)}
+    found |= {"advantage": sum(abs(turn.advantage) for turn in turns) / len(turns)} | sums
+    return Update(len(turns), sum(len(row.ids) for row in rows), found)
+
+
+# -- measuring -------------------------------------------------------------------------------------------
+
+
+@torch.inference_mode()
+def answer_kls(
+    model: PreTrainedModel, reference: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
+    asked: Sequence[tuple[Sequence[Message], Turn]], *, micro_batch: int = 64,
+) -> torch.Tensor:
+    """[N] KL(π ‖ π_ref) in nats along each of N answers sampled from ``model``, each with the prompt it answers.
+
+    Exact at every token of the answer, summed over them. By the chain rule its mean over answers estimates, without
+    bias, the KL between the two policies' distributions of whole answers. A turn that was cut has no end token of
+    its own, and none is scored.
+    """
+    prompts = [tokenizer.apply_chat_template(list(p), tokenize=False, add_generation_prompt=True) for p, _ in asked]
+    said = tokenizer([turn.text for _, turn in asked], add_special_tokens=False)["input_ids"] if asked else []
+    rows = []
+    for i, ids in enumerate(tokenizer(prompts, add_special_tokens=False)["input_ids"] if asked else []):
+        answer = [*said[i], *([tokenizer.eos_token_id] if asked[i][1].finished else [])]
+        rows += rows_of([ids], [answer], [i])
+    kept, stands = merged(sorted(rows, key=lambda row: (len(row.ids), row.turn)), len(asked))
+    found = torch.zeros(len(asked))
+    for at in range(0, len(kept), micro_batch):
+        ids, turn = pad(kept[at : at + micro_batch], tokenizer.pad_token_id)
+        kls = token_kls(answer_logits(model, ids, turn), answer_logits(reference, ids, turn))
+        found.index_add_(0, turn[:, 1:][turn[:, 1:] >= 0], kls.cpu())
+    return found[torch.tensor(stands, dtype=torch.long)]
+
+
+# -- parts -----------------------------------------------------------------------------------------------
 
 
 def _encode(

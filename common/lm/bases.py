@@ -1,4 +1,5 @@
 """How large each environment's base model is and how long it is warmed up: the rows of ``bases.yaml``.
+The row of an environment whose policies learn from scratch is ``none``.
 
 A file of values beside the code, so that a change of one row makes one base model stale and not all.
 """
@@ -36,6 +37,11 @@ class BaseSettings:
 @cache
 def _rows() -> dict[str, dict]:
     return yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+
+
+def has_base(env_id: str) -> bool:
+    """Whether policies of ``env_id`` start from a base model; False where its row is ``none``."""
+    return _rows().get(env_id) != "none"
 
 
 def settings_for(env_id: str, profile: str) -> BaseSettings:

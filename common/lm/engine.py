@@ -59,7 +59,14 @@ class Engine:
     # -- text to tokens ---------------------------------------------------------------------
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
-        return recalled(self._ids, texts, lambda new: self.tokenizer(new, add_special_tokens=False)["input_ids"])
+        return recalled(self._ids, texts, self._tokenized)
+
+    def _tokenized(self, texts: list[str]) -> list[list[int]]:
+        backend = self.tokenizer.backend_tokenizer if self.tokenizer.is_fast else None
+        if backend is None or backend.padding or backend.truncation:
+            return self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        # The same tokens without masks and offsets, which nobody reads here, in half the time.
+        return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
 
     def _encode_prompts(self, prompts: Sequence[Sequence[Message]]) -> list[list[int]]:
         def compute(new: list[tuple[tuple[str, str], ...]]) -> list[list[int]]:

@@ -139,17 +139,27 @@ class Llama:
             self.kv[:, :, 0] = 0.0
         self.forget()
 
-    def read(self, rows: Sequence[Sequence[int]], first: Sequence[int]) -> list[list[int]]:
+    def read(
+        self, rows: Sequence[Sequence[int]], first: Sequence[int], begun: Sequence[list[int]] = ()
+    ) -> list[list[int]]:
         """Slots of all prefixes of ``rows``; run what is not known of them. Final hidden states are known
-        afterwards at positions ``first[i]``, … of row i."""
-        self._reserve(sum(map(len, rows)))
+        afterwards at positions ``first[i]``, … of row i.
+
+        ``begun[i]`` are the slots of row i's first tokens, where they were just read and with them the hidden state
+        at the last one; they are not looked up again.
+        """
+        more = sum(map(len, rows)) - sum(map(len, begun))
+        if self._used + more > self._capacity:  # all slots will be dropped, those of the beginnings too
+            begun, more = (), sum(map(len, rows))
+        self._reserve(more)
         table, vocab, known = self._next, self.vocab, self._known
         start, paths = self._used, []
         fresh: list[tuple[int, int, int, int, bool]] = []  # token, position, row, slot, whether it is asked for
         again: list[tuple[int, int, int, int, bool]] = []  # keys and values are known, the hidden state is not
         for i, (row, begin) in enumerate(zip(rows, first, strict=True)):
-            at, path = 0, []
-            for position, token in enumerate(row):
+            path = list(begun[i]) if begun else []
+            at = path[-1] if path else 0
+            for position, token in enumerate(row[len(path) :], start=len(path)):
                 key = at * vocab + token
                 at = table.get(key, 0)
                 asked = position >= begin
@@ -251,6 +261,7 @@ class Prefilled:
 
     def __init__(self, llama: Llama, rows: Sequence[Sequence[int]]) -> None:
         self.llama, self.rows = llama, rows
+        llama._reserve(sum(map(len, rows)))  # for all parts at once: the second must not drop what the first has read
         at, self.paths = 0, []
         while at < len(rows):
             count = max(1, SCORES // max(map(len, rows[at:])) ** 2)
@@ -272,7 +283,7 @@ class Prefilled:
         otherwise [Σ lengths, V], packed, before each of its tokens."""
         rows = [[*self.rows[i], *text] for i, text in zip(select, texts, strict=True)]
         firsts = [len(row) - 1 if last else len(self.rows[i]) - 1 for i, row in zip(select, rows, strict=True)]
-        paths = self.llama.read(rows, firsts)
+        paths = self.llama.read(rows, firsts, [self.paths[i] for i in select])
         if last:
             return self._after([path[-1] for path in paths])
         return self._after(list(chain.from_iterable(p[f:-1] for p, f in zip(paths, firsts, strict=True))))

@@ -174,12 +174,15 @@ def contrasts(before: Mapping[str, Dialogue], after: Mapping[str, Dialogue]) -> 
     """(what happened, task id), at most one of each kind and each task once: three chains worth reading.
 
     Repaired after training: the first answer is wrong, the verdict true, the last answer right. Lost: right at the
-    end before, wrong after. Misled: after training a false verdict and a wrong last answer.
+    end before, wrong after. Misled: after training a false verdict and a wrong last answer. Of two answers without a
+    critique between them: repaired, or broken.
     """
     kinds = {
         "the trained team finds the mistake and repairs it": lambda b, a: a == (False, True, True) and not b[-1],
         "right at the end before training, wrong after": lambda b, a: b[-1] and not a[-1],
         "a false verdict, and a wrong answer after it": lambda b, a: a[1:] == (False, False),
+        "the trained observer repairs what the pioneer answered": lambda b, a: a == (False, True),
+        "the trained observer breaks what the pioneer answered": lambda b, a: a == (True, False),
         "wrong before, right after, at the first turn already": lambda b, a: a[0] and a[-1] and not b[-1],
     }
     chosen: list[tuple[str, str]] = []

@@ -6,20 +6,22 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from collections.abc import Callable
 from pathlib import Path
 
 from common.config import ConfigError, hint
 from common.envs import ENV_IDS, env_file
-from common.envs.panels import version
-from common.lm.bases import settings_for
+from common.lm.bases import has_base, settings_for
 from common.sweep.plan import USER_ENVS, verify_panels
 from common.sweep.progress import Progress
 from common.sweep.unit import BASE_PROFILES, base_dir, data_hashes
 from common.track.code import code_hash
-from common.track.files import storage, write_atomic
+from common.track.files import storage
 from common.track.provenance import lock_hash
 
 BASE_SEED = 0
@@ -70,21 +72,19 @@ def build_base(root: Path, env: str, profile: str) -> str:
     """Train the base model of ``env`` into its folder, or copy it from the run store when it was trained before.
 
     DVC deletes the folder before its stage runs; the store (``runs/base/``) keeps the training across edits
-    that cannot change it. An environment whose module says ``NO_BASE = "<why>"`` needs none: its folder holds that
-    sentence instead of a model, so that the stage has its output. Returns a sentence. ConfigError for an unknown
-    name or a profile without a base model of ours, MissingInput for absent panels.
+    that cannot change it. Returns a sentence. ConfigError for an unknown name or a profile without a base
+    model of ours, MissingInput for absent panels.
     """
     if env not in ENV_IDS:
         raise ConfigError(f'env: unknown environment "{env}"; {hint(env, ENV_IDS)}')
+    if not has_base(env):
+        raise ConfigError(f"env: {env} has no base model, its policies learn from scratch; "
+                          "run its papers at once")
     if profile not in BASE_PROFILES:
         raise ConfigError(f'profile: "{profile}" has no base model of ours, its parameters name a pretrained one; '
                           f"{hint(profile, BASE_PROFILES)}")
     verify_panels(root, env)
     target = base_dir(root, env, profile)
-    if reason := getattr(version(env), "NO_BASE", ""):
-        shutil.rmtree(target, ignore_errors=True)
-        write_atomic(target / "none.txt", f"{env} has no base model: {reason}\n")
-        return f"{env} has no base model ({reason}): nothing to train"
     kept = root / "runs" / "base" / f"{env}-{profile}-{base_key(root, env, profile)}"
     trained = not kept.exists()
     with storage(kept):
@@ -103,3 +103,38 @@ def build_base(root: Path, env: str, profile: str) -> str:
     where = target.relative_to(root)
     done = "trained" if trained else "unchanged, copied from the run store"
     return f"base model of {env} ({profile}): {done} → {where}"
+
+
+def build_bases(root: Path, envs: Sequence[str], *, workers: int) -> None:
+    """Train the absent base models of ``envs`` side by side, each in a process of one thread.
+
+    DVC runs one stage at a time; it then finds these models made. A training that fails leaves its message, and its
+    stage to fail again. Ended early, by Ctrl-C or a signal, it ends all trainings.
+    """
+    absent = [env for env in envs if has_base(env) and not (root / BASE_PROFILES["cpu"] / env).is_dir()]
+    if min(len(absent), workers) < 2:
+        return  # nothing to do side by side
+    started: list[subprocess.Popen] = []
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "LAB_ROOT": str(root)}
+
+    def train(env: str) -> None:
+        # Through a pipe, so that each tells by a line how far it is: two bars would overwrite each other.
+        process = subprocess.Popen([sys.executable, "-m", "common", "base", "--env", env], cwd=root, env=environment,
+                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        started.append(process)
+        for line in process.stdout:
+            print(line, end="", flush=True)
+        process.wait()
+
+    print(f"base models of {', '.join(absent)}: {min(len(absent), workers)} at a time", flush=True)
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            waiting = [pool.submit(train, env) for env in absent]
+            for one in waiting:
+                one.result()
+        except BaseException:
+            for one in waiting:
+                one.cancel()
+            for process in started:
+                process.terminate()
+            raise

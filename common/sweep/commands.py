@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.config import ConfigError, LabParams, check_paper, check_profile, known_papers, load_lab, load_spec
+from common.lm.bases import has_base
+from common.sweep.base import build_bases
 from common.sweep.plan import (
     Planned, USER_ENVS, cost_line, default_envs, describe, parse_grid, parse_seeds, plan,
 )
@@ -131,7 +133,14 @@ def sweep(
 
 
 def repro(root: Path, *, force: bool) -> int:
-    """``dvc repro`` with a plain account of what was rerun, restored and unchanged; then the claims table."""
+    """``dvc repro``, absent base models two at a time before it, with a plain account of what was rerun, restored and
+    unchanged."""
+    lab = load_lab(root)
+    try:
+        build_bases(root, lab.envs, workers=lab.workers)
+    except KeyboardInterrupt:
+        print("interrupted: finished base models are kept; to resume: make repro", file=sys.stderr)
+        return 130
     command = [sys.executable, "-m", "dvc", "repro", *(["--force"] if force else [])]
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
     found: dict[str, list[str]] = {kind: [] for kind in STAGE_LINES}
@@ -176,7 +185,8 @@ def set_params(root: Path, assignments: Sequence[str]) -> int:
     load_lab(root, values)
     if "papers" in values:
         specs = [load_spec(root, paper) for paper in values["papers"]]
-        values.setdefault("envs", tuple(dict.fromkeys(env for spec in specs for env in default_envs(spec))))
+        needed = dict.fromkeys(env for spec in specs for env in default_envs(spec) if has_base(env))
+        values.setdefault("envs", tuple(needed))
     path = root / "params.yaml"
     before = text = path.read_text(encoding="utf-8")
     for name, value in values.items():
@@ -229,7 +239,8 @@ def estimate(root: Path, target: str) -> int:
     lab = load_lab(root)
     planned = [one for paper in lab.papers for one in plan(root, paper, seeds=lab.seeds, profile=lab.profile, dry=True)]
     print(f"make {target}: {cost_line(planned, lab.workers)}; {free:.0f} GB of disk are free")
-    absent = [env for env in sorted({one.env for one in planned}) if not (root / "models" / env).is_dir()]
+    absent = [env for env in sorted({one.env for one in planned})
+              if has_base(env) and not (root / "models" / env).is_dir()]
     if absent:
         print(f"  and first the base models of {', '.join(absent)}: a few minutes each")
     return 0

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from common.config import ConfigError, known_papers, load_lab, load_spec
+from common.lm.bases import has_base
 from common.sweep.base import build_base, build_data
 from common.sweep.commands import claims, run
 from common.sweep.documents import NotebookFailed, render
@@ -24,7 +25,7 @@ def smoke(root: Path, *, workers: int | None) -> int:
     lab = load_lab(root)
     print(build_data(root), flush=True)
     specs = [load_spec(root, paper) for paper in known_papers(root)]
-    for env in sorted({env for spec in specs for env in default_envs(spec)}):
+    for env in sorted({env for spec in specs for env in default_envs(spec) if has_base(env)}):
         print(build_base(root, env, "smoke"), flush=True)
     for spec in specs:
         if run(root, spec.paper, envs=None, seeds=SEEDS, profile="smoke", workers=workers or lab.workers, results=None,

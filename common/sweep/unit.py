@@ -13,6 +13,7 @@ import importlib
 import os
 import sys
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from common.config import (
     to_json,
 )
 from common.envs.panels import PanelError, data_hash, env_file
+from common.lm.bases import has_base
 from common.track.code import code_hash
 from common.track.files import StoreError
 from common.track.provenance import lock_hash
@@ -31,6 +33,9 @@ from common.track.store import Run, UnitSpec
 
 BASE_PROFILES = {"smoke": "runs/smoke/models", "cpu": "models"}
 """Profiles whose base model is trained here, and where; the others name theirs in their parameters."""
+
+# Libraries draw progress bars of their own through tqdm, which complains in every notebook about absent widgets.
+warnings.filterwarnings("ignore", message="IProgress not found")
 
 LOCK_PATIENCE = 10.0
 """Seconds to wait for a unit's lock: the kernel of a killed run needs a moment to notice."""
@@ -44,7 +49,7 @@ class MissingInput(ConfigError):
 class Unit:
     """An open unit: ``params`` is an instance of the paper's ``Params``, ``run`` its locked run folder.
 
-    ``base`` is the folder of the base model, None when the profile names a pretrained one.
+    ``base`` is the folder of the base model, None when the profile names a pretrained one or the environment has none.
     """
 
     root: Path
@@ -74,8 +79,8 @@ def results_dir(root: Path, profile: str) -> Path:
 
 
 def base_dir(root: Path, env: str, profile: str) -> Path | None:
-    """Folder of the base model that ``profile`` starts from, None when its parameters name one."""
-    return root / BASE_PROFILES[profile] / env if profile in BASE_PROFILES else None
+    """Folder of the base model that ``profile`` starts from, None when its parameters name one or ``env`` has none."""
+    return root / BASE_PROFILES[profile] / env if profile in BASE_PROFILES and has_base(env) else None
 
 
 def folder_hash(folder: Path) -> str:
@@ -89,7 +94,7 @@ def folder_hash(folder: Path) -> str:
 
 
 def base_hash(root: Path, env: str, profile: str) -> str:
-    """Hash of the base model, "" when the profile uses none of ours. MissingInput when it is not there."""
+    """Hash of the base model, "" when ``base_dir`` names none. MissingInput when it is not there."""
     folder = base_dir(root, env, profile)
     if folder is None:
         return ""

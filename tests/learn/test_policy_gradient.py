@@ -14,12 +14,15 @@ from common.learn.policy_gradient import (
     CreditedTurn,
     PolicyGradientSettings,
     Row,
+    adam,
+    answer_kls,
     answer_logits,
     leave_one_out,
     merged,
     pad,
     policy_gradient,
     policy_gradient_loss,
+    policy_gradient_step,
     rows_of,
     token_kls,
     turn_rewards,
@@ -27,6 +30,7 @@ from common.learn.policy_gradient import (
 from common.lm.engine import Engine
 from common.lm.models import new_nano
 from common.lm.tokenizer import train_tokenizer
+from common.types import Turn
 
 CORRECT = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]])
 
@@ -298,6 +302,72 @@ def test_sampling_sees_the_policy_as_it_is(lab, tmp_path):
     assert held == sorted(held) and held[-1] > held[0]
     assert not model.training and all(weight.grad is None for weight in model.parameters())
     assert all(torch.equal(a, b) for a, b in zip(reference.parameters(), lab[0].parameters(), strict=True))
+
+
+def test_steps_by_hand_are_the_loop_and_adam_s_state_is_the_caller_s(lab, tmp_path):
+    """Two models trained by turns, each with its own optimiser, end as two loops would; a new Adam does not."""
+    told = [[dialogue("a", "c c", (0.5, -1.0), (0.1, 0.2))], [dialogue("b", "b", (-0.5, 1.0))]]
+    chosen = settings(updates=6, lr=3e-3, warmup=2)
+
+    def looped(which: int) -> list[torch.Tensor]:
+        model, reference, tokenizer = copies(lab)
+        policy_gradient(model, reference, tokenizer, lambda update: told[which], chosen, out_dir=tmp_path)
+        return list(model.parameters())
+
+    def by_turns(*, reset: bool) -> list[list[torch.Tensor]]:
+        models, (_, reference, tokenizer) = [copies(lab)[0] for _ in told], copies(lab)
+        optimisers = [adam(model, chosen) for model in models]
+        for update in range(1, 7):
+            if reset and update == 4:
+                optimisers = [adam(model, chosen) for model in models]
+            for model, optimiser, own in zip(models, optimisers, told, strict=True):
+                done = policy_gradient_step(model, reference, tokenizer, own, optimiser, chosen, update,
+                                            out_dir=tmp_path)  # fmt: skip
+                assert done.turns == 2 and done.metrics["lr"] == pytest.approx(3e-3 * min(1, update / 3))
+                assert not model.training and all(weight.grad is None for weight in model.parameters())
+        return [list(model.parameters()) for model in models]
+
+    for which, (kept, anew) in enumerate(zip(by_turns(reset=False), by_turns(reset=True), strict=True)):
+        wanted = looped(which)
+        assert all(torch.equal(a, b) for a, b in zip(kept, wanted, strict=True))
+        assert not all(torch.equal(a, b) for a, b in zip(anew, wanted, strict=True))
+
+
+# -- measuring -------------------------------------------------------------------------------------------
+
+
+def test_the_kl_of_an_answer_by_hand(lab):
+    """Token by token from the whole model's logits; what was cut has no end token; copies count each."""
+    reference, tokenizer = lab
+    model, engine = copy.deepcopy(reference), Engine(reference, tokenizer)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.1 * torch.sin(torch.arange(weight.numel()).float()).view_as(weight))
+    asked = [(turn.prompt, Turn(turn.answer, -1.0, 9, finished)) for turn, finished in zip(
+        (*dialogue("a", "c c", (0, 0)), *dialogue("a b c", "b", (0, 0))), (True, True, False, True), strict=True)]
+    asked += [asked[0], (asked[0][0], Turn("", -1.0, 1)), (asked[0][0], Turn("", -1.0, 1, False))]
+    wanted = []
+    for prompt, turn in asked:
+        before, said = engine.prompt_ids(prompt), engine.action_ids(turn.text)[: None if turn.finished else -1]
+        ids = torch.tensor([before + said])
+        logp, logq = (torch.log_softmax(m(ids).logits[0].double(), -1) for m in (model, reference))
+        at = range(len(before) - 1, len(before) + len(said) - 1)
+        wanted.append(sum(float((logp[t].exp() * (logp[t] - logq[t])).sum().detach()) for t in at))
+    for size in (64, 2):
+        assert answer_kls(model, reference, tokenizer, asked, micro_batch=size).tolist() == (
+            pytest.approx(wanted, abs=1e-4))  # fmt: skip
+    assert wanted[-1] == 0 and min(wanted[:-1]) > 0.01 and len(answer_kls(model, reference, tokenizer, [])) == 0
+    assert answer_kls(reference, reference, tokenizer, asked).abs().max() < 1e-5
+
+
+def test_token_kls_along_samples_average_to_the_kl_of_whole_answers():
+    """Two tokens, the second depends on the first: every answer enumerated, weighted by its probability under π."""
+    torch.manual_seed(1)
+    (first, second), (first_q, second_q) = ((torch.randn(3), torch.randn(3, 3)) for _ in range(2))
+    p1, q1, p2, q2 = (torch.log_softmax(x, -1) for x in (first, first_q, second, second_q))
+    whole = sum((p1[a] + p2[a, b]).exp() * (p1[a] + p2[a, b] - q1[a] - q2[a, b]) for a in range(3) for b in range(3))
+    along = token_kls(first[None], first_q[None])[0] + (p1.exp() * token_kls(second, second_q)).sum()
+    assert along.item() == pytest.approx(whole.item(), abs=1e-6)
 
 
 def test_bad_input_is_one_sentence(lab, tmp_path):

@@ -10,11 +10,10 @@ import pytest
 from common.envs import ENV_IDS, load_panel, make
 from common.envs.build import build_all
 from common.envs.countdown import descending
-from common.envs.panels import version
 from common.envs.versions.countdown_v1 import CountdownEnv, build_panels
 from common.learn.batches import encode
 from common.lm.base import CRITIC_QUESTION, demonstrations, pass_rates, train_base
-from common.lm.bases import settings_for
+from common.lm.bases import has_base, settings_for
 from common.lm.engine import Engine
 from common.lm.models import load_model
 from common.lm.policy import LMPolicy
@@ -169,9 +168,7 @@ def test_pass_rates_by_hand(data):
 
 
 def test_every_settings_entry_has_its_smoke_form():
-    for env_id in ENV_IDS:
-        if hasattr(version(env_id), "NO_BASE"):
-            continue
+    for env_id in filter(has_base, ENV_IDS):
         chosen, small = settings_for(env_id, "cpu"), settings_for(env_id, "smoke")
         assert small.updates <= 20 and small.width < chosen.width and small.context >= chosen.context
 

@@ -102,6 +102,18 @@ def test_sampling_equals_a_slow_loop(request, tokenizer, kind, temperature, top_
     assert kind == "random_model" or ended >= 3
 
 
+def test_texts_become_the_tokens_that_the_tokenizer_gives(model, tokenizer):
+    texts = ["", "a b", "search[red lamp]", "ünïcode \n and numbers 12 345", "<|unknown|>"]
+    usual = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    assert Engine(model, tokenizer)._encode(texts) == usual
+    tokenizer(texts, add_special_tokens=False, padding=True)  # leaves its tokenizer padding
+    assert tokenizer.backend_tokenizer.padding is not None
+    try:
+        assert Engine(model, tokenizer)._encode(texts) == usual
+    finally:
+        tokenizer.backend_tokenizer.no_padding()
+
+
 def test_the_token_limit_leaves_a_turn_unfinished(model, tokenizer):
     cut = Engine(model, tokenizer).sample(PROMPTS, KEYS, n=4, max_new_tokens=1)
     whole = Engine(model, tokenizer).sample(PROMPTS, KEYS, n=4, max_new_tokens=30)

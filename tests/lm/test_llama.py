@@ -210,6 +210,22 @@ def test_a_full_memory_starts_again(plain, monkeypatch):
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("seen", range(0, 60, 6))
+def test_a_full_memory_never_drops_what_the_same_call_has_read(plain, monkeypatch, seen):
+    """Parts of one call, and texts that continue its prompts, whatever is in memory when it starts."""
+    monkeypatch.setattr(llama, "MEMORY", 60 * 4 * 2 * 48)
+    monkeypatch.setattr(llama, "SCORES", 300)  # parts of one or two rows
+    own = opened(plain)
+    if seen:
+        own.prefill(token_rows(1, seen))
+    rows, texts = token_rows(2, 14, 15, 17), token_rows(3, 3, 5, 12)
+    prefilled = own.prefill(rows)
+    close(prefilled.logits, torch.stack([expected(plain, row)[-1] for row in rows]))
+    after = prefilled.follow([0, 1, 2], texts, last=True)
+    close(after, torch.stack([expected(plain, [*row, *text])[-1] for row, text in zip(rows, texts, strict=True)]))
+
+
+@torch.inference_mode()
 def test_an_interrupted_pass_leaves_nothing_behind(plain, monkeypatch):
     own, rows = opened(plain), token_rows(10, 9, 12)
 

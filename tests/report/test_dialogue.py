@@ -70,6 +70,9 @@ def test_chains_worth_reading_are_of_different_kinds():
     assert dialogue.contrasts(before, {}) == []
     again = dialogue.contrasts(told(d=(False, False, False)), told(d=(True, True, True)))
     assert [task for _, task in again] == ["d"]
+    pair = dialogue.contrasts(told(e=(False, False), f=(True, True)), told(e=(False, True), f=(True, False)))
+    assert dict((task, name) for name, task in pair)["e"] == "the trained observer repairs what the pioneer answered"
+    assert {task for _, task in pair} == {"e", "f"}
 
 
 def test_the_viewer_marks_what_is_right_and_what_changed_and_escapes_text(tmp_path):

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
+import threading
+import time
 import types
 
 import pytest
@@ -13,6 +17,7 @@ from common.envs import ENV_IDS
 from common.sweep import base
 from common.sweep.documents import NotebookFailed, render
 from common.sweep.plan import USER_ENVS
+from common.sweep.unit import base_dir, base_hash
 
 TOUR = '''# %% [markdown]
 # # Tour
@@ -96,24 +101,53 @@ def test_a_killed_training_leaves_no_base_model(lab, trainer, monkeypatch):
     assert not list((lab / "runs/base").glob("countdown*"))
 
 
-def test_an_environment_without_a_base_model_leaves_the_reason_in_its_place(lab, trainer):
-    manifest = lab / "data/minatar-breakout-v1/manifest.json"
-    manifest.parent.mkdir()
-    manifest.write_text(json.dumps({"env": "minatar-breakout-v1", "files": {}}))
-    for profile, folder in (("cpu", "models"), ("smoke", "runs/smoke/models")):
-        told = base.build_base(lab, "minatar-breakout-v1", profile)
-        kept = lab / folder / "minatar-breakout-v1"
-        assert "no base model" in told and [path.name for path in kept.iterdir()] == ["none.txt"]
-        assert "random weights" in (kept / "none.txt").read_text()
-    assert trainer == [] and not (lab / "runs/base").exists()
-
-
 @pytest.mark.parametrize(("env", "profile", "message"), [
     ("countdown", "cpu", 'did you mean "countdown-v1"'), ("shop-v1", "gpu", "has no base model of ours")])
 def test_wrong_names_train_nothing(lab, trainer, env, profile, message):
     with pytest.raises(ConfigError, match=message):
         base.build_base(lab, env, profile)
     assert trainer == []
+
+
+def test_an_environment_without_a_base_model_trains_none(lab, trainer, monkeypatch):
+    monkeypatch.setattr("common.lm.bases._rows", lambda: {"shop-v1": "none"})
+    assert base_dir(lab, "shop-v1", "cpu") is None and base_hash(lab, "shop-v1", "cpu") == ""
+    with pytest.raises(ConfigError, match="env: shop-v1 has no base model"):
+        base.build_base(lab, "shop-v1", "cpu")
+    assert trainer == []
+
+
+MEETING = """#!/bin/sh
+touch met.$5
+for i in $(seq 100); do [ "$(ls met.* | wc -l)" -ge 2 ] && break; sleep 0.1; done
+[ "$(ls met.* | wc -l)" -ge 2 ] && mkdir -p models/$5 && echo "trained $5"
+"""
+
+
+def program(lab, monkeypatch, text):
+    """Stands for the interpreter in commands of the form: python -m common base --env ENV."""
+    script = lab / "program.sh"
+    script.write_text(text)
+    script.chmod(0o755)
+    monkeypatch.setattr(base.sys, "executable", str(script))
+
+
+def test_absent_base_models_are_trained_two_at_a_time(lab, monkeypatch, capfd):
+    program(lab, monkeypatch, MEETING)  # ends well only beside another one
+    base.build_bases(lab, ["toy-v1", "countdown-v1", "shop-v1"], workers=2)  # the first one is there
+    assert sorted(folder.name for folder in (lab / "models").iterdir()) == ["countdown-v1", "shop-v1", "toy-v1"]
+    assert capfd.readouterr().out.startswith("base models of countdown-v1, shop-v1: 2 at a time")
+    base.build_bases(lab, ["toy-v1", "countdown-v1", "shop-v1"], workers=2)
+    assert capfd.readouterr().out == ""
+
+
+def test_interrupted_trainings_side_by_side_are_ended(lab, monkeypatch):
+    program(lab, monkeypatch, "#!/bin/sh\nexec sleep 60\n")
+    started = time.monotonic()
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        base.build_bases(lab, ["countdown-v1", "shop-v1", "arithmetic-v1"], workers=2)
+    assert time.monotonic() - started < 30 and sorted(p.name for p in (lab / "models").iterdir()) == ["toy-v1"]
 
 
 def test_damaged_panels_are_built_again(lab, monkeypatch):

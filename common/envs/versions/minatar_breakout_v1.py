@@ -10,7 +10,6 @@ import numpy as np
 from common.envs.minatar import SIDE, MinAtarEnv, episode_panels, where
 
 ENV_ID = "minatar-breakout-v1"
-NO_BASE = "observations are pixels, so agents start from random weights"
 NOTHING, LEFT, RIGHT = range(3)
 
 

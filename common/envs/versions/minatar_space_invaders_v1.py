@@ -10,7 +10,6 @@ import numpy as np
 from common.envs.minatar import SIDE, MinAtarEnv, episode_panels, where
 
 ENV_ID = "minatar-space-invaders-v1"
-NO_BASE = "observations are pixels, so agents start from random weights"
 NOTHING, LEFT, RIGHT, FIRE = range(4)
 NEAR = 3
 """Rows above the cannon from which a bullet is dodged."""

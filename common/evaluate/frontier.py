@@ -1,0 +1,119 @@
+"""Reward against distance from the base model: what a method reaches at equal KL, and what KL it pays for equal reward.
+
+A method trained at several weights on the distance gives points (KL, reward), both measured on the final policy: its
+mean reward and the mean over answers of KL(π ‖ base) in nats. The base itself is the point (0, R_0) of every method,
+since it is what an infinite weight leaves. Two such policies can be mixed: toss a coin once per answer and let one of
+them write it. The mixture's reward lies on the straight line between theirs and, KL being convex in its first
+argument, its KL on or below it. So everything under the
+
+    frontier F(k) = the least concave, never falling function above all points
+
+is attainable with at most k nats, and interpolation on straight lines promises nothing that could not be had. Beyond
+the last point F stays where it is: more distance may be allowed without being used. Its inverse K(r) is the least
+distance at which the reward r is had. What is undefined is absent, never a number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+
+class Point(NamedTuple):
+    """One trained policy: its distance to the base in nats, ≥ 0, and its reward."""
+
+    kl: float
+    reward: float
+
+
+def frontier(points: Sequence[Point], base: float) -> list[Point]:
+    """Corners of F from (0, ``base``) to the highest reward, rising in KL and reward with falling slope.
+
+    Raises:
+        ValueError: a number that is not finite, or a KL below 0.
+    """
+    for kl, reward in [Point(0.0, base), *points]:
+        if not (math.isfinite(kl) and math.isfinite(reward) and kl >= 0):
+            raise ValueError(f"frontier: the point (KL {kl}, reward {reward}) must be finite with a KL of at least 0; "
+                             "check how it was measured")
+    corners: list[Point] = []
+    for point in sorted([Point(0.0, base), *points], key=lambda p: (p.kl, -p.reward)):
+        if corners and point.reward <= corners[-1].reward:
+            continue
+        while len(corners) > 1 and _slope(corners[-2], corners[-1]) <= _slope(corners[-2], point):
+            corners.pop()
+        corners.append(point)
+    return corners
+
+
+def _slope(one: Point, two: Point) -> float:
+    return (two.reward - one.reward) / (two.kl - one.kl)
+
+
+def reward_at(corners: Sequence[Point], kl: float) -> float:
+    """F(``kl``), ``kl`` ≥ 0."""
+    for one, two in zip(corners, corners[1:]):
+        if kl < two.kl:
+            return one.reward + (kl - one.kl) * _slope(one, two)
+    return corners[-1].reward
+
+
+def mean_reward(corners: Sequence[Point], upto: float) -> float:
+    """Mean of F over KL from 0 to ``upto`` > 0: the reward at equal KL, the whole range counted alike."""
+    stops = [0.0, *(kl for kl, _ in corners if 0 < kl < upto), upto]
+    values = [reward_at(corners, kl) for kl in stops]
+    return sum((b - a) * (x + y) / 2 for a, b, x, y in zip(stops, stops[1:], values, values[1:])) / upto
+
+
+def mean_kl(corners: Sequence[Point], upto: float) -> float:
+    """Mean of K over rewards from the base's to ``upto``, which must lie above it and be attained: the KL at equal
+    reward. It is K where F is a straight line, for half of the gain."""
+    low = corners[0].reward
+    if not low < upto <= corners[-1].reward:
+        raise ValueError(f"frontier: a reward of {upto} must lie above the base's {low} and be at most the highest, "
+                         f"{corners[-1].reward}; compare rewards that both methods reach")
+    area = 0.0
+    for one, two in zip(corners, corners[1:]):
+        high = min(two.reward, upto)
+        if high <= one.reward:
+            break
+        reached = one.kl + (high - one.reward) / _slope(one, two)
+        area += (high - one.reward) * (one.kl + reached) / 2
+    return area / (upto - low)
+
+
+def compare(methods: Mapping[str, Sequence[Point]], base: float) -> dict[str, dict[str, float]]:
+    """method → ``frontier_reward`` (higher is better) and ``frontier_kl`` (lower is better), over ranges all share.
+
+    ``frontier_reward`` is the mean reward at equal KL, from 0 to the largest KL that every method was measured at;
+    ``frontier_kl`` the mean KL at equal reward, from the base's reward to the highest one that every method reaches.
+    ``base``: the base model's reward. Both belong to the methods compared and to no others.
+
+    Absent are both where the measured KLs of two methods do not overlap (one method's smallest lies above another
+    one's largest, so that one of them would be known from interpolation alone), and ``frontier_kl`` where some method
+    never beats the base.
+    """
+    found: dict[str, dict[str, float]] = {name: {} for name in methods}
+    kls = {name: [point.kl for point in points] for name, points in methods.items()}
+    if not kls or not all(kls.values()):
+        raise ValueError(f"frontier: {kls} must hold at least one point of each method; train it at some weight")
+    shared = min(map(max, kls.values()))
+    if shared == 0 or max(map(min, kls.values())) > shared:
+        return found
+    corners = {name: frontier(points, base) for name, points in methods.items()}
+    highest = min(one[-1].reward for one in corners.values())
+    for name, one in corners.items():
+        found[name]["frontier_reward"] = mean_reward(one, shared)
+        if highest > max(other[0].reward for other in corners.values()):
+            found[name]["frontier_kl"] = mean_kl(one, highest)
+    return found
+
+
+def excess(point: Point, reference: Sequence[Point], base: float) -> float:
+    """Reward of one policy beyond what the frontier of ``reference`` gives at the policy's own KL.
+
+    So policies of different KL compare on one scale. Beyond the reference's last corner its highest reward stands,
+    which favours the policy that went further.
+    """
+    return point.reward - reward_at(frontier(reference, base), point.kl)

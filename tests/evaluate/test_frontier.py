@@ -1,0 +1,106 @@
+"""The frontier of reward against KL: hand-computed corners, areas and comparisons; what mixing policies rests on."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from common.evaluate.frontier import Point, compare, excess, frontier, mean_kl, mean_reward, reward_at
+from common.rng import generator
+
+POINTS = [Point(3, 0.45), Point(1, 0.4), Point(2, 0.5)]
+CORNERS = [(0, 0.2), (1, 0.4), (2, 0.5)]
+
+
+def test_corners_by_hand():
+    assert frontier(POINTS, 0.2) == CORNERS
+    assert frontier([Point(1, 0.25), Point(2, 0.5)], 0.2) == [(0, 0.2), (2, 0.5)]  # below the straight line
+    assert frontier([Point(1, 0.1), Point(2, 0.2)], 0.2) == [(0, 0.2)]  # nothing gained
+    assert frontier([Point(1, 0.3), Point(1, 0.4)], 0.2) == [(0, 0.2), (1, 0.4)]
+    assert frontier([], 0.2) == [(0, 0.2)]
+
+
+def test_values_and_areas_by_hand():
+    corners = frontier(POINTS, 0.2)
+    assert [reward_at(corners, k) for k in (0, 0.5, 1, 1.5, 2, 9)] == pytest.approx([0.2, 0.3, 0.4, 0.45, 0.5, 0.5])
+    assert mean_reward(corners, 1) == pytest.approx(0.3)
+    assert mean_reward(corners, 2) == pytest.approx((0.3 + 0.45) / 2)
+    assert mean_reward(corners, 1.5) == pytest.approx((0.3 + 0.5 * 0.425) / 1.5)
+    assert mean_reward(corners, 4) == pytest.approx((0.3 + 0.45 + 2 * 0.5) / 4)
+    assert mean_reward([Point(0, 0.2)], 3) == pytest.approx(0.2)
+    assert mean_kl(corners, 0.4) == pytest.approx(0.5)
+    assert mean_kl(corners, 0.5) == pytest.approx((0.2 * 0.5 + 0.1 * 1.5) / 0.3)
+    assert mean_kl(corners, 0.45) == pytest.approx((0.2 * 0.5 + 0.05 * 1.25) / 0.25)
+    for beyond in (0.2, 0.51):
+        with pytest.raises(ValueError, match="both methods reach"):
+            mean_kl(corners, beyond)
+
+
+def test_both_means_are_two_views_of_one_area():
+    """∫ F dk below the highest corner and ∫ K dr beside it fill the rectangle that the corner spans."""
+    corners = frontier(POINTS, 0.2)
+    kl, top = corners[-1]
+    assert mean_reward(corners, kl) * kl + mean_kl(corners, top) * (top - 0.2) == pytest.approx(kl * top)
+
+
+def test_the_frontier_is_the_best_that_two_policies_mixed_can_do():
+    rng = generator("frontier")
+    for _ in range(50):
+        points = [Point(float(k), float(r)) for k, r in rng.random((4, 2))]
+        corners, everyone = frontier(points, 0.3), [Point(0.0, 0.3), *points]
+        slopes = [(b.reward - a.reward) / (b.kl - a.kl) for a, b in zip(corners, corners[1:])]
+        assert slopes == sorted(slopes, reverse=True) and all(slope > 0 for slope in slopes)
+        for k in (0.0, 0.2, 0.5, 0.9, 1.5):
+            best = -1.0
+            for one, two in itertools.product(everyone, repeat=2):
+                for share in np.linspace(0, 1, 401):
+                    if share * one.kl + (1 - share) * two.kl <= k:
+                        best = max(best, share * one.reward + (1 - share) * two.reward)
+            assert best <= reward_at(corners, k) + 1e-9 and reward_at(corners, k) - best < 0.01
+
+
+def test_mixing_two_policies_costs_no_more_kl_than_the_straight_line():
+    rng = generator("mixture")
+    for _ in range(50):
+        one, two, base = rng.dirichlet([0.5] * 4, 3) + 1e-9
+        for share in (0.1, 0.5, 0.8):
+            mixed = share * one + (1 - share) * two
+            kls = [float((p * np.log(p / base)).sum()) for p in (mixed, one, two)]
+            assert kls[0] <= share * kls[1] + (1 - share) * kls[2] + 1e-12
+
+
+def test_two_methods_by_hand():
+    single, cory = [Point(1, 0.3), Point(3, 0.5)], [Point(0.5, 0.3), Point(2, 0.5)]
+    found = compare({"single": single, "cory": cory}, 0.2)
+    assert found["single"] == pytest.approx({"frontier_reward": 0.3, "frontier_kl": 1.5})
+    assert found["cory"] == pytest.approx(
+        {"frontier_reward": (0.5 * 0.25 + 1.5 * 0.4) / 2, "frontier_kl": (0.1 * 0.25 + 0.2 * 1.25) / 0.3})
+    # the range of rewards ends where the lower of the two ends
+    lower = compare({"single": single, "cory": [Point(0.5, 0.3), Point(2, 0.3)]}, 0.2)
+    assert lower["single"]["frontier_kl"] == pytest.approx(0.5) and lower["cory"]["frontier_kl"] == pytest.approx(0.25)
+    twins = compare({"a": single, "b": single}, 0.2)
+    assert twins["a"] == twins["b"]
+
+
+def test_what_is_not_known_is_absent():
+    far, near = [Point(3, 0.5), Point(4, 0.6)], [Point(1, 0.3), Point(2, 0.4)]
+    assert compare({"far": far, "near": near}, 0.2) == {"far": {}, "near": {}}
+    assert compare({"a": near, "b": [Point(0, 0.2)]}, 0.2) == {"a": {}, "b": {}}
+    worse = compare({"a": near, "b": [Point(1.5, 0.1)]}, 0.2)
+    assert worse["b"] == pytest.approx({"frontier_reward": 0.2}) and set(worse["a"]) == {"frontier_reward"}
+    for bad in ([Point(-0.1, 0.3)], [Point(1, math.nan)], [Point(math.inf, 0.3)]):
+        with pytest.raises(ValueError, match="must be finite"):
+            frontier(bad, 0.2)
+    with pytest.raises(ValueError, match="at least one point"):
+        compare({"a": near, "b": []}, 0.2)
+
+
+def test_excess_by_hand():
+    single = [Point(1, 0.3), Point(3, 0.5)]
+    assert excess(Point(1.5, 0.5), single, 0.2) == pytest.approx(0.15)
+    assert excess(Point(9, 0.6), single, 0.2) == pytest.approx(0.1)
+    assert [excess(point, single, 0.2) for point in single] == pytest.approx([0, 0])
+    assert excess(Point(0.0, 0.2), single, 0.2) == 0.0

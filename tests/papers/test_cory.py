@@ -1,0 +1,360 @@
+"""CORY's unit: its variants, shared reward, exchange of roles, matched budgets, repetition and resume; and that it
+learns, only from what is true.
+
+The world is that of :mod:`tests.papers.sums`: two-number Countdown whose target is always the sum.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from common.envs.versions.countdown_answer_v1 import CountdownAnswerEnv
+from common.evaluate.claims import load_claims
+from common.evaluate.frontier import Point, compare, excess, frontier
+from common.learn.policy_gradient import PolicyGradientSettings, adam, leave_one_out
+from common.lm.engine import Engine
+from common.lm.models import load_model
+from common.rng import generator
+from common.types import Observation, Step, Trajectory, Turn
+from papers.cory import method
+from tests.papers.sums import ENV, build, open_unit
+
+CLAIMS = Path(method.__file__).with_name("claims.yaml")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    return build(tmp_path_factory.mktemp("sums"))
+
+
+@pytest.fixture(scope="module")
+def new_unit(world):
+    return partial(open_unit, world, "cory")
+
+
+@pytest.fixture(scope="module")
+def whole(new_unit, tmp_path_factory):
+    unit = new_unit(tmp_path_factory.mktemp("whole") / "lab")
+    return unit, method.run(unit)
+
+
+def content(unit) -> bytes:
+    return (unit.run.path / "rows.jsonl").read_bytes()
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "model.safetensors").read_bytes()
+
+
+# -- the unit -------------------------------------------------------------------------------------------------
+
+
+def test_every_claimed_variant_has_its_rows(whole):
+    unit, rows = whole
+    names, present = {row.variant for row in rows}, {(r.variant, r.panel, r.metric) for r in rows}
+    for claim in load_claims(CLAIMS, variants=names).claims:
+        if claim.env == ENV:
+            for variant in claim.variants:
+                # four updates may beat no base, and eight go further than four: then nothing is compared
+                metric = "success" if variant.endswith("_frontier") else claim.metric
+                assert (variant, claim.panel, metric) in present, claim.id
+    trained = {v.name for v in method.variants(unit.params)}
+    ablations = {"cory_reset", "cory_no_exchange", "cory_blind"}
+    assert trained == {"single", "single@eta=0.2", "cory", "cory@eta=0.2"} | ablations
+    assert names == {"base", "single_frontier", "cory_frontier"} | trained
+    assert unit.run.finished and unit.run.rows() == sorted(rows, key=lambda row: row.identity)
+
+
+def test_every_variant_samples_and_updates_as_much(whole):
+    unit, rows = whole
+    p, cost = unit.params.rl, {row.variant: row.cost for row in rows}
+    answers = p.updates * p.tasks * p.group * 2
+    for variant in method.variants(unit.params):
+        spent = cost[variant.name]
+        assert spent["samples"] == spent["env_steps"] == answers, variant.name
+        assert spent["updates"] == 2 * p.updates and spent["sampled_tokens"] > 0
+    for name in method.FRONTIERS:
+        assert cost[f"{name}_frontier"]["samples"] == answers * (1 + len(p.other_etas))
+    assert set(cost["base"].values()) == {0}
+
+
+def test_rows_agree_with_each_other(whole):
+    unit, rows = whole
+    found = {(row.variant, row.metric): row.value for row in rows}
+    for name in ("base", "cory", "cory_reset", "cory_no_exchange", "cory_blind"):
+        assert found[name, "success"] == found[name, "acc@1"]
+        assert found[name, "delta"] == pytest.approx(found[name, "i2c"] - found[name, "c2i"], abs=1e-12)
+    assert found["base", "kl"] < 1e-5 < found["cory", "kl"]
+    points = {v: Point(found[v.name, "kl"], found[v.name, "success"]) for v in method.variants(unit.params)}
+    curves = {name: [at for v, at in points.items() if v.method == name] for name in method.FRONTIERS}
+    for name, metrics in compare(curves, found["base", "success"]).items():
+        assert metrics == {m: v for (n, m), v in found.items() if n == f"{name}_frontier" and m.startswith("frontier")}
+        top = frontier(curves[name], found["base", "success"])[-1]
+        assert (found[f"{name}_frontier", "kl"], found[f"{name}_frontier", "success"]) == top
+    for variant, at in points.items():
+        assert found[variant.name, "excess"] == excess(at, curves["single"], found["base", "success"])
+    assert max(found[name, "excess"] for name in ("single", "single@eta=0.2")) <= 1e-12
+
+
+def test_a_second_run_gives_the_same_bytes_and_another_seed_does_not(whole, new_unit, tmp_path):
+    unit = new_unit(tmp_path / "lab")
+    method.run(unit)
+    assert content(unit) == content(whole[0])
+    folders = sorted((unit.run.path / "stages").glob("train.*/*/"))
+    assert len(folders) == 2 * 1 + 5 * 2
+    for folder in folders:
+        assert weights(folder) == weights(whole[0].run.stage_path(folder.parent.name) / folder.name), folder
+    other = new_unit(tmp_path / "other", seed=1)
+    method.run(other)
+    assert content(other) != content(unit)
+
+
+def test_a_finished_unit_is_read_and_not_run(whole, new_unit, monkeypatch):
+    monkeypatch.setattr(method, "Experiment", None)
+    assert method.run(new_unit(whole[0].root)) == sorted(whole[1], key=lambda row: row.identity)
+
+
+def test_a_unit_that_falls_over_again_and_again_ends_with_the_same_rows(whole, new_unit, tmp_path, monkeypatch):
+    """In sampling, in either loop, in saving the second of two agents, and in measuring."""
+    falls = (("rollout", 1), ("policy_gradient", 1), ("policy_gradient_step", 5), ("save_model", 1), ("answer_kls", 3))
+    for name, after in falls:
+        unit, plain, left = new_unit(tmp_path / "lab"), getattr(method, name), [after]
+
+        def failing(*args, plain=plain, left=left, name=name, **kwargs):
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt(name)
+            return plain(*args, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(method, name, failing)
+            with pytest.raises(KeyboardInterrupt, match=name):
+                method.run(unit)
+        assert not unit.run.finished
+        unit.run.close()
+    unit = new_unit(tmp_path / "lab")
+    method.run(unit)
+    assert content(unit) == content(whole[0])
+
+
+def test_dialogues_are_kept_to_be_read(whole):
+    for name in ("base", "cory", "cory_blind"):
+        lines = (whole[0].run.artifacts / f"dialogues.{name}.jsonl").read_text().splitlines()
+        told = [json.loads(line) for line in lines]
+        assert len(told) == 2 * whole[0].params.test.tasks and len({line["task"] for line in told}) == len(told) / 2
+        assert {line["role"] for line in told} == set(method.ROLES)
+        assert all("numbers" in line["prompt"] for line in told)
+
+
+# -- its parts, by hand -----------------------------------------------------------------------------------------
+
+
+def episode(task: str, *answers: str, cut: int | None = None) -> Trajectory:
+    steps = tuple(
+        Step(({"role": "user", "content": f"{task}:{'/'.join(answers[:k])}"},),
+             Turn(text, -1.0, 2, finished=k != cut), Observation(""))
+        for k, text in enumerate(answers)
+    )  # fmt: skip
+    return Trajectory(task, steps)
+
+
+def test_both_agents_get_the_sum_beyond_what_they_know_and_the_others_of_their_question():
+    told = [episode("a", "X", "Y"), episode("a", "x", "Y"), episode("a", "x", "y"),
+            episode("b", "X", "y"), episode("b", "x", "Y", cut=0), episode("b", "X", "Y", cut=1)]  # fmt: skip
+    correct = np.array([[step.turn.text.isupper() for step in one.steps] for one in told])
+
+    def advantages(lesson: list) -> list[list[float]]:
+        return [[turn.advantage for turn in one] for one in lesson]
+
+    pioneer, observer = method.credited(told, correct, group=3, eta=0.1)
+    # question a: sums 2, 1, 0, the others' means ½, 1, 3/2; question b: sums 1, 1, 2
+    assert advantages(pioneer) == [[1.5], [0.0], [-1.5], [-0.5], [], [1.0]]
+    # its sum minus r(a₁), which it has read, and the others' means of r(a₂): a 1, 1, 0 and ½, ½, 1; b 0, 1, 1
+    assert advantages(observer) == [[0.5], [0.5], [-1.0], [-1.0], [0.5], []]
+    same, blind = method.credited(told, correct, group=3, eta=0.1, blind=True)
+    assert same == pioneer and advantages(blind) == [[1.5], [0.0], [-1.5], [-0.5], [-0.5], []]
+    for one, said in ((pioneer, [("X", "a:"), ("x", "a:")]), (observer, [("Y", "a:X"), ("Y", "a:x")])):
+        assert [(turn.answer, turn.prompt[0]["content"]) for [turn] in one[:2]] == said
+    assert {turn.beta for one in (*pioneer, *observer) for turn in one} == {0.1}
+    [alone] = method.credited(told, correct[:, :1], group=3, eta=0.0)
+    assert advantages(alone)[:4] == [[1.0], [-0.5], [-0.5], [0.5]]
+
+
+def test_the_shared_reward_teaches_the_pioneer_what_helps_the_observer_and_the_observer_nothing_of_the_first_answer():
+    """Expected gradients by enumeration: two answers a turn, answer 1 is right, the second depends on the first."""
+    first = torch.tensor([0.3, -0.2], dtype=torch.float64, requires_grad=True)
+    second = torch.tensor([[0.1, 0.5], [-0.4, 0.9]], dtype=torch.float64, requires_grad=True)
+    log_1, log_2 = torch.log_softmax(first, -1), torch.log_softmax(second, -1)
+
+    def expected(parameter: torch.Tensor, reward) -> torch.Tensor:
+        total = torch.zeros_like(parameter)
+        for a, b in itertools.product(range(2), repeat=2):
+            own = log_1[a] if parameter is first else log_2[a, b]
+            [grad] = torch.autograd.grad(own, parameter, retain_graph=True)
+            total += (log_1[a] + log_2[a, b]).exp().item() * reward(a, b) * grad
+        return total
+
+    value = sum((log_1[a] + log_2[a, b]).exp() * (a + b) for a in range(2) for b in range(2))
+    for parameter, exact in zip((first, second), torch.autograd.grad(value, (first, second), retain_graph=True)):
+        assert torch.allclose(expected(parameter, lambda a, b: a + b), exact, atol=1e-12)
+    assert torch.allclose(expected(second, lambda a, b: a + b), expected(second, lambda a, b: b), atol=1e-12)
+    assert not torch.allclose(expected(first, lambda a, b: a + b), expected(first, lambda a, b: a))
+
+
+def test_exchange_is_due_after_every_t_updates():
+    assert [u for u in range(1, 12) if method.exchange_due(u, 5)] == [6, 11]
+    assert [u for u in range(1, 5) if method.exchange_due(u, 1)] == [2, 3, 4]
+
+
+def test_an_exchange_swaps_roles_and_keeps_weights_and_adam_s_state():
+    chosen = PolicyGradientSettings(lr=0.1, updates=9, max_length=9)
+
+    def agent(start: float) -> method.Agent:
+        model = torch.nn.Linear(2, 1)
+        torch.nn.init.constant_(model.weight, start)
+        mine = method.Agent(SimpleNamespace(model=model), adam(model, chosen))
+        model(torch.ones(1, 2)).sum().backward()
+        mine.optimiser.step()
+        return mine
+
+    pair = agent(1.0), agent(2.0)
+    before = [[w.detach().clone() for w in one.engine.model.parameters()] for one in pair]
+    swapped = method.exchanged(pair, chosen, reset=False)
+    assert swapped[0] is pair[1] and swapped[1] is pair[0] and all(one.optimiser.state for one in swapped)
+    assert method.exchanged(swapped, chosen, reset=False) == pair
+    anew = method.exchanged(pair, chosen, reset=True)
+    assert [one.engine for one in anew] == [pair[1].engine, pair[0].engine]
+    assert not any(one.optimiser.state for one in anew)
+    for one, old in zip((pair[1], pair[0]), reversed(before)):
+        assert all(torch.equal(a, b) for a, b in zip(one.engine.model.parameters(), old, strict=True))
+
+
+def played(unit, name: str, monkeypatch) -> list[tuple[int, int, int, str]]:
+    """(update, model, steps its Adam has made, first word of a prompt's last message) of every update of ``name``."""
+    seen, plain = [], method.policy_gradient_step
+
+    def spy(model, reference, tokenizer, dialogues, optimiser, settings, update, **rest):
+        state = [int(s["step"]) for s in optimiser.state.values()]
+        asked = next(turn.prompt for one in dialogues for turn in one)
+        seen.append((update, id(model), max(state, default=0), asked[-1]["content"].split()[0]))
+        return plain(model, reference, tokenizer, dialogues, optimiser, settings, update, **rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(method, "policy_gradient_step", spy)
+        [variant] = [v for v in method.variants(unit.params) if v.name == name]
+        method.Experiment(unit).train(variant)
+    return seen
+
+
+@pytest.mark.parametrize("name", ["cory", "cory_reset", "cory_no_exchange", "cory_blind"])
+def test_roles_are_exchanged_every_t_updates(new_unit, tmp_path, monkeypatch, name):
+    unit = new_unit(tmp_path / "lab", rl__updates=6, rl__exchange_every=2)
+    seen = played(unit, name, monkeypatch)
+    pioneers, observers = seen[::2], seen[1::2]
+    a, b = pioneers[0][1], observers[0][1]
+    assert a != b
+    stays = name == "cory_no_exchange"
+    assert [model for _, model, _, _ in pioneers] == ([a] * 6 if stays else [a, a, b, b, a, a])
+    assert [model for _, model, _, _ in observers] == ([b] * 6 if stays else [b, b, a, a, b, b])
+    steps = [0, 1, 0, 1, 0, 1] if name == "cory_reset" else list(range(6))
+    assert [done for _, _, done, _ in pioneers] == [done for _, _, done, _ in observers] == steps
+    assert {word for *_, word in pioneers} == {"numbers"}
+    assert {word for *_, word in observers} == {"numbers" if name == "cory_blind" else "check"}
+
+
+def test_variants_differ_in_what_they_say_and_in_nothing_else(new_unit, tmp_path):
+    """With no exchange due, exchange and reset make no difference; under another name nothing does."""
+    unit = new_unit(tmp_path / "lab", rl__exchange_every=4)
+    every, work = {v.name: v for v in method.variants(unit.params)}, method.Experiment(unit)
+    twins = [*(every[name] for name in ("cory", "cory_reset", "cory_no_exchange")),
+             dataclasses.replace(every["cory"], name="null"), every["cory_blind"]]  # fmt: skip
+    *same, blind = [[weights(work.run.stage_path(work.train(v)[0]) / role) for role in method.ROLES] for v in twins]
+    assert same[0] == same[1] == same[2] == same[3] != blind
+    assert len({*same[0], weights(unit.base)}) == 3  # two agents, neither of them the base any more
+
+
+def test_the_observer_reads_the_pioneer_and_the_blind_one_does_not(world):
+    engine, env = Engine(*load_model(world / "base")), CountdownAnswerEnv()
+    tasks = [method.Task(f"t{i}", ENV, "test", {"numbers": [9, i], "target": 9 + i}) for i in range(1, 9)]
+    keys = list(range(8))
+    seeing, blind = (method.talk(env, tasks, engine, engine, keys, blind=b) for b in (False, True))
+    for one, other in zip(seeing, blind, strict=True):
+        first, second = one.steps
+        assert second.prompt[:1] == first.prompt and second.prompt[1]["content"] == first.turn.text
+        assert other.steps[0] == first and other.steps[1].prompt == first.prompt
+    assert [one.steps[1].turn.text for one in blind] != [one.steps[0].turn.text for one in blind]  # its own draws
+
+
+def test_the_kl_of_a_trained_agent_by_hand(whole):
+    """From whole forward passes of transformers' own model, token by token, over the answers it samples."""
+    unit, rows = whole
+    work = method.Experiment(unit)
+    tasks = [task for task in work.panels["test"] for _ in range(unit.params.test.draws)]
+    keys = [method.derive(unit.seed, "evaluate", i, task.id) for i, task in enumerate(tasks)]
+    stage = "train.single"
+    engine, base = work.engine(stage), work.engine(None)
+    told = method.rollout(work.env, tasks, method.LMPolicy(engine), keys=keys, max_steps=1)
+    total = 0.0
+    for one in told:
+        [step] = one.steps
+        before = engine.prompt_ids(step.prompt)
+        said = engine.action_ids(step.turn.text)[: None if step.turn.finished else -1]
+        with torch.no_grad():
+            ids = torch.tensor([before + said])
+            logp, logq = (torch.log_softmax(e.model(ids).logits[0, len(before) - 1 : -1].double(), -1)
+                          for e in (engine, base))  # fmt: skip
+        total += float((logp.exp() * (logp - logq)).sum())
+    [row] = [r for r in rows if (r.variant, r.metric) == ("single", "kl")]
+    assert row.value == pytest.approx(total / len(told), rel=1e-3, abs=1e-6) and row.value > 0
+
+
+# -- does it learn? -----------------------------------------------------------------------------------------------
+
+LEARN = {"rl__updates": 20, "rl__exchange_every": 5, "rl__tasks": 12, "rl__group": 4, "rl__lr": 3e-3, "rl__eta": 0.02,
+         "test__tasks": 28, "test__draws": 4}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def outcomes(new_unit, tmp_path_factory) -> dict[str, dict[str, float]]:
+    """Sampled report on held-out numbers, of one seed."""
+    found = {}
+    rng = generator("shuffled")
+
+    def shuffled(rewards: torch.Tensor) -> torch.Tensor:
+        return leave_one_out(rewards.flatten()[torch.from_numpy(rng.permutation(rewards.numel()))].view_as(rewards))
+
+    for name in ("base", "single", "cory", "cory_blind", "shuffled"):
+        work = method.Experiment(new_unit(tmp_path_factory.mktemp("learn") / "lab", **LEARN))
+        every = {v.name: v for v in method.variants(work.p)}
+        variant, stage = every.get(name, every["cory"]), None
+        with pytest.MonkeyPatch.context() as patch:
+            if name == "shuffled":
+                patch.setattr(method, "leave_one_out", shuffled)
+            if name != "base":
+                stage, _ = work.train(variant)
+        found[name] = work.evaluate(name, stage, agents=variant.agents, blind=variant.blind)["test"]
+    print({name: {k: round(v, 3) for k, v in one.items()} for name, one in found.items()})
+    return found
+
+
+def test_training_raises_the_pioneer_s_answers_and_the_observer_s(outcomes):
+    base = outcomes["base"]
+    assert 0.1 < base["success"] < 0.6
+    for name in ("single", "cory"):
+        assert outcomes[name]["success"] > base["success"] + 0.1, name
+    assert outcomes["cory"]["acc@2"] > base["acc@2"] + 0.1
+    assert outcomes["cory"]["observer_success"] > base["success"] + 0.1
+
+
+def test_shuffled_rewards_teach_nothing(outcomes):
+    gains = {name: outcomes[name]["success"] - outcomes["base"]["success"] for name in ("cory", "shuffled")}
+    assert gains["shuffled"] < gains["cory"] / 3
