@@ -119,7 +119,7 @@ support = torch.tensor([-1.0, 0.0, 1.0])
 before = torch.tensor([[0.2, 0.3, 0.5]])
 for reward, discount in ((0.0, 1.0), (0.5, 0.5), (0.25, 0.0), (2.0, 1.0)):
     after = c51.project(before, torch.tensor([reward]), torch.tensor([discount]), support)[0]
-    print(f"return {reward:4.2f}, discount {discount:.1f}: {before[0].tolist()} on {support.tolist()} → "
+    print(f"return {reward:4.2f}, discount {discount:.1f}: [0.2, 0.3, 0.5] on {support.tolist()} → "
           f"{[round(p, 2) for p in after.tolist()]}")
 
 # %% [markdown]

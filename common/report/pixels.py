@@ -72,7 +72,7 @@ def _band(axes: Axes, points: Mapping[int, Sequence[float]], k: int, label: str)
     found = {x: t_interval(values) for x, values in points.items()}
     xs, colour = list(found), CYCLE[k % len(CYCLE)]
     axes.plot(xs, [one.mean for one in found.values()], color=colour, marker=MARKERS[k % len(MARKERS)], ms=5, lw=1.6,
-              label=label)  # fmt: skip
+              ls="-" if k < len(CYCLE) else "--", label=label)  # fmt: skip
     whole = {x: one for x, one in found.items() if one.low is not None}
     if whole:
         axes.fill_between(list(whole), [one.low for one in whole.values()], [one.high for one in whole.values()],

@@ -1,7 +1,8 @@
 """SPR's unit: its rows, matched budgets, repetition and resume; where gradients go; and that it learns to foresee.
 
-The toy is a game of catch of ours, small enough for seconds. Foresight is learned there; that *playing* gains from
-it is printed and not asserted: on a toy whose Q-loss alone finds the rule at once there is nothing to be gained.
+The toy is a game of catch of ours, small enough for seconds. Foresight is learned there. That *playing* gains from it
+is not asserted, because it does not: over three seeds the agent that foresees caught .45 of the balls, the one that
+does not .49, with a difference of +.30 in the first seed and −.28 in the last.
 """
 
 from __future__ import annotations
@@ -302,8 +303,8 @@ def follow_ball(planes: np.ndarray) -> int:
 
 @pytest.fixture(scope="module")
 def outcomes() -> dict[str, dict[str, float]]:
-    """Share of balls caught and foresight after 1,200 steps, one seed, without shifts: a ball that falls by a cell is
-    hidden by shifts of a cell."""
+    """Share of balls caught and foresight after 1,200 steps, mean over three seeds (one for shuffled futures),
+    without shifts: a ball that falls by a cell is hidden by shifts of a cell."""
     p = smoke(learn__env_steps=1200, learn__start=100, learn__every=2, learn__batch=32, learn__epsilon_steps=500,
               network__channels=16, network__hidden=64, predict__steps=3, learn__lr=2e-3)  # fmt: skip
     support = torch.linspace(-p.network.limit, p.network.limit, p.network.atoms)
@@ -313,19 +314,25 @@ def outcomes() -> dict[str, dict[str, float]]:
     def elsewhere(agent, slow, latents, future, seen, variant):
         return plain(agent, slow, latents, future.roll(1, 0), seen, variant)
 
-    for name in ("no_aug_rainbow", "no_aug_ema", "shuffled"):
-        variant = next(v for v in method.variants(p) if v.name == ("no_aug_ema" if name == "shuffled" else name))
-        with torch.random.fork_rng(devices=[]), pytest.MonkeyPatch.context() as patch:
-            torch.manual_seed(0)
+    def one(variant: method.Variant, seed: int) -> dict[str, float]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
             agent = PixelAgent(Catch.shape, 3, channels=16, hidden=64, atoms=p.network.atoms)
-            if name == "shuffled":
-                patch.setattr(method, "prediction_loss", elsewhere)
-            method.learn_to_play(Catch(), agent, p, variant, 0, lambda *_: None)
+            method.learn_to_play(Catch(), agent, p, variant, seed, lambda *_: None)
         episodes = play(Catch, seeds, method.greedy(agent, support), epsilon=0.0)
-        found[name] = method.summary(episodes) | method.foresight(agent, probe)
+        return method.summary(episodes) | method.foresight(agent, probe)
+
+    every = {variant.name: variant for variant in method.variants(p)}
+    for name in ("no_aug_rainbow", "no_aug_ema"):
+        runs = [one(every[name], seed) for seed in range(3)]
+        found[name] = {metric: fmean(run[metric] for run in runs) for metric in runs[0]}
+        found[name]["returns"] = [run["return"] for run in runs]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(method, "prediction_loss", elsewhere)
+        found["shuffled"] = one(every["no_aug_ema"], 0)
     lazy = play(Catch, seeds, lambda frames: [0] * len(frames), epsilon=1.0)
     found["random"] = method.summary(lazy)
-    print({name: {k: round(v, 3) for k, v in one.items()} for name, one in found.items()})
+    print(found)
     return found
 
 
@@ -335,6 +342,6 @@ def test_the_agent_learns_to_catch(outcomes):
 
 
 def test_spr_learns_to_foresee_and_others_do_not(outcomes):
-    assert outcomes["no_aug_ema"]["match@1"] > 0.1
-    for name in ("no_aug_rainbow", "shuffled"):  # chance is 0.01
-        assert outcomes[name]["match@1"] < 0.5 * outcomes["no_aug_ema"]["match@1"], name
+    assert outcomes["no_aug_ema"]["match@1"] > 0.06
+    for name in ("no_aug_rainbow", "shuffled"):  # chance is 0.01, and the cosine is above 0.9 for shuffled ones too
+        assert outcomes[name]["match@1"] < 0.03, name
