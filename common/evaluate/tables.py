@@ -16,6 +16,8 @@ from common.evaluate.stats import t_interval
 from common.track.rows import MetricRow
 
 LADDER_METRICS = ("success", "score", "planned_success", "delta")
+GAME_METRICS = ("return", "rank")
+"""Of papers whose agents play games; not announced where nothing has been measured."""
 _MARK = re.compile(r"^<!-- ([\w./@+-]+):(begin|end) -->$", re.MULTILINE)
 
 
@@ -178,7 +180,9 @@ def blocks(
 
 def _ladders(rows: Sequence[MetricRow]) -> str:
     known = {row.metric for row in rows}
-    return "\n\n".join(ladder_table(rows, metric=metric) for metric in LADDER_METRICS if metric in known or not known)
+    shown = [metric for metric in LADDER_METRICS if metric in known or not known]
+    shown += [metric for metric in GAME_METRICS if metric in known]
+    return "\n\n".join(ladder_table(rows, metric=metric) for metric in shown)
 
 
 def fill_blocks(text: str, made: Mapping[str, str], where: str) -> str:

@@ -177,6 +177,13 @@ def test_blocks_exist_before_any_result():
     assert blocks([], [], ["new"])["claims/new"] == "No claim has been judged yet."
 
 
+def test_a_game_s_ladder_is_of_returns_and_ranks():
+    rows = _rows("a", [2.0, 4.0], metric="return", paper="game") + _rows("a", [7.0], metric="rank", paper="game")
+    made = blocks([], rows + _rows("a", [0.5]), ["game", "new"])
+    assert "return, mean" in made["ladder/game"] and "rank, mean" in made["ladder/game"]
+    assert "success" not in made["ladder/game"] and "return" not in made["ladder/demo"] + made["ladder/new"]
+
+
 def test_published_documents_agree_with_the_results():
     if not (ROOT / "results" / "claims.json").exists():
         pytest.skip("results/claims.json does not exist yet: nothing has been published")

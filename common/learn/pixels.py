@@ -1,0 +1,112 @@
+"""A small convolutional agent on boolean planes, with a model of its own latents, and the memory it learns from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from common.learn.distributional import dueling
+from common.learn.self_prediction import renormalise
+
+MARGIN = 1
+"""Cells around a frame within which it is shifted."""
+
+
+class PixelAgent(nn.Module):
+    """Encoder, dueling C51 head and transition model (SPR, section 2 and appendix).
+
+    Frames [N, C, H, W] of even sides come on canvases with ``MARGIN`` empty cells around. A latent is spatial,
+    [N, channels, H/2, W/2], renormalised to [0, 1]. ``hidden`` is the head's first layer and SPR's projection.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], actions: int, *, channels: int, hidden: int, atoms: int) -> None:
+        super().__init__()
+        planes, height, width = shape
+        self.actions, self.atoms, cells = actions, atoms, (height // 2) * (width // 2)
+        self.encoder = nn.Sequential(
+            nn.Conv2d(planes, 16, 3), nn.ReLU(), nn.Conv2d(16, channels, 3, stride=2, padding=1), nn.ReLU()
+        )
+        self.hidden = nn.Linear(channels * cells, hidden)
+        self.value = nn.Linear(hidden, atoms)
+        self.advantages = nn.Linear(hidden, actions * atoms)
+        self.transition = nn.Sequential(
+            nn.Conv2d(channels + actions, channels, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(channels),
+            nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU(),
+        )  # fmt: skip
+        self.predictor = nn.Linear(hidden, hidden)
+
+    def latents(self, canvases: torch.Tensor) -> torch.Tensor:
+        return renormalise(self.encoder(canvases))
+
+    def project(self, latents: torch.Tensor) -> torch.Tensor:
+        """[.., channels, h, w] → [.., hidden]: the head's first layer before its nonlinearity."""
+        return self.hidden(latents.flatten(-3))
+
+    def logits(self, latents: torch.Tensor) -> torch.Tensor:
+        """[N, A, Z]."""
+        shown = F.relu(self.project(latents))
+        return dueling(self.value(shown), self.advantages(shown).view(-1, self.actions, self.atoms))
+
+    def ahead(self, latents: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+        """Latents [N, K, channels, h, w] that the transition model foresees from ``latents`` [N, channels, h, w],
+        one after the other, when ``actions`` [N, K] are taken; an action is a one-hot plane."""
+        found, (height, width) = [], latents.shape[-2:]
+        for action in actions.T:
+            planes = F.one_hot(action, self.actions).float()[:, :, None, None].expand(-1, -1, height, width)
+            latents = renormalise(self.transition(torch.cat([latents, planes], dim=1)))
+            found.append(latents)
+        return torch.stack(found, dim=1)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """B stretches of experience, as stored, across ends of episodes.
+
+    ``frames`` [B, K + 2, C, H, W] bool: the states 0..K, and the one n steps ahead. ``actions`` [B, K] long, ``taken``
+    [B] the first of them; ``rewards`` and ``ended`` [B, n] of the steps 0..n − 1, ``ended`` True for an episode's last.
+    """
+
+    frames: torch.Tensor
+    actions: torch.Tensor
+    taken: torch.Tensor
+    rewards: torch.Tensor
+    ended: torch.Tensor
+
+
+class Memory:
+    """Everything an agent has seen, in order; windows are drawn uniformly."""
+
+    def __init__(self, capacity: int, shape: tuple[int, int, int]) -> None:
+        self.frames = np.zeros((capacity, *shape), dtype=bool)
+        self.actions = np.zeros(capacity, dtype=np.int64)
+        self.rewards = np.zeros(capacity, dtype=np.float32)
+        self.ended = np.zeros(capacity, dtype=bool)
+        self.size = 0
+
+    def add(self, frame: np.ndarray, action: int, reward: float, ended: bool) -> None:
+        """The state, what was done in it, the reward for it, and whether that ended the episode. IndexError when
+        the memory is full."""
+        i = self.size
+        self.frames[i], self.actions[i], self.rewards[i], self.ended[i] = frame, action, reward, ended
+        self.size += 1
+
+    def windows(self, rng: np.random.Generator, batch: int, *, ahead: int, steps: int) -> Windows:
+        """``batch`` windows for predictions ``ahead`` (K) and returns of ``steps`` (n), K ≤ n. ValueError while
+        fewer than n + 1 steps are stored. The starts drawn depend on size, batch and n only."""
+        if not ahead <= steps < self.size:
+            raise ValueError(f"windows of {steps} steps were asked for, {ahead} of them predicted, but {self.size} are "
+                             "stored and no more can be predicted than returned; store more or ask for fewer")
+        start = rng.integers(self.size - steps, size=batch)[:, None]
+        returned = start + np.arange(steps)
+        seen = np.concatenate([start + np.arange(ahead + 1), start + steps], axis=1)
+        return Windows(
+            frames=torch.from_numpy(self.frames[seen]),
+            actions=torch.from_numpy(self.actions[returned[:, :ahead]]),
+            taken=torch.from_numpy(self.actions[start[:, 0]]),
+            rewards=torch.from_numpy(self.rewards[returned]),
+            ended=torch.from_numpy(self.ended[returned]),
+        )

@@ -1,0 +1,56 @@
+"""Episodes played side by side are the episodes played one by one; stretches stay within episodes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from common.envs.minatar import MinAtarEnv
+from common.envs.versions.minatar_breakout_v1 import scripted
+from common.evaluate.pixels import play, stretches
+
+GAME = ("minatar-breakout-v1", "breakout")
+
+
+def rule(frames: np.ndarray) -> list[int]:
+    return [scripted(frame) for frame in frames]
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.5, 1.0])
+def test_side_by_side_is_one_by_one(epsilon):
+    seeds = list(range(11, 27))
+    together = play(lambda: MinAtarEnv(*GAME), seeds, rule, epsilon=epsilon)
+    alone = [play(lambda: MinAtarEnv(*GAME), [seed], rule, epsilon=epsilon)[0] for seed in seeds]
+    assert together == alone and [one.seed for one in together] == seeds
+    assert len({one.length for one in together}) > 1
+    if epsilon == 1.0:
+        assert all(one.length < 60 and not one.truncated for one in together)
+
+
+def test_an_episode_by_hand():
+    """An agent that stands still: what the game itself adds up."""
+    [found] = play(lambda: MinAtarEnv(*GAME), [3], lambda frames: [0], epsilon=0.0)
+    env, total, length, over = MinAtarEnv(*GAME), 0.0, 0, False
+    env.reset(3)
+    while not over:
+        frame = env.step(0)
+        total, length, over = total + frame.reward, length + 1, frame.done
+    assert (found.total, found.length, found.truncated) == (total, length, False)
+
+
+def test_stretches_replay_within_an_episode():
+    env = MinAtarEnv(*GAME)
+    seen = stretches(env, range(50), scripted, count=40, steps=4, epsilon=0.3)
+    assert seen.frames.shape == (40, 5, *env.shape) and seen.actions.shape == (40, 4)
+    again = stretches(MinAtarEnv(*GAME), range(50), scripted, count=40, steps=4, epsilon=0.3)
+    assert (seen.frames == again.frames).all() and (seen.actions == again.actions).all()
+    ball = seen.frames[:, :, 1]
+    assert (ball.sum((2, 3)) == 1).all()
+    rows = ball.any(3).argmax(2)
+    assert (np.abs(np.diff(rows, axis=1)) <= 1).all()  # no jump to another episode's beginning
+    assert (seen.frames[1:, 0] == seen.frames[:-1, 3]).all((1, 2, 3)).sum() > 20  # three steps apart
+
+
+def test_too_few_episodes_are_named():
+    with pytest.raises(ValueError, match="pass more seeds"):
+        stretches(MinAtarEnv(*GAME), [1], scripted, count=10**6, steps=4, epsilon=1.0)
