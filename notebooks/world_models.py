@@ -3,14 +3,14 @@
 #
 # Two papers ask it, and this notebook serves both (parameter `paper`):
 #
-# - `early_experience` ([arXiv 2510.08558](https://arxiv.org/abs/2510.08558)): an agent that tries other actions than its
-#   expert's, and learns what they lead to, acts better than one that only imitates, for equally many updates.
+# - `early_experience` ([arXiv 2510.08558](https://arxiv.org/abs/2510.08558)): an agent that tries other actions than
+#   its expert's, and learns what they lead to, acts better than one that only imitates, for equally many updates.
 # - `webevolver` ([arXiv 2504.21024](https://arxiv.org/abs/2504.21024)): an agent that trains on its own successes stops
 #   improving after a round; a world model trained on the same trajectories lets it practise in imagination, and look
 #   ahead before it acts ([SimuRA](https://arxiv.org/abs/2507.23773) claims the same of planning).
 #
-# **What you will see**: the losses beside the functions that build their rows, worked out by hand; all variants from one
-# start; imagined pages beside real ones; how foresight fades with depth; episodes read closely; training curves.
+# **What you will see**: the losses beside the functions that build their rows, worked out by hand; all variants from
+# one start; imagined pages beside real ones; how foresight fades with depth; episodes read closely; training curves.
 #
 # **How long it takes**: nothing if this unit was run before (`make repro` runs seeds 0–4), otherwise about seven
 # minutes on one CPU core at the profile `cpu`, seconds at `smoke`. Nothing here needs a GPU.
@@ -67,7 +67,7 @@ root = project_root()
 # as a player would read it: what does the product lack of what the goal names?
 
 # %%
-show.say(*map(stories.source, (experience.try_others, early.world_rows, early.reflection_rows)))
+show.say(*map(stories.source, (experience.try_others, early.world_rows, reading.outcome)))
 goal = "portable safe stroller with color: white, and price lower than 70 dollars"
 prompt = f"goal: {goal}\ndid: search\npage 1\n1 nidoo portable safe stroller $33\n2 cribba safe natural stroller $32"
 good = "nidoo portable safe stroller $33\nabout: safe portable\ncolor: green white\nchosen: none\nbuy now, < prev"
@@ -86,14 +86,18 @@ for name, invent in (("sr", lambda real: real), ("star", lambda real: real[::-1]
 #
 # ## WebEvolver
 #
-# Two models start from the same base. In each round the policy $\pi$ plays its training tasks; it is trained anew on the
-# trajectories that succeeded, the world model $w$ on the transitions of all:
+# Two models start from the same base. In each round the policy $\pi$ plays its training tasks; it is trained anew on
+# the trajectories that succeeded, the world model $w$ on the transitions of all:
 #
 # $$L_\pi=-\sum_{\tau:\,r(\tau)=1}\;\sum_t\log \pi(a_t|o_t)\qquad L_w=-\sum_{\tau}\sum_t\log w(o_{t+1}\,|\,o_t,a_t)$$
 #
-# A *dream* is a trajectory of $\pi$ inside $w$, from a task that failed; where a judge who sees imagined pages only calls
-# it done, it joins the policy's data. *Look-ahead* at test time: $k$ distinct actions are sampled, each is followed
-# for $d$ steps in $w$, the state it ends in is scored 0, ½ or 1, and the best is taken: $\arg\max_a J(o, \hat o^{(d)}(a))$.
+# The world model is shown the lines that an action touches and writes what is new (`common/envs/shop/shorthand.py`):
+# asked for whole pages it learned the pages of its training by heart instead of reading the one in front of it.
+#
+# A *dream* is a trajectory of $\pi$ inside $w$, from a task that failed; where a judge who sees imagined pages only
+# calls it done, it joins the policy's data. *Look-ahead* at test time: $k$ distinct actions are sampled, each is
+# followed for $d$ steps in $w$, and the one whose imagined state the judge likes best is taken:
+# $\arg\max_a J(o,\hat o^{(d)}(a))$, with $J$ one of 0 (wrong), ½ (on track) and 1 (done).
 #
 # By hand: the same list, a good and a poor product; two dreams, of which one is accepted; and what is learned from it.
 
@@ -224,8 +228,8 @@ if not before:
 # ## Learning, and what goes wrong
 #
 # Of `iwm` first pages, then actions: a page's loss ends where what cannot be known begins, and where the second phase
-# starts far above imitation's first update, world modelling has overwritten the policy. Of `webevolver`, a world model's
-# loss goes on where the round before ended, and the policies' losses should be alike: they imitate one agent.
+# starts far above imitation's first update, world modelling has overwritten the policy. Of `webevolver`, a world
+# model's loss goes on where the round before ended, and the policies' should be alike: they imitate one agent.
 
 # %%
 points = stories.training_points(events)

@@ -26,7 +26,7 @@ Differs from the paper:
     transitions with the page hidden, so that it knows what pages look like and not what leads to them.
  3. Trajectories are accepted by the shop's score (the paper: a language model's judgement). Dreams and look-ahead are
     judged by a fixed reader of the imagined page (``common.envs.shop.judge``), which stands for the prompted
-    judge of the paper with its scores 0, 0.5 and 1; it does not know the shop's hidden attributes and synonyms.
+    judge of the paper with its scores 0, 0.5 and 1; it knows words (a pram is a stroller), not the shop's scoring.
  4. Dreams are added in the last round only, from the tasks that no round solved, by the policy of the round
     before; each of them is played ``dream.attempts`` times, at most ``dream.steps`` (7) steps.
  5. The world model of a round goes on from the one of the round before on all transitions so far; the policy is
@@ -48,8 +48,8 @@ import torch
 
 from common.envs import load_panel, make
 from common.envs.shop.engine import INVALID
-from common.envs.shop.judge import DONE, judge
-from common.envs.shop.reading import follow, goal_of, outcome, page_of
+from common.envs.shop.judge import DONE, judge, meaning
+from common.envs.shop.reading import follow, goal_of, page_of
 from common.envs.shop.shorthand import Shorthand, View, question, short, touched, untouched
 from common.evaluate.habits import habits
 from common.evaluate.imagination import fidelity, imagine, walks_of
@@ -239,6 +239,10 @@ class Experiment:
                     prompt_tokens=sum(len(engine.prompt_ids(step.prompt)) for step in steps),
                     sampled_tokens=sum(step.turn.n_tokens for step in steps))  # fmt: skip
 
+    def updates_before(self, r: int) -> int:
+        """Updates of the policies that played up to round ``r``."""
+        return self.run.stage(f"train.self_{r - 1}", _absent)["cost"]["updates"] if r > 1 else 0
+
     def improve(self, r: int) -> Cost:
         """Round ``r`` of self-improvement: the base, trained on all accepted episodes so far."""
 
@@ -246,14 +250,14 @@ class Experiment:
             episodes = self.until(r)
             engine = self.engine("start")
             updates = self.fit(f"self_{r}", engine, accepted_rows(episodes), self.p.learn)
-            cost = replace(self.playing_cost(r, engine), updates=r * updates)
+            cost = replace(self.playing_cost(r, engine), updates=self.updates_before(r) + updates)
             return {"cost": cost_of(cost), "found": {"accepted_real": sum(e.success for e in self.played(r))}}
 
         return self.trained(f"self_{r}", compute)
 
     def model_world(self, name: str) -> Cost:
-        """``world_<r>``: going on from ``world_<r-1>`` on the transitions of all rounds so far. ``world_blind``: as many
-        updates as all of these, on the transitions of all rounds, the page hidden. The cost is its own updates'."""
+        """``world_<r>``: going on from ``world_<r-1>`` on the transitions of all rounds so far. ``world_blind``: as
+        many updates as all of these, on the transitions of all rounds, the page hidden."""
 
         def compute() -> dict:
             blind, rounds = name == "world_blind", self.p.play.rounds
@@ -283,7 +287,7 @@ class Experiment:
             updates = self.fit(name, engine, [*accepted_rows(episodes), *rows], self.p.learn)
             before = Cost(**self.run.stage(world, _absent)["cost"])
             own = replace(dreamer.cost + model.cost, samples=sum(len(path) - 1 for path in paths), seconds=0.0)
-            cost = before + own + Cost(updates=rounds * updates)
+            cost = before + own + Cost(updates=self.updates_before(rounds) + updates)
             found = {"failed_tasks": len(starts), "dreams": len(paths), "dreamt_rows": len(rows),
                      "accepted_dreams": sum(path[-1].over and judge(path) == DONE for path in paths)}  # fmt: skip
             return {"cost": cost_of(cost), "found": found}
@@ -295,7 +299,8 @@ class Experiment:
 
     def fit(self, name: str, engine: Engine, rows: Sequence[SFTExample], p: Learn | WorldModel) -> int:
         """Train the engine's model on ``rows`` and save it as the stage of ``name``; the number of updates."""
-        settings = TrainSettings(lr=p.lr, max_steps=p.updates, batch_size=p.batch, max_length=engine.context, warmup=0.1)
+        settings = TrainSettings(lr=p.lr, max_steps=p.updates, batch_size=p.batch, max_length=engine.context,
+                                 warmup=0.1)  # fmt: skip
         keep = ("loss", "grad_norm", "logp")
 
         def log(update: int, found: dict) -> None:
@@ -341,7 +346,7 @@ class Experiment:
             found = [walk for made in self.walks for walk in walks_of(made, depth=self.p.test.depth)]
             imagine(found, self.foreseer(self.engine(f"train.{name}"), view), follow, seed=self.seed)
             write_lines(self.run.artifacts / f"walks.{name}.jsonl", [walk.record() for walk in found[:60]])
-            metrics = fidelity(found) | meanings(found, lambda prompt, page: outcome(goal_of(prompt), page))
+            metrics = fidelity(found) | meanings(found, meaning)
             self.log(name, metrics)
             return metrics | {"n": len(found)}
 

@@ -6,7 +6,7 @@ import pytest
 
 from common.envs.shop.catalogue import build_catalogue, build_panels
 from common.envs.shop.engine import ShopEnv
-from common.envs.shop.judge import judge, standing
+from common.envs.shop.judge import TYPES, judge, meaning, plain, standing
 from common.search.experience import OVER, shown
 from common.search.lookahead import Seen
 
@@ -53,18 +53,29 @@ def test_a_path_is_judged_by_its_end_from_the_page_before_it():
     assert judge([*path, seen(READY, "click[buy now]", "a soft lam", True)]) == 0.0  # a page that was cut
 
 
-def test_what_the_judge_accepts_succeeds_in_the_shop():
-    """Played by the oracle: of the purchases that the judge calls done nearly all earn the full reward. It misses those
-    whose goal names the type by a synonym."""
+def test_goals_are_read_in_the_words_of_titles():
+    rest = " with color: red, and price lower than 50 dollars"
+    assert plain(f"soft frying pan{rest}") == f"soft skillet{rest}" and plain(f"soft lamp{rest}") == f"soft lamp{rest}"
+    assert plain("pram") == "stroller" and plain("soft pram, and price lower than 9 dollars")[:14] == "soft stroller,"
+    assert meaning("goal: hard pram\nsearch page", "a hard stroller $9\nabout: hard\nbuy now, < prev") == "fits"
+    assert not set(TYPES) & set(TYPES.values())
+    assert not any(f" {one}".endswith(f" {other}") for one in TYPES for other in TYPES if one != other)
+
+
+def test_what_the_judge_accepts_is_what_succeeds_in_the_shop():
+    """Purchases of the oracle and of a player who buys the first product: all that succeed are accepted, and hardly any
+    other (the shop also forgives likenesses of words that a reader does not)."""
     catalogue = build_catalogue(0, 120)
     shop = ShopEnv(catalogue, page_size=5, numbered=True)
-    accepted, wins = [], 0
+    told = []
     for task in build_panels(catalogue)["train"]:
-        seen = shop.reset(task)
-        while not seen.done:
-            before, action = shop.prompt(), shop.oracle()
-            seen = shop.step(action)
-        wins += seen.reward >= 1.0
-        if standing(before[0]["content"], action, shown(seen)) == 1.0:
-            accepted.append(seen.reward >= 1.0)
-    assert len(accepted) > 0.4 * wins and sum(accepted) / len(accepted) > 0.95
+        for play in (shop.oracle, shop.lazy):
+            seen = shop.reset(task)
+            while not seen.done:
+                before, action = shop.prompt(), play()
+                seen = shop.step(action)
+            told.append((standing(before[0]["content"], action, shown(seen)) == 1.0, seen.reward >= 1.0))
+    accepted, wins = (sum(one[i] for one in told) for i in (0, 1))
+    both = sum(a and b for a, b in told)
+    print(len(told), accepted, wins, both)
+    assert wins < 0.8 * len(told) and both > 0.97 * wins and both > 0.97 * accepted

@@ -1,4 +1,4 @@
-"""WebEvolver's unit: its rows by hand, what may touch the environment, budgets, repetition and resume; and what is learned.
+"""WebEvolver's unit: its rows by hand, what may touch the environment, budgets, repetition and resume; learning.
 
 The world is a shop of sixty products with a half-taught policy.
 """
@@ -116,14 +116,18 @@ def test_budgets_are_matched(whole):
     unit, rows = whole
     p, costs = unit.params, {row.variant: row.cost for row in rows}
     assert set(costs["start"].values()) == {0}
+    accepted = {row.variant: row.value for row in rows if row.metric == "accepted_real"}
+    fits = [accepted["self_1"] > 0, accepted["self_1"] + accepted["self_2"] > 0]  # a toy may solve nothing at first
     for r in (1, 2):
-        assert costs[f"self_{r}"]["updates"] == r * p.learn.updates
+        assert costs[f"self_{r}"]["updates"] == sum(fits[:r]) * p.learn.updates
         assert costs[f"world_{r}"]["updates"] == r * p.world.updates
         assert costs[f"self_{r}"]["env_steps"] == costs[f"world_{r}"]["env_steps"] > 0
     assert costs["world_blind"]["updates"] == costs["world_2"]["updates"]
     assert costs["webevolver"]["env_steps"] == costs["blind"]["env_steps"] == costs["self_2"]["env_steps"]
+    dreamt = {row.variant: row.value for row in rows if row.metric == "dreamt_rows"}
     for name in ("webevolver", "blind"):
-        assert costs[name]["updates"] == costs["self_2"]["updates"] + p.play.rounds * p.world.updates
+        own = (fits[1] or dreamt[name] > 0) * p.learn.updates
+        assert costs[name]["updates"] == costs["self_1"]["updates"] + own + p.play.rounds * p.world.updates
         assert costs[name]["sampled_tokens"] > costs["self_2"]["sampled_tokens"]
     steps = {row.variant: round(row.value * row.n) for row in rows if row.metric == "planned_length"}
     tried = {row.variant: round(row.value * row.n) for row in rows if row.metric == "simulated_steps"}

@@ -11,7 +11,8 @@ from common.report.show import svg
 from common.track.rows import COST_FIELDS, MetricRow
 
 DECISION = {"prompt": "goal: a <b>lamp</b>\npage 1", "step": 1, "chosen": 1, "options": ["click[1]", "click[2]"],
-            "scores": [0.0, 0.5], "paths": [[["click[1]", "poor"]], [["click[2]", "fine"], ["click[red]", "red"]]]}  # fmt: skip
+            "scores": [0.0, 0.5],
+            "paths": [[["click[1]", "poor"]], [["click[2]", "fine"], ["click[red]", "red"]]]}  # fmt: skip
 
 
 def row(variant: str, metric: str, value: float, seed: int) -> MetricRow:

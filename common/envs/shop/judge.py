@@ -1,14 +1,15 @@
 """A judge that reads shop pages, real or imagined, as a player would: is it done, on track, or wrong?
 
-WebEvolver (arXiv 2504.21024) lets a language model score simulated trajectories with 0, 0.5 or 1. This one reads
-text only and knows nothing of the environment's scoring: attributes that a page does not name and synonyms of a
-product's type are held against it.
+WebEvolver (arXiv 2504.21024) lets a language model score simulated trajectories with 0, 0.5 or 1. This one reads text
+only and knows nothing of the environment's scoring. Like a language model it knows the language: that a pram is a
+stroller. Everything else that a goal names and a page does not is held against the page.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from common.envs.shop.lexicon import DEPARTMENTS
 from common.envs.shop.products import BUY
 from common.envs.shop.reading import goal_of, outcome, page_of
 from common.search.experience import OVER
@@ -16,6 +17,23 @@ from common.search.lookahead import Seen
 
 BUYING = f"click[{BUY}]"
 DONE, ON_TRACK, WRONG = 1.0, 0.5, 0.0
+TYPES = {kind.synonym: kind.title for aisles in DEPARTMENTS.values() for aisle in aisles for kind in aisle.kinds}
+"""What some goals call a type, and what titles call it."""
+
+
+def plain(goal: str) -> str:
+    """``goal`` with its product's type in the word that titles use."""
+    ends = [at for mark in (" with ", ", and price lower than ") if (at := goal.find(mark)) >= 0]
+    what, rest = goal[: min(ends, default=len(goal))], goal[min(ends, default=len(goal)) :]
+    for synonym, title in TYPES.items():
+        if f" {what}".endswith(f" {synonym}"):
+            return what.removesuffix(synonym) + title + rest
+    return goal
+
+
+def meaning(prompt: str, page: str) -> str:
+    """What ``page`` means for the goal of ``prompt``, in the words of :func:`~common.envs.shop.reading.outcome`."""
+    return outcome(plain(goal_of(prompt)), page)
 
 
 def standing(before: str, action: str, text: str) -> float:
@@ -25,10 +43,9 @@ def standing(before: str, action: str, text: str) -> float:
     a choice to be made. 0: everything else, such as a product that lacks something or is too dear, the search page
     again, an empty list, an invalid action, a page that broke off, any other purchase or end.
     """
-    goal = goal_of(before)
     if text == OVER:
-        return DONE if action == BUYING and outcome(goal, page_of(before)) == "fits" else WRONG
-    found = outcome(goal, text)
+        return DONE if action == BUYING and meaning(before, page_of(before)) == "fits" else WRONG
+    found = meaning(before, text)
     if found == "list":
         return ON_TRACK if text.startswith("page ") else WRONG
     return ON_TRACK if found == "fits" or found.startswith("choose ") else WRONG
