@@ -34,6 +34,8 @@ LIST = "page 1\n1 a soft lamp $20\nback to search"
         (LIST, "click[7]", "invalid action\n" + LIST, 0.0),
         ("search page", "search[xyz]", "no results\n[back to search]", 0.0),
         (OPEN, "click[red]", "", 0.0),
+        (OPEN, "click[red]", READY.replace("color: red blue", "color"), 0.0),  # no shop shows this
+        (OPEN, "click[red]", "buy now", 0.0),
     ],
 )
 def test_verdicts_by_hand(page, action, text, score):

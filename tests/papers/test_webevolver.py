@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from common.config import load_spec, params_class, resolve, to_json
+from common.envs.panels import load_panel
 from common.envs.shop.catalogue import build_catalogue, build_panels
 from common.envs.shop.engine import ShopEnv
 from common.envs.shop.judge import judge
@@ -24,8 +25,9 @@ from common.learn.settings import TrainSettings
 from common.lm.base import demonstrations
 from common.lm.models import new_nano, save_model
 from common.lm.tokenizer import train_tokenizer
-from common.search.experience import OVER
-from common.search.lookahead import Seen
+from common.rng import generator
+from common.search.experience import OVER, Moment, Tried, shown
+from common.search.lookahead import Seen, act
 from common.sweep.unit import Unit
 from common.track.store import Run, UnitSpec
 from common.types import Observation, Step, Trajectory, Turn
@@ -275,15 +277,36 @@ def test_dreams_are_learned_from_where_the_judge_accepts_their_end():
 # -- does it learn? ----------------------------------------------------------------------------------------------------
 
 
-def test_a_world_model_foresees_better_than_one_that_is_not_shown_the_page(new_unit, tmp_path):
-    """On tasks never played. And what it is worth there: with the real pages, look-ahead by the same judge."""
-    unit = new_unit(tmp_path / "lab", play__rounds=1, play__tasks=24, play__episodes=2, world__updates=200,
-                    world__lr=6e-3, world__batch=16, test__walks=12)  # fmt: skip
-    work = method.Experiment(unit)
-    found = {}
-    for name, view in (("world_1", touched), ("world_blind", untouched)):
-        work.model_world(name)
-        found[name] = work.foresight(name, view)
+def test_a_world_model_learns_what_actions_lead_to_and_not_from_shuffled_pages(new_unit, tmp_path, monkeypatch):
+    """From episodes of a demonstrator with a slipping hand, on tasks not trained on; the half-taught policy of this toy
+    hardly leaves the first page. It does *not* show that the page is read: in two runs on this toy the blind model
+    foresaw as much (meanings .59 against .54, .83 against .85). Nor that acting gains: the claims do, or do not."""
+    found, plain = {}, method.world_rows
+
+    def shuffled(episodes, view):
+        rows = plain(episodes, view)
+        pages = generator("shuffled").permutation([row.completion for row in rows]).tolist()
+        return [dataclasses.replace(row, completion=page) for row, page in zip(rows, pages, strict=True)]
+
+    for name, make in (("real", plain), ("shuffled", shuffled)):
+        unit = new_unit(tmp_path / name, play__rounds=1, world__updates=150, world__lr=6e-3, world__batch=16)
+        work = method.Experiment(unit)
+
+        def demonstrator(states, keys, step, work=work):
+            turns = []
+            for state, key in zip(states, keys):
+                work.env.restore(state.hidden)
+                turns.append(Turn(work.env.expert(generator(key))[1], 0.0, 1))
+            return turns
+
+        train, held_out = (load_panel(unit.data, f"{ENV}/{panel}") for panel in ("train", "validation"))
+        work._played = {1: act(work.env, train * 2, demonstrator, keys=range(2 * len(train)))}
+        work.walks = [[Moment(e.task_id, s.prompt, Tried(s.turn.text, shown(s.observation))) for s in e.steps]
+                      for e in act(work.env, held_out[:12], demonstrator, keys=range(12))]  # fmt: skip
+        with monkeypatch.context() as patch:
+            patch.setattr(method, "world_rows", make)
+            work.model_world("world_1")
+        found[name] = work.foresight("world_1", touched)
     print({name: {k: round(v, 2) for k, v in one.items()} for name, one in found.items()})
-    assert found["world_1"]["meaning@1"] > found["world_blind"]["meaning@1"]
-    assert found["world_1"]["tokens@1"] > found["world_blind"]["tokens@1"]
+    for metric in ("meaning@1", "tokens@1"):
+        assert found["real"][metric] > found["shuffled"][metric] + 0.1, metric

@@ -32,7 +32,11 @@ def plain(goal: str) -> str:
 
 
 def meaning(prompt: str, page: str) -> str:
-    """What ``page`` means for the goal of ``prompt``, in the words of :func:`~common.envs.shop.reading.outcome`."""
+    """What ``page`` means for the goal of ``prompt``, in the words of :func:`~common.envs.shop.reading.outcome`, or
+    ``broken`` for a product's page that no shop shows, as an imagined one may be."""
+    lines = page.split("\n")
+    if lines[-1].startswith("buy now") and not all(": " in line for line in lines[1:-1]):
+        return "broken"
     return outcome(plain(goal_of(prompt)), page)
 
 
