@@ -144,9 +144,13 @@ def test_absent_base_models_are_trained_two_at_a_time(lab, monkeypatch, capfd):
 def test_interrupted_trainings_side_by_side_are_ended(lab, monkeypatch):
     program(lab, monkeypatch, "#!/bin/sh\nexec sleep 60\n")
     started = time.monotonic()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job may have been told to ignore it
     threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
-    with pytest.raises(KeyboardInterrupt):
-        base.build_bases(lab, ["countdown-v1", "shop-v1", "arithmetic-v1"], workers=2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            base.build_bases(lab, ["countdown-v1", "shop-v1", "arithmetic-v1"], workers=2)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert time.monotonic() - started < 30 and sorted(p.name for p in (lab / "models").iterdir()) == ["toy-v1"]
 
 
