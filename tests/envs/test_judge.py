@@ -60,6 +60,8 @@ def test_goals_are_read_in_the_words_of_titles():
     assert plain(f"soft frying pan{rest}") == f"soft skillet{rest}" and plain(f"soft lamp{rest}") == f"soft lamp{rest}"
     assert plain("pram") == "stroller" and plain("soft pram, and price lower than 9 dollars")[:14] == "soft stroller,"
     assert meaning("goal: hard pram\nsearch page", "a hard stroller $9\nabout: hard\nbuy now, < prev") == "fits"
+    assert meaning(f"{GOAL}did: x\n{OPEN}", f"invalid action\n{OPEN}") == "invalid"
+    assert meaning(f"{GOAL}did: x\n{OPEN}", OPEN.replace(": ", " ")) == "broken"
     assert not set(TYPES) & set(TYPES.values())
     assert not any(f" {one}".endswith(f" {other}") for one in TYPES for other in TYPES if one != other)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from common.envs.shop.engine import INVALID
 from common.envs.shop.lexicon import DEPARTMENTS
 from common.envs.shop.products import BUY
 from common.envs.shop.reading import goal_of, outcome, page_of
@@ -35,7 +36,8 @@ def meaning(prompt: str, page: str) -> str:
     """What ``page`` means for the goal of ``prompt``, in the words of :func:`~common.envs.shop.reading.outcome`, or
     ``broken`` for a product's page that no shop shows, as an imagined one may be."""
     lines = page.split("\n")
-    if lines[-1].startswith("buy now") and not all(": " in line for line in lines[1:-1]):
+    product = lines[-1].startswith("buy now") and lines[0] != INVALID
+    if product and not all(": " in line for line in lines[1:-1]):
         return "broken"
     return outcome(plain(goal_of(prompt)), page)
 
