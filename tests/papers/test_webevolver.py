@@ -103,12 +103,12 @@ def test_every_claimed_variant_has_its_rows(whole):
     unit, rows = whole
     found = {(row.variant, row.panel, row.metric) for row in rows}
     names = {row.variant for row in rows}
-    claims = load_claims(Path(method.__file__).with_name("claims.yaml"), variants=names | {"self_3"}).claims
-    for claim in claims:  # a toy has two rounds
-        assert {(variant, claim.panel, claim.metric) for variant in set(claim.variants) - {"self_3"}} <= found
-    worlds = {"world_1", "world_2", "world_blind"}
+    claims = load_claims(Path(method.__file__).with_name("claims.yaml"), variants=names).claims
+    for claim in claims:
+        assert {(variant, claim.panel, claim.metric) for variant in claim.variants} <= found
+    worlds = {"world_1", "world_2", "world_3", "world_blind"}
     plans = {f"webevolver+{how}" for how in method.PLANS}
-    assert names == {"start", "self_1", "self_2", "webevolver", "blind", *worlds, *plans}
+    assert names == {"start", "self_1", "self_2", "self_3", "webevolver", "blind", *worlds, *plans}
     for name in worlds:
         assert {(name, f"{ENV}/test", f"{metric}@1") for metric in ("tokens", "exact", "end", "meaning")} <= found
     assert unit.run.finished and unit.run.rows() == sorted(rows, key=lambda row: row.identity)
@@ -119,18 +119,19 @@ def test_budgets_are_matched(whole):
     p, costs = unit.params, {row.variant: row.cost for row in rows}
     assert set(costs["start"].values()) == {0}
     accepted = {row.variant: row.value for row in rows if row.metric == "accepted_real"}
-    fits = [accepted["self_1"] > 0, accepted["self_1"] + accepted["self_2"] > 0]  # a toy may solve nothing at first
-    for r in (1, 2):
+    solved = [accepted[f"self_{r}"] for r in (1, 2, 3)]
+    fits = [sum(solved[:r]) > 0 for r in (1, 2, 3)]  # a toy may solve nothing at first
+    for r in (1, 2, 3):
         assert costs[f"self_{r}"]["updates"] == sum(fits[:r]) * p.learn.updates
         assert costs[f"world_{r}"]["updates"] == r * p.world.updates
         assert costs[f"self_{r}"]["env_steps"] == costs[f"world_{r}"]["env_steps"] > 0
-    assert costs["world_blind"]["updates"] == costs["world_2"]["updates"]
-    assert costs["webevolver"]["env_steps"] == costs["blind"]["env_steps"] == costs["self_2"]["env_steps"]
+    assert costs["world_blind"]["updates"] == costs["world_3"]["updates"]
+    assert costs["webevolver"]["env_steps"] == costs["blind"]["env_steps"] == costs["self_3"]["env_steps"]
     dreamt = {row.variant: row.value for row in rows if row.metric == "dreamt_rows"}
     for name in ("webevolver", "blind"):
-        own = (fits[1] or dreamt[name] > 0) * p.learn.updates
-        assert costs[name]["updates"] == costs["self_1"]["updates"] + own + p.play.rounds * p.world.updates
-        assert costs[name]["sampled_tokens"] > costs["self_2"]["sampled_tokens"]
+        own = (fits[2] or dreamt[name] > 0) * p.learn.updates
+        assert costs[name]["updates"] == costs["self_2"]["updates"] + own + p.play.rounds * p.world.updates
+        assert costs[name]["sampled_tokens"] > costs["self_3"]["sampled_tokens"]
     steps = {row.variant: round(row.value * row.n) for row in rows if row.metric == "planned_length"}
     tried = {row.variant: round(row.value * row.n) for row in rows if row.metric == "simulated_steps"}
     for how in method.PLANS:
@@ -181,12 +182,12 @@ def test_dreams_that_are_all_refused_leave_self_improvement_to_the_last_bit(new_
     monkeypatch.setattr(method, "dreamt_rows", lambda paths: [])
     unit = new_unit(tmp_path / "lab")
     work = method.Experiment(unit)
-    for r in (1, 2):
+    for r in (1, 2, 3):
         work.improve(r)
         work.model_world(f"world_{r}")
-    work.dream("webevolver", "train.world_2", touched)
+    work.dream("webevolver", "train.world_3", touched)
     one, two = ((unit.run.stage_path(f"train.{name}") / "model.safetensors").read_bytes()
-                for name in ("self_2", "webevolver"))  # fmt: skip
+                for name in ("self_3", "webevolver"))  # fmt: skip
     assert one == two
 
 
@@ -198,7 +199,7 @@ def test_dreams_and_imagined_look_ahead_never_ask_the_environment(whole, monkeyp
     unit, _ = whole
     work = method.Experiment(unit)
     episodes = work.until(2)
-    engine, model = work.engine("train.self_1"), work.engine("train.world_2")
+    engine, model = work.engine("train.self_1"), work.engine("train.world_3")
 
     def forbidden(*args, **kwargs):
         raise AssertionError("the environment was asked")
