@@ -27,7 +27,7 @@ from common.rng import generator
 from common.types import Observation, Step, Trajectory, Turn
 from papers.cory import method
 from tests.papers.sums import ENV, build
-from tests.papers.units import content, open_unit
+from tests.papers.units import content, interrupt, open_unit
 
 CLAIMS = Path(method.__file__).with_name("claims.yaml")
 
@@ -124,20 +124,7 @@ def test_a_unit_that_falls_over_again_and_again_ends_with_the_same_rows(whole, n
     """In sampling, in either loop, in saving the second of two agents, and in measuring."""
     falls = (("rollout", 1), ("policy_gradient", 1), ("policy_gradient_step", 5), ("save_model", 1), ("answer_kls", 3))
     for name, after in falls:
-        unit, plain, left = new_unit(tmp_path / "lab"), getattr(method, name), [after]
-
-        def failing(*args, plain=plain, left=left, name=name, **kwargs):
-            left[0] -= 1
-            if left[0] < 0:
-                raise KeyboardInterrupt(name)
-            return plain(*args, **kwargs)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(method, name, failing)
-            with pytest.raises(KeyboardInterrupt, match=name):
-                method.run(unit)
-        assert not unit.run.finished
-        unit.run.close()
+        interrupt(method, new_unit(tmp_path / "lab"), name, after, monkeypatch)
     unit = new_unit(tmp_path / "lab")
     method.run(unit)
     assert content(unit) == content(whole[0])

@@ -15,27 +15,18 @@ from statistics import fmean
 import pytest
 
 from common.envs.panels import load_panel
-from common.envs.shop.catalogue import build_catalogue, build_panels
-from common.envs.shop.engine import ShopEnv
 from common.evaluate.claims import load_claims
-from common.lm.base import demonstrations
 from common.rng import generator
 from common.search.experience import OVER, Moment, Tried
 from papers.early_experience import method
-from tests.papers.units import content, open_unit, teach, write_panels
+from tests.papers.small_shop import ENV, build
+from tests.papers.units import content, interrupt, open_unit
 
-ENV = "shop-v1"
 
 
 @pytest.fixture(scope="module")
 def new_unit(tmp_path_factory):
-    """Opens units in a world with a shop of sixty products and a half-taught policy."""
-    world, catalogue = tmp_path_factory.mktemp("tiny"), build_catalogue(0, 60)
-    panels = build_panels(catalogue)
-    write_panels(world, ENV, panels | {"catalogue": catalogue})
-    examples = demonstrations(ShopEnv(catalogue, page_size=5, numbered=True), panels["demos"], seed=0, repeats=8)
-    teach(world, examples, vocab=700, context=256, updates=150, width=48, heads=4, batch=32)
-    return partial(open_unit, world, "early_experience", ENV)
+    return partial(open_unit, build(tmp_path_factory.mktemp("shop")), "early_experience", ENV)
 
 
 @pytest.fixture(scope="module")
@@ -99,20 +90,7 @@ def test_a_finished_unit_is_read_and_not_run(whole, new_unit, monkeypatch):
 def test_a_unit_that_falls_over_again_and_again_ends_with_the_same_rows(whole, new_unit, tmp_path, monkeypatch):
     """In trying others, in training, in saving, in RL and in evaluation."""
     for name, after in (("try_others", 0), ("sft", 2), ("save_model", 1), ("policy_gradient", 1), ("evaluate", 4)):
-        unit, plain, left = new_unit(tmp_path / "lab"), getattr(method, name), [after]
-
-        def failing(*args, plain=plain, left=left, name=name, **kwargs):
-            left[0] -= 1
-            if left[0] < 0:
-                raise KeyboardInterrupt(name)
-            return plain(*args, **kwargs)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(method, name, failing)
-            with pytest.raises(KeyboardInterrupt, match=name):
-                method.run(unit)
-        assert not unit.run.finished
-        unit.run.close()
+        interrupt(method, new_unit(tmp_path / "lab"), name, after, monkeypatch)
     unit = new_unit(tmp_path / "lab")
     method.run(unit)
     assert content(unit) == content(whole[0])

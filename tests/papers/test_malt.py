@@ -24,7 +24,7 @@ from common.rng import generator
 from common.search.expansion import sibling_pairs, values
 from common.types import PreferencePair
 from papers.malt import method
-from tests.papers.units import content, open_unit, operators, sums, teach, write_panels
+from tests.papers.units import content, interrupt, open_unit, operators, sums, teach, write_panels
 
 ENV = "countdown-roles-v1"
 
@@ -118,20 +118,7 @@ def test_a_finished_unit_is_read_and_not_run(whole, new_unit, monkeypatch):
 def test_a_unit_that_falls_over_again_and_again_ends_with_the_same_rows(whole, new_unit, tmp_path, monkeypatch):
     """In growing the tree, in SFT, in DPO, in saving and in evaluation."""
     for name, after in (("expand", 0), ("sft", 2), ("dpo", 0), ("save_model", 4), ("rollout", 7)):
-        unit, plain, left = new_unit(tmp_path / "lab"), getattr(method, name), [after]
-
-        def failing(*args, plain=plain, left=left, name=name, **kwargs):
-            left[0] -= 1
-            if left[0] < 0:
-                raise KeyboardInterrupt(name)
-            return plain(*args, **kwargs)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(method, name, failing)
-            with pytest.raises(KeyboardInterrupt, match=name):
-                method.run(unit)
-        assert not unit.run.finished
-        unit.run.close()
+        interrupt(method, new_unit(tmp_path / "lab"), name, after, monkeypatch)
     unit = new_unit(tmp_path / "lab")
     method.run(unit)
     assert content(unit) == content(whole[0])

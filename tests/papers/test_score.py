@@ -28,7 +28,7 @@ from common.rng import generator
 from common.types import Observation, Step, Trajectory, Turn
 from papers.score import method
 from tests.papers.sums import ENV, build
-from tests.papers.units import content, open_unit
+from tests.papers.units import content, interrupt, open_unit
 
 
 
@@ -103,20 +103,7 @@ def test_a_finished_unit_is_read_and_not_run(whole, new_unit, monkeypatch):
 def test_a_unit_that_falls_over_again_and_again_ends_with_the_same_rows(whole, new_unit, tmp_path, monkeypatch):
     """In sampling, in the policy gradient, in saving and in evaluation."""
     for name, after in (("rollout", 0), ("policy_gradient", 1), ("save_model", 3), ("evaluate", 1)):
-        unit, plain, left = new_unit(tmp_path / "lab"), getattr(method, name), [after]
-
-        def failing(*args, plain=plain, left=left, name=name, **kwargs):
-            left[0] -= 1
-            if left[0] < 0:
-                raise KeyboardInterrupt(name)
-            return plain(*args, **kwargs)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(method, name, failing)
-            with pytest.raises(KeyboardInterrupt, match=name):
-                method.run(unit)
-        assert not unit.run.finished
-        unit.run.close()
+        interrupt(method, new_unit(tmp_path / "lab"), name, after, monkeypatch)
     unit = new_unit(tmp_path / "lab")
     method.run(unit)
     assert content(unit) == content(whole[0])

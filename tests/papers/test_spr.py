@@ -8,8 +8,8 @@ does not .49, with a difference of +.30 in the first seed and −.28 in the last
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -17,32 +17,16 @@ import numpy as np
 import pytest
 import torch
 
-from common.config import load_spec, params_class, resolve, to_json
+from common.config import load_spec, params_class, resolve
 from common.envs.minatar import Frame, episode_panels
 from common.evaluate.claims import load_claims
 from common.evaluate.pixels import play, stretches
 from common.learn.pixels import PixelAgent, Windows
 from common.rng import generator
-from common.sweep.unit import Unit
-from common.track.store import Run, UnitSpec
 from papers.spr import method
+from tests.papers.units import REPOSITORY, content, interrupt, open_unit, write_panels
 
-REPOSITORY = Path(method.__file__).resolve().parents[2]
 ENV = "minatar-breakout-v1"
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory) -> Path:
-    """``data/`` in the format of the real panels."""
-    root, files = tmp_path_factory.mktemp("tiny"), {}
-    folder = root / "data" / ENV
-    folder.mkdir(parents=True)
-    for name, rows in episode_panels(ENV, 0).items():
-        blob = "".join(json.dumps(row) + "\n" for row in rows).encode()
-        (folder / f"{name}.jsonl").write_bytes(blob)
-        files[f"{name}.jsonl"] = {"rows": len(rows), "sha256": hashlib.sha256(blob).hexdigest()}
-    (folder / "manifest.json").write_text(json.dumps({"env": ENV, "files": files}))
-    return root
 
 
 def smoke(**overrides) -> method.Params:
@@ -52,28 +36,16 @@ def smoke(**overrides) -> method.Params:
 
 
 @pytest.fixture(scope="module")
-def new_unit(tiny):
-    def make(root: Path, *, seed: int = 0) -> Unit:
-        root.mkdir(exist_ok=True)
-        if not (root / "data").exists():
-            (root / "data").symlink_to(tiny / "data")
-        params = smoke()
-        unit = UnitSpec(paper="spr", env=ENV, seed=seed, profile="smoke", params=to_json(params), code="c" * 64,
-                        data={}, base="", lock="d" * 64)  # fmt: skip
-        return Unit(root=root, paper="spr", env=ENV, seed=seed, profile="smoke", params=params,
-                    run=Run.open(root, unit), base=None)  # fmt: skip
-
-    return make
+def new_unit(tmp_path_factory):
+    world = tmp_path_factory.mktemp("tiny")
+    write_panels(world, ENV, episode_panels(ENV, 0))
+    return partial(open_unit, world, "spr", ENV)
 
 
 @pytest.fixture(scope="module")
 def whole(new_unit, tmp_path_factory):
     unit = new_unit(tmp_path_factory.mktemp("whole") / "lab")
     return unit, method.run(unit)
-
-
-def content(unit) -> bytes:
-    return (unit.run.path / "rows.jsonl").read_bytes()
 
 
 # -- the unit -------------------------------------------------------------------------------------------------
@@ -136,20 +108,7 @@ def test_a_finished_unit_is_read_and_not_run(whole, new_unit, monkeypatch):
 def test_a_unit_that_falls_over_again_and_again_ends_with_the_same_rows(whole, new_unit, tmp_path, monkeypatch):
     """In training, in saving and in evaluation."""
     for name, after in (("learn_to_play", 0), ("save_file", 2), ("trace", 7), ("follow", 30)):
-        unit, plain, left = new_unit(tmp_path / "lab"), getattr(method, name), [after]
-
-        def failing(*args, plain=plain, left=left, name=name, **kwargs):
-            left[0] -= 1
-            if left[0] < 0:
-                raise KeyboardInterrupt(name)
-            return plain(*args, **kwargs)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(method, name, failing)
-            with pytest.raises(KeyboardInterrupt, match=name):
-                method.run(unit)
-        assert not unit.run.finished
-        unit.run.close()
+        interrupt(method, new_unit(tmp_path / "lab"), name, after, monkeypatch)
     unit = new_unit(tmp_path / "lab")
     method.run(unit)
     assert content(unit) == content(whole[0])

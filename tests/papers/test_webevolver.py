@@ -6,94 +6,40 @@ The world is a shop of sixty products with a half-taught policy.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
+from functools import partial
 from pathlib import Path
 
 import pytest
-import torch
 
-from common.config import load_spec, params_class, resolve, to_json
 from common.envs.panels import load_panel
-from common.envs.shop.catalogue import build_catalogue, build_panels
 from common.envs.shop.engine import ShopEnv
 from common.envs.shop.judge import judge
 from common.envs.shop.shorthand import touched, untouched
 from common.evaluate.claims import load_claims
-from common.learn.policy import sft
-from common.learn.settings import TrainSettings
-from common.lm.base import demonstrations
-from common.lm.models import new_nano, save_model
-from common.lm.tokenizer import train_tokenizer
 from common.rng import generator
 from common.search.experience import OVER, Moment, Tried, shown
 from common.search.lookahead import Seen, act
-from common.sweep.unit import Unit
-from common.track.store import Run, UnitSpec
 from common.types import Observation, Step, Trajectory, Turn
 from papers.webevolver import method
+from tests.papers.small_shop import ENV, build
+from tests.papers.units import content, open_unit
 
-REPOSITORY = Path(method.__file__).resolve().parents[2]
-ENV = "shop-v1"
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory) -> Path:
-    """``data/`` in the format of the real panels, and ``base/``, the half-taught policy."""
-    root = tmp_path_factory.mktemp("tiny")
-    catalogue = build_catalogue(0, 60)
-    panels = build_panels(catalogue)
-    folder, files = root / "data" / ENV, {}
-    folder.mkdir(parents=True)
-    rows = {name: list(map(dataclasses.asdict, tasks)) for name, tasks in panels.items()} | {"catalogue": catalogue}
-    for name, found in rows.items():
-        blob = "".join(json.dumps(row) + "\n" for row in found).encode()
-        (folder / f"{name}.jsonl").write_bytes(blob)
-        files[f"{name}.jsonl"] = {"rows": len(found), "sha256": hashlib.sha256(blob).hexdigest()}
-    (folder / "manifest.json").write_text(json.dumps({"env": ENV, "files": files}))
-    shop = ShopEnv(catalogue, page_size=5, numbered=True)
-    examples = demonstrations(shop, panels["demos"], seed=0, repeats=8)
-    tokenizer = train_tokenizer([f"{e.prompt[0]['content']} {e.completion}" for e in examples], 700, split_digits=False)
-    model = new_nano(tokenizer, width=48, layers=2, heads=4, context=256, seed=0)
-    settings = TrainSettings(lr=8e-3, max_steps=150, batch_size=32, max_length=256, warmup=0.1)
-    sft(model, tokenizer, examples, settings, seed=0, out_dir=root / "sft")
-    save_model(model, tokenizer, root / "base")
-    return root
 
 
 @pytest.fixture(scope="module")
-def new_unit(tiny):
-    def make(root: Path, *, seed: int = 0, **overrides) -> Unit:
-        root.mkdir(exist_ok=True)
-        if not (root / "data").exists():
-            (root / "data").symlink_to(tiny / "data")
-        spec = load_spec(REPOSITORY, "webevolver")
-        given = {name.replace("__", "."): value for name, value in overrides.items()}
-        params = resolve(params_class(REPOSITORY, spec), spec, "smoke", ENV, given)
-        unit = UnitSpec(paper="webevolver", env=ENV, seed=seed, profile="smoke", params=to_json(params),
-                        code="c" * 64, data={}, base="b" * 64, lock="d" * 64)  # fmt: skip
-        return Unit(root=root, paper="webevolver", env=ENV, seed=seed, profile="smoke", params=params,
-                    run=Run.open(root, unit), base=tiny / "base")  # fmt: skip
-
-    return make
+def world(tmp_path_factory) -> Path:
+    return build(tmp_path_factory.mktemp("shop"))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+@pytest.fixture(scope="module")
+def new_unit(world):
+    return partial(open_unit, world, "webevolver", ENV)
 
 
 @pytest.fixture(scope="module")
 def whole(new_unit, tmp_path_factory):
     unit = new_unit(tmp_path_factory.mktemp("whole") / "lab")
     return unit, method.run(unit)
-
-
-def content(unit) -> bytes:
-    return (unit.run.path / "rows.jsonl").read_bytes()
 
 
 # -- the unit --------------------------------------------------------------------------------------------------------

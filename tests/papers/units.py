@@ -1,6 +1,6 @@
 """What tests of papers are made of, in temporary folders: panels, half-taught policies, open units.
 
-A *world* is a folder with ``data/`` in the format of the real panels and ``base/``, a policy.
+A *world* is a folder with ``data/`` in the format of the real panels and, where policies start from one, ``base/``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
+
+import pytest
 
 from common.config import load_spec, params_class, resolve, to_json
 from common.envs.countdown import expressions
@@ -82,12 +85,31 @@ def open_unit(world: Path, paper: str, env: str, root: Path, *, seed: int = 0, *
     spec = load_spec(REPOSITORY, paper)
     given = {name.replace("__", "."): value for name, value in overrides.items()}
     params = resolve(params_class(REPOSITORY, spec), spec, "smoke", env, given)
+    base = world / "base"
     unit = UnitSpec(paper=paper, env=env, seed=seed, profile="smoke", params=to_json(params), code="c" * 64, data={},
                     base="b" * 64, lock="d" * 64)  # fmt: skip
     return Unit(root=root, paper=paper, env=env, seed=seed, profile="smoke", params=params, run=Run.open(root, unit),
-                base=world / "base")  # fmt: skip
+                base=base if base.is_dir() else None)  # fmt: skip
 
 
 def content(unit: Unit) -> bytes:
     """The unit's metric rows as they are on the disk."""
     return (unit.run.path / "rows.jsonl").read_bytes()
+
+
+def interrupt(method: ModuleType, unit: Unit, name: str, after: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run ``unit`` until ``method.<name>`` was called ``after`` times and is called again; it must not end well."""
+    plain, left = getattr(method, name), [after]
+
+    def failing(*args, **kwargs):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt(name)
+        return plain(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(method, name, failing)
+        with pytest.raises(KeyboardInterrupt, match=name):
+            method.run(unit)
+    assert not unit.run.finished
+    unit.run.close()
