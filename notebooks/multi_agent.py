@@ -1,21 +1,24 @@
 # %% [markdown]
-# # Multi-agent training: can three roles be trained from one tree of outcomes?
+# # Multi-agent training: can agents that are trained together become better ones?
 #
-# **The claim** (MALT, [arXiv 2412.01928](https://arxiv.org/abs/2412.01928)): a generator answers, a verifier
-# criticises, a refiner answers again. Nobody labels critiques. Sampling every role several times and passing the final
-# outcome back as a mean tells which utterances helped; training each role on that makes a team that beats the
-# untrained team, which beats a single agent.
+# Two papers ask it, and this notebook serves them both (parameter `paper`):
 #
-# **What you will see**: the equations beside the functions that implement them; credit worked out by hand, where
-# three rules disagree; the tree of one question with the value of every utterance; the ladder with votes matched, and
-# again with *tokens* matched; what each role learned; dialogues before and after.
+# - `malt` ([MALT](https://arxiv.org/abs/2412.01928)): a generator answers, a verifier criticises, a refiner answers
+#   again. Nobody labels critiques; sampling every role several times and passing the final outcome back as a mean tells
+#   which utterances helped. A team trained on that beats the untrained team, which beats a single agent.
+# - `cory` ([CORY](https://arxiv.org/abs/2410.06101)): two copies of a policy, a pioneer who answers and an observer who
+#   reads that and answers too, share one reward and exchange roles. For equal reward each ends nearer to the base model
+#   than single-agent reinforcement learning does.
+#
+# **What you will see**: the equations beside the functions that implement them, worked out by hand; all variants of
+# the paper at matched budgets; what each agent learned; dialogues before and after.
 #
 # **How long it takes**: nothing if this unit was run before (`make repro` runs seeds 0–4), otherwise about four
 # minutes on one CPU core at the profile `cpu`, seconds at `smoke`. Nothing here needs a GPU.
 
 # %% tags=["parameters"]
-paper: str = "malt"  # folder below papers/
-env: str = "countdown-roles-v1"  # three turns by three roles, see common/envs/versions/
+paper: str = "malt"  # malt or cory
+env: str = "countdown-roles-v1"  # malt: countdown-roles-v1; cory: countdown-answer-v1 or arithmetic-v1
 seed: int = 0  # training seed; 0-4 are those of the published tables
 profile: str = "cpu"  # smoke (seconds) or cpu (minutes)
 overrides: dict = {}  # changed parameters by dotted name, for example {"threshold": 0.3}
@@ -33,17 +36,18 @@ except MissingInput as missing:
 import importlib
 from pathlib import Path
 
-from common.learn.losses import dpo_losses
-from common.search import expansion as tree
+import torch
 
-# By name: a changed plot is no change of a result, so finished units stay finished.
-report = ("figures", "stories", "tables", "show", "dialogue")
-figures, stories, tables, show, dialogue = (importlib.import_module(f"common.report.{name}") for name in report)
+# By name: a changed plot, or another paper's function, is no change of a result, so finished units stay finished.
+report = ("figures", "stories", "tables", "show", "dialogue", "frontier")
+figures, stories, tables, show, dialogue, plane = (importlib.import_module(f"common.report.{name}") for name in report)
+shown = ("search.expansion", "learn.losses", "learn.policy_gradient", "evaluate.frontier")
+tree, losses, pg, frontier = (importlib.import_module(f"common.{name}") for name in shown)
 root = project_root()
 roles = ("generator", "verifier", "refiner")
 
 # %% [markdown]
-# ## The idea
+# ## MALT: credit from a tree of outcomes
 #
 # For each training question the generator is sampled $n=3$ times, the verifier three times on each answer $g$, the
 # refiner three times on each critique $v$: 27 final answers. Only they can be checked, $r\in\{0,1\}$. Credit goes up
@@ -52,11 +56,6 @@ roles = ("generator", "verifier", "refiner")
 # $$V(g,v,r)=r,\qquad V(g,v)=\frac1n\sum_{r}V(g,v,r),\qquad V(g)=\frac1n\sum_{v}V(g,v)$$
 #
 # and an utterance is *positive* when $V>\tfrac12$. A critique is good when refiners do well after it, whatever it says.
-
-# %%
-show.say(*map(stories.source, (tree.values, tree.first_outcomes)))
-
-# %% [markdown]
 # Every role is fine-tuned on its positive utterances. Then verifier and refiner learn from *siblings*, utterances after
 # the same prompt of which one is positive ($w$) and one is not ($l$), by DPO against the fine-tuned policy itself:
 #
@@ -65,14 +64,12 @@ show.say(*map(stories.source, (tree.values, tree.first_outcomes)))
 # The generator is spared: in the paper preference training made it worse.
 
 # %%
-show.say(*map(stories.source, (tree.sibling_pairs, dpo_losses)))
+show.say(*map(stories.source, (tree.values, tree.first_outcomes, tree.sibling_pairs, losses.dpo_losses)))
 
 # %% [markdown]
-# ## By hand
-#
-# One generation, three critiques, nine final answers. Three ways to label an utterance from outcomes: its value above
-# a half (MALT); the outcome of the one trajectory that was followed; whether *any* trajectory through it ended right
-# (what imitating all successful trajectories amounts to).
+# By hand: one generation, three critiques, nine final answers. Three ways to label an utterance from outcomes: its
+# value above a half (MALT); the outcome of the one trajectory that was followed; whether *any* trajectory through it
+# ended right (what imitating all successful trajectories amounts to).
 
 # %%
 toy = dialogue.toy([[1, 1, 0], [1, 0, 0], [0, 0, 1]])  # rewards of the refinements, a row for each critique
@@ -86,11 +83,37 @@ print("verifier's pairs by value:", pairs)
 print("Critique 1 was lucky once: one outcome calls it good. The generation is right in 4 of 9, so V says no.")
 
 # %% [markdown]
+# ## CORY: one reward for two, and the price of distance
+#
+# The pioneer answers the question, $a_1\sim\pi_p(\cdot|s)$; the observer sees both, $a_2\sim\pi_o(\cdot|s,a_1)$. Each
+# maximises, by its own policy gradient and with weights of its own,
+#
+# $$\mathbb E\big[r(a_1)+r(a_2)\big]-\eta\,\mathrm{KL}(\pi\,\|\,\pi_0)$$
+#
+# beyond a baseline of what it knows, and every $T$ updates the two exchange roles. In the end one of them answers
+# alone. Any reward can be bought with distance from $\pi_0$, so methods are compared by their *frontier* $F(k)$, the
+# reward to be had for $k$ nats: train at several $\eta$, add the base itself (0 nats), and connect. Straight lines are
+# honest: a coin tossed before each answer mixes two policies, its reward lies on the line, and its KL, being convex, on
+# or below. By hand: four dialogues of one question, then two methods. Which needs less KL for the same reward?
+
+# %%
+show.say(*map(stories.source, (pg.leave_one_out, frontier.frontier, frontier.compare)))
+told = torch.tensor([[1.0, 1.0], [0.0, 1.0], [1.0, 0.0], [0.0, 0.0]])  # r(a1), r(a2)
+first, second = (pg.leave_one_out(told[:, k:].sum(1)[None])[0].tolist() for k in (0, 1))
+for both, one, two in zip(told.tolist(), first, second):
+    print(f"r(a₁) = {both[0]:.0f}, r(a₂) = {both[1]:.0f}: both get {sum(both):.0f}; advantage of the pioneer "
+          f"{one:+.2f}, of the observer, who knew r(a₁), {two:+.2f}")
+near, far = [frontier.Point(0.5, 0.3), frontier.Point(2, 0.5)], [frontier.Point(1, 0.3), frontier.Point(3, 0.5)]
+for name, found in frontier.compare({"near": near, "far": far}, 0.2).items():
+    print(f"{name:4s}: mean reward at equal KL {found['frontier_reward']:.3f}, mean KL at equal reward "
+          f"{found['frontier_kl']:.2f} nats")
+
+# %% [markdown]
 # ## The run
 #
-# One base model plays all roles; each role then gets weights of its own. All variants start from that base and learn
-# from the same tree (the single agent from as many sampled tokens). It is computed once: opened again it is read from
-# the run store, after a kill it goes on where it was.
+# One unit trains and evaluates *all* variants of the paper from the same base model (`malt`: one model plays all roles,
+# each role then gets weights of its own, and all learn from the same tree). It is computed once: opened again it is
+# read from the run store, after a kill it goes on where it was.
 
 # %%
 own, artifacts, events = [], Path("none"), Path("none")
@@ -99,91 +122,123 @@ if unit:
     with show.progress(unit.run):
         own = importlib.import_module(f"papers.{paper}.method").run(unit)
 NO_RUN = "No run of this unit is in this machine's store, so there is nothing to look at: `make repro` runs it."
+others, where = stories.published(root, paper, env, profile)
+rows = stories.together(own, [] if overrides else others)
+test = [row for row in rows if row.panel == f"{env}/test"]
 
 # %% [markdown]
-# ## The tree of one question
+# ## MALT's tree of one question, and how good its credit is
 #
 # Follow one answer to the right: what was said of it, what the refiners made of that, and the value that came back. A
 # pair for DPO is a filled and a hollow mark under one parent. Look for a critique that is *false* and positive, or true
-# and negative: credit knows outcomes, not truth.
+# and negative: credit knows outcomes, not truth. The environment knows which answers are right and which verdicts are
+# true; no label was told. `label_…`: share of labels that agree with the truth. `pair_true`: of the verifier's pairs
+# whose verdicts differ in truth, the share that prefer the true one; `pair_alike`: the share in which both are equally
+# true, noise for DPO.
 
 # %%
 kept = dialogue.expansions(artifacts)
 if kept:
     show.show(dialogue.tree(dialogue.telling(kept), roles))
-else:
-    show.say(NO_RUN)
-
-# %% [markdown]
-# How good is that credit? The environment knows which answers are right and which verdicts are true; no label was told.
-# `label_…`: share of labels that agree with the truth. `pair_true`: of the verifier's pairs whose verdicts differ in
-# truth, the share that prefer the true one; `pair_alike`: the share in which both are equally true, noise for DPO.
-
-# %%
-others, where = stories.published(root, paper, env, profile)
-rows = stories.together(own, [] if overrides else others)
 credited = stories.present(rows, ("star_trio", "malt_outcome", "malt"))
 audit = ("label_generator", "label_verifier", "pair_true", "pair_alike", "pairs_verifier", "pairs_refiner")
-show.say(tables.summary_table([row for row in rows if row.panel == f"{env}/train"], credited, audit))
+if paper == "malt":
+    show.say(tables.summary_table([row for row in rows if row.panel == f"{env}/train"], credited, audit),
+             "" if kept else NO_RUN)
+else:
+    show.say(f"`{paper}` samples no trees.")
 
 # %% [markdown]
 # ## Results, against the paper's
 #
-# The paper's numbers come from Llama-3.1-8B: compare directions, never sizes. The upper figure elects one of equally
-# many final answers (`+vote`), the first table shows what that costs: a trio's answer takes several times the tokens of
-# a single agent's. `+vote_tok` lets the single agent vote until it has spent as much.
+# The paper's numbers come from models ten thousand times as large: compare directions, never sizes. `malt`: the figure
+# elects one of equally many final answers (`+vote`), the table shows what that costs, a trio's answer takes several
+# times the tokens of a single agent's; `+vote_tok` lets the single agent vote until it has spent as much. `cory`: one
+# agent alone, answering once. `excess` is its reward beyond single-agent RL's frontier at its own KL.
 
 # %%
-test = [row for row in rows if row.panel == f"{env}/test"]
 names = ("base", "trio", "rft", "star_trio", "malt_sft", "malt_sft_long", "malt_outcome", "malt")
+single, pairs = (sorted({r.variant for r in test if r.variant.split("@")[0] == name}) for name in ("single", "cory"))
+ablations = stories.present(test, ("cory_reset", "cory_no_exchange", "cory_blind"))
 voted = stories.present(test, [f"{name}{how}" for name in names for how in ("+vote", "+vote_tok")])
+rungs = voted if paper == "malt" else stories.present(test, ("base", *single, *pairs, *ablations))
+columns = {"malt": ("success", "greedy_success", "delta", "copy"), "cory": ("success", "kl", "excess")}[paper]
 show.say("**In the paper**", stories.section(root / "papers" / paper / "README.md", "What the paper reports"),
          f"**Here.** {where} " + (f"This unit (seed {seed}) joins them." if own and not overrides else ""))
-show.show(figures.ladder(test, voted))
-show.say(tables.cost_table(test, voted), "Without votes, one chain each; `greedy_success` decodes greedily:",
-         tables.summary_table(test, stories.present(test, names), ("success", "greedy_success", "delta", "copy")))
+show.show(figures.ladder(test, rungs))
+show.say(tables.cost_table(test, rungs), "One answer, or one chain, each; `greedy_success` decodes greedily:",
+         tables.summary_table(test, stories.present(test, names) if paper == "malt" else rungs, columns))
+
+# %% [markdown]
+# ## CORY: reward against distance
+#
+# Each mark is a trained policy: left is nearer to the base, up is better. A line is all that mixing can make of a
+# method's marks. The paper's claim is that CORY's line lies to the left of single-agent RL's; its ablations are single
+# marks, to be read against both lines. One and the same $\eta$ pulls a summed reward half as hard, so marks of equal
+# $\eta$ do not compare; lines do.
+
+# %%
+if paper == "cory":
+    show.show(plane.against_kl(test, {"single": single, "cory": pairs}, ablations))
+    show.say(tables.summary_table(test, ("single_frontier", "cory_frontier"), ("frontier_kl", "frontier_reward")))
+else:
+    show.say(f"`{paper}` measures no distances.")
 
 # %% [markdown]
 # ## What each role learned
 #
-# Final success mixes three roles. Does the generator answer better, does the verifier see more mistakes (or does it say
-# "right" to all), does the refiner keep right answers and repair wrong ones? `malt_base_…` gives one role back to the
-# base.
+# `malt`: final success mixes three roles. Does the generator answer better, does the verifier see more mistakes (or
+# does it say "right" to all), does the refiner keep right answers and repair wrong ones? `malt_base_…` gives one role
+# back to the base. `cory`: `observer_…` is the agent that ended as observer, asked the question alone; `acc@2` is what
+# it answers after the pioneer, keeping right answers (`cl`), repairing wrong ones (`cs`) or copying.
 
 # %%
 trios = ("trio", "star_trio", "malt_sft", "malt_outcome", "malt", "malt_base_g", "malt_base_v", "malt_base_r")
-show.show(dialogue.roles(test, stories.present(test, trios)))
+seconds = ("success", "observer_success", "kl", "observer_kl", "acc@2", "cl", "cs", "copy")
+if paper == "malt":
+    show.show(dialogue.roles(test, stories.present(test, trios)))
+else:
+    show.say(tables.summary_table(test, stories.present(test, ("base", *pairs, *ablations)), seconds))
 
 # %% [markdown]
-# ## Three dialogues read closely
+# ## Three dialogues read closely, and curves
 #
 # Who said what, ✓ right and ✗ wrong (of a critique: whether its verdict is true), before and after training; all
-# variants meet the same random numbers. Then curves: `logratio_chosen` falling together with `logratio_rejected` means
-# that DPO moves probability away from both.
+# variants meet the same random numbers. Then curves. `malt`: `logratio_chosen` falling together with
+# `logratio_rejected` means that DPO moves probability away from both. `cory`: `kl_1` is that of whoever is pioneer
+# (`kl_2`: observer); saw teeth are exchanges, since an agent's distance on the two prompts differs.
 
 # %%
-told = {name: dialogue.dialogues(artifacts, name) for name in ("trio", "malt_sft", "malt")}
-for kind, task in dialogue.contrasts(told["trio"], told["malt"]):
+chosen = {"malt": ("trio", "malt_sft", "malt"), "cory": ("base", "cory_no_exchange", "cory")}[paper]
+told = {name: dialogue.dialogues(artifacts, name) for name in chosen}
+for kind, task in dialogue.contrasts(told[chosen[0]], told[chosen[-1]]):
     show.say(f"**{kind}**")
     dialogue.present(dialogue.viewer(told, task))
-points = [p for p in stories.training_points(events) if p["variant"] in ("value.verifier.dpo", "value.refiner.dpo")]
+drawn, trained = ("acc_1", "acc_2", "kl_1", "kl_2"), ("single", "cory", *ablations)
+if paper == "malt":
+    drawn = ("loss", "reward_accuracy", "logratio_chosen", "logratio_rejected")
+    trained = ("value.verifier.dpo", "value.refiner.dpo")
+points = [p for p in stories.training_points(events) if p["variant"] in trained]
 if points:
-    show.show(figures.curves(points, ("loss", "reward_accuracy", "logratio_chosen", "logratio_rejected")))
+    show.show(figures.curves(points, drawn))
 else:
     show.say(NO_RUN)
 
 # %% [markdown]
 # ## Exercises
 #
-# 1. By hand: change one reward so that MALT's rule and the single outcome agree on every critique. How many of the
+# 1. MALT's toy: change one reward so that its rule and the single outcome agree on every critique. How many of the
 #    $2^9$ tables of rewards do so?
-# 2. `overrides = {"threshold": 0.0}` makes `malt_sft` imitate what `star_trio` imitates. Which numbers agree exactly?
+# 2. `malt`, `{"threshold": 0.0}`: `malt_sft` imitates what `star_trio` imitates. Which numbers agree exactly?
 # 3. A refiner that ignores the critique gives every critique of an answer the same expected value. What do the
 #    verifier's pairs then teach? Find `pair_alike` of such a refiner.
-# 4. Why does a verifier that always says "right" earn a high value on easy questions? Which of the six figures above
+# 4. Why does a verifier that always says "right" earn a high value on easy questions? Which of the six figures of roles
 #    would show it?
-# 5. Give the single agent's vote the verifier: elect among answers it calls right. Is the refiner still needed?
-# 6. Write the null test: shuffle the rewards of the leaves among questions. What must every row of the ladder show?
+# 5. CORY's toy: the observer's reward contains $r(a_1)$, which was fixed before it answered. Show that its expected
+#    gradient is zero, so that it may be taken out. Why may it not be taken out of the pioneer's?
+# 6. `cory`, `{"rl.exchange_every": 1000}`: which variants must get the same numbers as `cory`, to the last bit?
+# 7. An observer that copies earns $2\,r(a_1)$ for both. What does the pioneer then learn that single-agent RL does not?
+# 8. Write the null test of either paper: shuffle the rewards among questions. What must every row of the ladder show?
 
 # %%
 if unit:

@@ -17,7 +17,7 @@ from common.report.show import UNPRINTABLE
 from common.track.rows import MetricRow
 
 STYLE = """<style>.imagined{color:#222;background:#fff;border-collapse:collapse;font:13px/1.45 monospace;margin:.6em 0}
-table.imagined tr th,table.imagined tr td{border:1px solid #ccc;padding:.4em .6em;text-align:left;
+table.imagined tr th,table.imagined tr td{border:1px solid #ccc;padding:.4em .6em;text-align:left!important;
 vertical-align:top;color:#222;background:#fff;white-space:pre-wrap;max-width:26em}
 .imagined .extra{background:#ffe3cc;text-decoration:line-through}
 .imagined .missing{background:#cfe8f7;text-decoration:underline;font-weight:bold}</style>"""
