@@ -38,11 +38,13 @@ from pathlib import Path
 
 import torch
 
-# By name: a changed plot, or another paper's function, is no change of a result, so finished units stay finished.
-report = ("figures", "stories", "tables", "show", "dialogue", "frontier")
-figures, stories, tables, show, dialogue, plane = (importlib.import_module(f"common.report.{name}") for name in report)
-shown = ("search.expansion", "learn.losses", "learn.policy_gradient", "evaluate.frontier")
-tree, losses, pg, frontier = (importlib.import_module(f"common.{name}") for name in shown)
+from common.evaluate import frontier
+from common.learn import losses
+from common.learn import policy_gradient as pg
+from common.report import dialogue, figures, show, stories, tables
+from common.report import frontier as plane
+from common.search import expansion as tree
+
 root = project_root()
 roles = ("generator", "verifier", "refiner")
 

@@ -39,12 +39,13 @@ from pathlib import Path
 
 import torch
 
+from common.evaluate import decompose
+from common.evaluate import votes as voting
+from common.learn import policy_gradient as pg
+from common.learn import weights
+from common.report import correction as pictures
+from common.report import figures, gains, show, stories, tables
 
-# By name: a changed plot, or another paper's function, is no change of a result, so finished units stay finished.
-report = ("figures", "stories", "tables", "show", "correction", "gains")
-figures, stories, tables, show, pictures, gains = (importlib.import_module(f"common.report.{name}") for name in report)
-shown = ("learn.policy_gradient", "learn.weights", "evaluate.votes", "evaluate.decompose")
-pg, weights, voting, decompose = (importlib.import_module(f"common.{name}") for name in shown)
 root = project_root()
 
 # %% [markdown]

@@ -37,11 +37,13 @@ from pathlib import Path
 
 import torch
 
-# By name: a changed plot is no change of a result, so finished units stay finished.
-report = ("figures", "stories", "tables", "show", "pixels")
-figures, stories, tables, show, pixels = (importlib.import_module(f"common.report.{name}") for name in report)
-shown = ("learn.self_prediction", "learn.distributional", "evaluate.latents")
-own_future, c51, latents = (importlib.import_module(f"common.{name}") for name in shown)
+from common.envs import make
+from common.envs.panels import version
+from common.evaluate import latents
+from common.learn import distributional as c51
+from common.learn import self_prediction as own_future
+from common.report import figures, pixels, show, stories, tables
+
 root = project_root()
 
 # %% [markdown]
@@ -53,8 +55,7 @@ root = project_root()
 # of the rule's play, as an agent sees them:
 
 # %%
-games = importlib.import_module("common.envs")
-game, rule = games.make(env, root / "data"), importlib.import_module("common.envs.panels").version(env).scripted
+game, rule = make(env, root / "data"), version(env).scripted
 frame, seen, over = game.reset(1), [], False
 while not over and len(seen) < 60:
     action = rule(frame)

@@ -36,11 +36,8 @@ import torch
 
 from common.envs import load_panel, make
 from common.learn.losses import dpo_losses
+from common.report import figures, show, stories, tables
 from common.search import draw, steps
-
-# By name: a changed plot is no change of a result, so finished units stay finished.
-report = ("figures", "stories", "tables", "show")
-figures, stories, tables, show = (importlib.import_module(f"common.report.{name}") for name in report)
 root = project_root()
 
 # %% [markdown]

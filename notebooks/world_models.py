@@ -39,14 +39,13 @@ from IPython.display import HTML, display
 
 from common.envs import load_panel, make
 from common.envs.answers import declared
+from common.envs.shop import judge as judging
 from common.envs.shop import reading
-from common.search import experience
+from common.report import figures, imagined, planning, show, stories, tables
+from common.search import experience, lookahead
+from papers.early_experience import method as early
+from papers.webevolver import method as evolver
 
-# By name: a changed plot, or another paper's function, is no change of a result, so finished units stay finished.
-report = ("figures", "stories", "tables", "show", "imagined", "planning")
-figures, stories, tables, show, imagined, planning = (importlib.import_module(f"common.report.{x}") for x in report)
-early, evolver = (importlib.import_module(f"papers.{x}.method") for x in ("early_experience", "webevolver"))
-lookahead, judging = map(importlib.import_module, ("common.search.lookahead", "common.envs.shop.judge"))
 root = project_root()
 
 # %% [markdown]

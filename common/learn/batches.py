@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
@@ -90,9 +91,15 @@ def encode(
     Raises:
         ValueError: for a row of more than ``max_length`` tokens, with the numbers.
     """
-    texts = [tokenizer.apply_chat_template(list(p), tokenize=False, add_generation_prompt=True) for p in prompts]
-    prompt_ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    bodies = tokenizer([text or "" for text in completions], add_special_tokens=False)["input_ids"]
+    # Many rows are alike: turns of one state, repeated demonstrations. Each text is tokenised once.
+    names = [tuple((message["role"], message["content"]) for message in prompt) for prompt in prompts]
+    chats = {
+        name: tokenizer.apply_chat_template(list(prompt), tokenize=False, add_generation_prompt=True)
+        for name, prompt in dict(zip(names, prompts, strict=True)).items()
+    }
+    tokens = _tokenised(tokenizer, {*chats.values(), *(text or "" for text in completions)})
+    prompt_ids = [tokens[chats[name]] for name in names]
+    bodies = [tokens[text or ""] for text in completions]
     completion_ids = [
         [] if text is None else [*body, tokenizer.eos_token_id]
         for text, body in zip(completions, bodies, strict=True)
@@ -104,6 +111,11 @@ def encode(
                 f"max_length {max_length}; raise max_length or shorten the prompt, since cutting it would change it"
             )
     return prompt_ids, completion_ids
+
+
+def _tokenised(tokenizer: PreTrainedTokenizerBase, texts: set[str]) -> dict[str, list[int]]:
+    distinct = sorted(texts)
+    return dict(zip(distinct, tokenizer(distinct, add_special_tokens=False)["input_ids"], strict=True)) if texts else {}
 
 
 def check_context(stage: str, model: torch.nn.Module, max_length: int) -> None:
@@ -123,9 +135,10 @@ def pad_rows(
     """
     lengths = [len(p) + len(c) for p, c in zip(prompt_ids, completion_ids, strict=True)]
     width = max(lengths)
-    input_ids = torch.tensor(
-        [[pad_id] * (width - n) + [*p, *c] for n, p, c in zip(lengths, prompt_ids, completion_ids, strict=True)]
-    )
+    ids = np.full((len(lengths), width), pad_id)
+    for row, n, prompt, completion in zip(ids, lengths, prompt_ids, completion_ids, strict=True):
+        row[width - n :] = [*prompt, *completion]
+    input_ids = torch.from_numpy(ids)
     back = torch.arange(width - 1, -1, -1)  # distance of a position from the right edge
     attention_mask = (back < torch.tensor(lengths)[:, None]).long()
     completion_mask = back < torch.tensor([len(c) for c in completion_ids])[:, None]

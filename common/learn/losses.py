@@ -8,30 +8,24 @@ gradients of its micro-batches add up to the gradient of one large batch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 
 
-def sequence_logps(logits: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Log-probability of the masked tokens of each sequence.
+def row_sums(values: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
+    """Sums of packed values, row by row: of log-probabilities of scored tokens, the log-probability of a completion.
 
     Args:
-        logits: [B, T, V]; position t predicts token t + 1.
-        labels: [B, T] token ids, aligned with the inputs (not shifted).
-        mask: [B, T] bool; True for the tokens to score: those of the action with its end-of-turn
-            token, never prompt, environment or padding. Position 0 has no prediction and must be False.
+        values: [M], those of the first row, then those of the second, …
+        lengths: R numbers ≥ 1 with sum M.
 
     Returns:
-        [B] in float32 (float64 for float64 logits): Σ_t mask_t · log p(label_t | labels_<t).
-
-    Logits that predict unmasked tokens get a gradient of exactly zero, whatever their value.
+        [R], out_r = Σ of row r's values; the gradient of each value is its row's.
     """
-    scored = mask[:, 1:]
-    picked = logits[:, :-1][scored]
-    picked = picked if picked.dtype == torch.float64 else picked.float()
-    token_logps = -F.cross_entropy(picked, labels[:, 1:][scored], reduction="none")
-    # masked_scatter, not index_add: its sum has one order on every device.
-    return token_logps.new_zeros(scored.shape).masked_scatter(scored, token_logps).sum(1)
+    # Padded and summed, not index_add: its sum has one order on every device.
+    return torch.nn.utils.rnn.pad_sequence(values.split(list(lengths)), batch_first=True).sum(1)
 
 
 def sft_loss(logps: torch.Tensor, weights: torch.Tensor, n_tokens: int) -> torch.Tensor:

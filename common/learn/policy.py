@@ -2,8 +2,8 @@
 
 TRL brings configuration, optimiser, schedule, accumulation, clipping and devices; one overridden
 method, ``compute_loss``, brings the tested functions of :mod:`common.learn.losses` with weights.
-The override also takes the logits of the completion's positions only: on a CPU, TRL's own projects
-every prompt position through the vocabulary as well, and computes entropies for its metrics.
+The override also asks :mod:`common.lm.predict` for what the loss needs and no more: a prompt that several
+completions share is read once, and nothing but completions is projected through the vocabulary.
 
 One process, one device. Repeating a call on one CPU gives bit-identical weights.
 """
@@ -31,9 +31,10 @@ from common.learn.batches import (
     positive,
     training_order,
 )
-from common.learn.losses import dpo_losses, sequence_logps, sft_loss, turn_sums
+from common.learn.losses import dpo_losses, row_sums, sft_loss, turn_sums
 from common.learn.settings import DPOSettings, TrainSettings, TrainStats
 from common.learn.watch import Log, Watched, borrowed, run, trainer_arguments
+from common.lm.predict import passes, predictions
 from common.types import PreferencePair
 
 
@@ -135,23 +136,18 @@ def dpo(
         at = end
 
     def collate(batch: list[dict[str, Any]]) -> dict[str, Any]:
+        owner = [2 * i + (k >= r["n_chosen"]) for i, r in enumerate(batch) for k in range(len(r["prompt_ids"]))]
         turns = [
-            (tuple(prompt), tuple(action))
+            {"prompt_ids": prompt, "completion_ids": action}
             for r in batch
             for prompt, action in zip(r["prompt_ids"], r["completion_ids"], strict=True)
         ]
-        rows = list(dict.fromkeys(turns))  # equal turns go through the model once: a policy that loops repeats itself
-        place = {turn: at for at, turn in enumerate(rows)}
-        owner = [2 * i + (k >= r["n_chosen"]) for i, r in enumerate(batch) for k in range(len(r["prompt_ids"]))]
-        distinct = [{"prompt_ids": prompt, "completion_ids": action} for prompt, action in rows]
-        return collate_rows(distinct, tokenizer.pad_token_id) | {
-            "row": torch.tensor([place[turn] for turn in turns]),
+        return collate_rows(turns, tokenizer.pad_token_id) | {
             "owner": torch.tensor(owner),
             "ref": torch.tensor([r["ref"] for r in batch]),
             "weight": torch.tensor([r["weight"] for r in batch]),
             "n_items": len(batch),
             "n_examples": len(batch),
-            "n_tokens": sum(len(prompt) + len(action) for prompt, action in turns),
         }
 
     with borrowed(model):
@@ -180,11 +176,11 @@ class _SFT(Watched, SFTTrainer):
 
 class _DPO(Watched, DPOTrainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):  # noqa: ANN001, ANN201
-        ref, weight, row = inputs["ref"], inputs["weight"], inputs["row"]
-        sides = turn_sums(_completion_logps(model, inputs)[row], inputs["owner"], 2 * len(weight)).view(-1, 2)
+        ref, weight = inputs["ref"], inputs["weight"]
+        sides = turn_sums(_completion_logps(model, inputs), inputs["owner"], 2 * len(weight)).view(-1, 2)
         losses = dpo_losses(sides[:, 0], sides[:, 1], ref[:, 0], ref[:, 1], beta=self.beta, weights=weight)
         if self.settings.nll:
-            lengths = inputs["completion_mask"].sum(1)[row].to(sides)
+            lengths = inputs["completion_mask"].sum(1).to(sides)
             tokens = turn_sums(lengths, inputs["owner"], 2 * len(weight)).view(-1, 2)
             losses = losses - self.settings.nll * weight * sides[:, 0] / tokens[:, 0]
         ratios = (sides - ref).detach()
@@ -204,37 +200,19 @@ class _DPO(Watched, DPOTrainer):
         return dataset  # the pairs bring their reference; TRL would score them with today's model
 
 
-ROWS_PER_PASS = 32
-"""More rows than these go through the model in passes of like length: less padding, and on a CPU activations that
-stay in its caches (240 rows of a trajectory pair's turns: three times as fast)."""
-
-
 def _completion_logps(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """[R] log-probability of each row's completion, in the order of the rows."""
-    lengths = batch["attention_mask"].sum(1)
-    if len(lengths) <= ROWS_PER_PASS:
-        return _one_pass(model, batch)
-    order = lengths.argsort(stable=True)
-    names = ("input_ids", "attention_mask", "position_ids", "completion_mask")
-    passes = [
-        _one_pass(model, {name: batch[name][rows, -int(lengths[rows].max()) :] for name in names})
-        for rows in order.split(ROWS_PER_PASS)
-    ]
-    return torch.cat(passes)[order.argsort()]
-
-
-def _one_pass(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """[R] log-probabilities from the logits of the last few positions; rows are padded on the left."""
-    mask = batch["completion_mask"]
-    keep = int(mask.sum(1).max()) + 1  # the longest completion and the position that predicts its first token
-    logits = model(
-        input_ids=batch["input_ids"],
-        attention_mask=batch["attention_mask"],
-        position_ids=batch["position_ids"],
-        logits_to_keep=keep,
-        use_cache=False,
-    ).logits
-    return sequence_logps(logits, batch["input_ids"][:, -keep:], mask[:, -keep:])
+    rows, scored = [], []
+    lengths, completions = (batch[name].sum(1).tolist() for name in ("attention_mask", "completion_mask"))
+    for ids, length, n in zip(batch["input_ids"].tolist(), lengths, completions, strict=True):
+        rows.append(ids[-length:])
+        scored.append(range(length - n, length))
+    order, found = [], []
+    for some in passes(model, rows, scored):
+        predicted = predictions(model, [rows[i] for i in some], [scored[i] for i in some])
+        found.append(row_sums(predicted.logps(), [len(scored[i]) for i in some]))
+        order += some
+    return torch.cat(found)[torch.tensor(order).argsort().to(found[0].device)]
 
 
 def _order(lengths: list[int], settings: TrainSettings, seed: int) -> list[int]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +28,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from common.learn.batches import check_context, encode
 from common.learn.settings import TrainStats
 from common.learn.watch import Log
+from common.lm.predict import passes, predictions
 from common.types import Message, Turn
 
 
@@ -58,8 +59,6 @@ class PolicyGradientSettings:
     """Most tokens of a dialogue; a longer one is an error, never cut."""
     warmup: int = 0
     """Updates of linear warm-up."""
-    micro_batch: int = 32
-    """Rows in one forward pass; no part of the result but for rounding. Larger passes outgrow a core's caches."""
 
     def __post_init__(self) -> None:
         for name, ok, rule in (
@@ -67,7 +66,6 @@ class PolicyGradientSettings:
             ("updates", self.updates >= 1, "be at least 1"),
             ("max_length", self.max_length >= 1, "be at least 1"),
             ("warmup", self.warmup >= 0, "be at least 0"),
-            ("micro_batch", self.micro_batch >= 1, "be at least 1"),
         ):
             if not ok:
                 raise ValueError(f"{name}: {getattr(self, name)!r} must {rule}; change it in the settings")
@@ -148,35 +146,21 @@ def rows_of(prompts: Sequence[list[int]], answers: Sequence[list[int]], owners: 
     return rows
 
 
-def merged(rows: Sequence[Row], turns: int) -> tuple[list[Row], list[int]]:
-    """Rows of equal tokens once, and for each of the ``turns`` the turn that stands for it.
-
-    Samples of one task are often alike. The loss is linear in advantage and β, so that their sums over equal
-    turns give the same gradient as the copies would.
-    """
-    first: dict[tuple, list[int]] = {}
-    stands, kept = list(range(turns)), []
-    for row in rows:
-        owners = [owner for owner in dict.fromkeys(row.turn) if owner >= 0]
-        same = first.setdefault((tuple(row.ids), tuple(owner >= 0 for owner in row.turn)), owners)
-        if same is owners:
-            kept.append(row)
-        for owner, other in zip(owners, same, strict=True):
-            stands[owner] = other
-    return kept, stands
-
-
-def pad(rows: Sequence[Row], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(ids, turn), both [R, T], padded on the right, where no real token of a causal model looks."""
-    width = max(len(row.ids) for row in rows)
-    ids = torch.tensor([row.ids + [pad_id] * (width - len(row.ids)) for row in rows])
-    return ids, torch.tensor([row.turn + [-1] * (width - len(row.turn)) for row in rows])
-
-
-def answer_logits(model: PreTrainedModel, ids: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
-    """Logits [M, V] that predict the M tokens with ``turn`` ≥ 0, row by row; only these are computed."""
-    hidden = model.model(input_ids=ids.to(model.device), use_cache=False).last_hidden_state
-    return model.lm_head(hidden[:, :-1][(turn[:, 1:] >= 0).to(hidden.device)]).float()
+def compared(
+    model: PreTrainedModel, reference: PreTrainedModel, rows: Sequence[Row]
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """For the credited tokens of ``rows``, pass by pass: their turn, log π and the KL of their distribution to that
+    of ``reference``, each [M]; gradients into ``model`` where they are recorded."""
+    ids = [row.ids for row in rows]
+    places = [[place for place, owner in enumerate(row.turn) if owner >= 0] for row in rows]
+    for some in passes(model, ids, places):
+        asked = [ids[i] for i in some], [places[i] for i in some]
+        found = predictions(model, *asked)
+        with torch.no_grad():
+            ref_logits = predictions(reference, *asked).logits
+        owner = torch.tensor([rows[i].turn[place] for i in some for place in places[i]], device=found.row.device)
+        # Equal prefixes stand once among the logits, whichever model read them.
+        yield owner, found.logps(), token_kls(found.logits, ref_logits.to(found.logits.device))[found.where]
 
 
 # -- the loop --------------------------------------------------------------------------------------------
@@ -254,7 +238,7 @@ def policy_gradient_step(
     weights = [weight for group in optimiser.param_groups for weight in group["params"]]
     model.train()
     optimiser.zero_grad(set_to_none=True)
-    loss, sums = _backward(model, reference, tokenizer, rows, turns, positions, len(dialogues), settings)
+    loss, sums = _backward(model, reference, rows, turns, positions, len(dialogues))
     norm = float(torch.nn.utils.clip_grad_norm_(weights, 1.0))
     _require_finite(loss, norm, update, settings, dialogues, out_dir)
     optimiser.step()
@@ -271,7 +255,7 @@ def policy_gradient_step(
 @torch.inference_mode()
 def answer_kls(
     model: PreTrainedModel, reference: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
-    asked: Sequence[tuple[Sequence[Message], Turn]], *, micro_batch: int = 64,
+    asked: Sequence[tuple[Sequence[Message], Turn]],
 ) -> torch.Tensor:
     """[N] KL(π ‖ π_ref) in nats along each of N answers sampled from ``model``, each with the prompt it answers.
 
@@ -284,14 +268,11 @@ def answer_kls(
     rows = []
     for i, ids in enumerate(tokenizer(prompts, add_special_tokens=False)["input_ids"] if asked else []):
         answer = [*said[i], *([tokenizer.eos_token_id] if asked[i][1].finished else [])]
-        rows += rows_of([ids], [answer], [i])
-    kept, stands = merged(sorted(rows, key=lambda row: (len(row.ids), row.turn)), len(asked))
+        rows += rows_of([ids], [answer], [i]) if answer else []
     found = torch.zeros(len(asked))
-    for at in range(0, len(kept), micro_batch):
-        ids, turn = pad(kept[at : at + micro_batch], tokenizer.pad_token_id)
-        kls = token_kls(answer_logits(model, ids, turn), answer_logits(reference, ids, turn))
-        found.index_add_(0, turn[:, 1:][turn[:, 1:] >= 0], kls.cpu())
-    return found[torch.tensor(stands, dtype=torch.long)]
+    for owner, _, kls in compared(model, reference, rows):
+        found.index_add_(0, owner.cpu(), kls.cpu())
+    return found
 
 
 # -- parts -----------------------------------------------------------------------------------------------
@@ -300,7 +281,7 @@ def answer_kls(
 def _encode(
     tokenizer: PreTrainedTokenizerBase, dialogues: Sequence[Dialogue], max_length: int
 ) -> tuple[list[Row], list[CreditedTurn], list[int]]:
-    """Rows sorted by length, all credited turns, and the position of each turn in its dialogue."""
+    """Rows, all credited turns, and the position of each turn in its dialogue."""
     turns = [turn for dialogue in dialogues for turn in dialogue]
     if not turns:
         return [], [], []
@@ -317,36 +298,25 @@ def _encode(
         rows += rows_of(prompts[at:end], answers[at:end], range(at, end))
         positions += [sum(message["role"] == "assistant" for message in turn.prompt) for turn in dialogue]
         at = end
-    return sorted(rows, key=lambda row: (len(row.ids), row.turn)), turns, positions
+    return rows, turns, positions
 
 
 def _backward(
-    model: PreTrainedModel, reference: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row],
-    turns: Sequence[CreditedTurn], positions: Sequence[int], n: int, settings: PolicyGradientSettings,
+    model: PreTrainedModel, reference: PreTrainedModel, rows: Sequence[Row], turns: Sequence[CreditedTurn],
+    positions: Sequence[int], n: int,
 ) -> tuple[float, dict[str, float]]:
     """Accumulate the gradient of one update; its loss, and kl_k and logp_k by position k from 1."""
-    rows, stands = merged(rows, len(turns))
-    stands = torch.tensor(stands)
     advantage, beta = (
-        torch.zeros(len(turns)).index_add_(0, stands, torch.tensor(own, dtype=torch.float32))
-        for own in ([turn.advantage for turn in turns], [turn.beta for turn in turns])
+        torch.tensor(own, device=model.device)
+        for own in ([float(turn.advantage) for turn in turns], [float(turn.beta) for turn in turns])
     )
     total, kl, logp = 0.0, torch.zeros(len(turns)), torch.zeros(len(turns))
-    for at in range(0, len(rows), settings.micro_batch):
-        ids, turn = pad(rows[at : at + settings.micro_batch], tokenizer.pad_token_id)
-        logits = answer_logits(model, ids, turn)
-        with torch.no_grad():
-            ref_logits = answer_logits(reference, ids, turn)
-        scored = turn[:, 1:] >= 0
-        owner, labels = turn[:, 1:][scored].to(logits.device), ids[:, 1:][scored].to(logits.device)
-        logps = torch.log_softmax(logits, -1).gather(-1, labels[:, None])[:, 0]
-        kls = token_kls(logits, ref_logits)
-        loss = policy_gradient_loss(logps, advantage.to(owner.device)[owner], kls, beta.to(owner.device)[owner], n)
+    for owner, logps, kls in compared(model, reference, rows):
+        loss = policy_gradient_loss(logps, advantage[owner], kls, beta[owner], n)
         loss.backward()
         total += float(loss.detach())
         kl.index_add_(0, owner.cpu(), kls.detach().cpu())
         logp.index_add_(0, owner.cpu(), logps.detach().cpu())
-    kl, logp = kl[stands], logp[stands]
     place, sums = torch.tensor(positions), {}
     for k in sorted(set(positions)):
         sums |= {f"kl_{k + 1}": float(kl[place == k].mean()), f"logp_{k + 1}": float(logp[place == k].mean())}

@@ -16,14 +16,18 @@ Architecture: Touvron et al. 2023 (arXiv:2302.13971): RMSNorm before each block,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers.models.llama import modeling_llama as reference
+
+if TYPE_CHECKING:
+    from common.lm.predict import Prefixes
 
 PLAIN = {reference.LlamaForCausalLM, reference.LlamaModel, reference.LlamaDecoderLayer, reference.LlamaAttention,
          reference.LlamaMLP, reference.LlamaRMSNorm, reference.LlamaRotaryEmbedding,
@@ -60,6 +64,17 @@ def runs(model: nn.Module) -> bool:
     )
 
 
+def predict(model: nn.Module, prefixes: Prefixes) -> torch.Tensor:
+    """Logits [D, V] after the prefixes asked for, each computed once, with gradients into the weights of ``model``,
+    for which :func:`runs` holds."""
+    own = Llama(model)
+    own.take()
+    hidden = own._pass(
+        prefixes.token, prefixes.position, prefixes.row, prefixes.asked, prefixes.paths, lambda _, *memory: memory
+    )
+    return F.linear(hidden, own.head)
+
+
 class Layer(NamedTuple):
     """Weights of one layer, those of both norms multiplied into the products that follow them.
 
@@ -73,7 +88,7 @@ class Layer(NamedTuple):
 
 
 class Llama:
-    """Forward passes of a live ``model`` for which :func:`runs` holds. Not for training: no gradients.
+    """Forward passes of a live ``model`` for which :func:`runs` holds, with a memory; training uses :func:`predict`.
 
     Call :meth:`refresh` before a series of passes between which the weights stand still. ``prefill`` is
     what :class:`common.lm.engine.Engine` asks for.
@@ -98,14 +113,19 @@ class Llama:
         stamp = [(p.data_ptr(), p._version, int(p.view(torch.int64).sum())) for p in self.model.parameters()]
         if stamp == self._stamp:
             return
-        self._stamp, body = stamp, self.model.model
+        self._stamp = stamp
+        self.take()
+        self._capacity = 0
+        self.forget()
+
+    def take(self) -> None:
+        """The weights as they are now; with gradients where those are recorded."""
+        body = self.model.model
         self.embed, self.norm, self.head = body.embed_tokens.weight, body.norm.weight, self.model.lm_head.weight
         self.layers = [self._layer(layer) for layer in body.layers]
         positions = torch.arange(self.model.config.max_position_embeddings, device=self.embed.device).float()
         angles = positions[:, None] * body.rotary_emb.inv_freq.float()
         self.turns = torch.polar(torch.ones_like(angles), angles)[:, None]  # [context, 1, D / 2], complex
-        self._capacity = 0
-        self.forget()
 
     def _layer(self, layer: nn.Module) -> Layer:
         attention, mlp = layer.self_attn, layer.mlp
@@ -186,22 +206,39 @@ class Llama:
     def _run(self, todo: list[tuple[int, int, int, int, bool]], n_fresh: int, paths: list[list[int]]) -> None:
         """One pass over the packed tokens ``todo``: keys and values of the first ``n_fresh``, which have
         consecutive slots, and hidden states of those asked for, go to memory."""
-        device, lo, n_query = self.embed.device, todo[0][3], self.split[0]
-        token, position, row, slot, asked = torch.tensor(todo).unbind(1)
+        lo = todo[0][3]
+        token, position, row, slot, asked = integers(chain.from_iterable(todo)).view(-1, 5).unbind(1)
+
+        def remember(depth: int, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+            self.kv[depth, 0, lo : lo + n_fresh] = keys[:n_fresh]
+            self.kv[depth, 1, lo : lo + n_fresh] = values[:n_fresh]
+            return self.kv[depth]
+
         asked = asked.nonzero()[:, 0]
+        self.hidden[slot[asked].to(self.hidden.device)] = self._pass(token, position, row, asked, paths, remember)
+
+    def _pass(
+        self, token: torch.Tensor, position: torch.Tensor, row: torch.Tensor, asked: torch.Tensor,
+        paths: Sequence[Sequence[int]], remember: Callable,
+    ) -> torch.Tensor:
+        """Final hidden states [A, W] of the packed tokens ``asked`` (indices [A] into ``token`` [N]).
+
+        ``row`` names for each token a row whose ``paths`` entry holds it and all before it. ``remember(depth, keys,
+        values)`` takes those of the N tokens and returns, as a pair, those that the numbers in ``paths`` stand for.
+        """
+        device, n_query = self.embed.device, self.split[0]
         every, few = Queries(row, position, paths, device), Queries(row[asked], position[asked], paths, device)
         turns, x, asked = self.turns[position.to(device)], self.embed[token.to(device)], asked.to(device)
-        for depth, (layer, kv) in enumerate(zip(self.layers, self.kv, strict=True)):
+        for depth, layer in enumerate(self.layers):
             h, queries, q_turns = self._rms(x), every, turns
             k, v = F.linear(h, layer.qkv[n_query:]).split(self.split[1:], 1)
-            kv[0, lo : lo + n_fresh] = self._turn(k, turns)[:n_fresh]
-            kv[1, lo : lo + n_fresh] = v[:n_fresh]
+            memory = remember(depth, self._turn(k, turns), v)
             if depth == self.depth - 1:
                 x, h, queries, q_turns = x[asked], h[asked], few, turns[asked]
             q = self._turn(F.linear(h, layer.qkv[:n_query]), q_turns)
-            seen = queries.attend(q, *(queries.take(side, self.kv_heads) for side in kv), self.heads)
+            seen = queries.attend(q, *(queries.take(side, self.kv_heads) for side in memory), self.heads)
             x = self._feed(torch.addmm(x, seen, layer.out.t()), layer)
-        self.hidden[slot.to(device)[asked]] = self._rms(x) * self.norm
+        return self._rms(x) * self.norm
 
     def _rms(self, x: torch.Tensor) -> torch.Tensor:
         return x * x.pow(2).mean(-1, keepdim=True).add_(self.eps).rsqrt_()
@@ -250,10 +287,17 @@ class Queries:
         return seen.transpose(1, 2).reshape(len(self.source), -1).index_select(0, self.flat)
 
 
+def integers(values: Iterable[int]) -> torch.Tensor:
+    """[N] int64, in a seventh of the time that ``torch.tensor`` takes."""
+    return torch.from_numpy(np.fromiter(values, dtype=np.int64))
+
+
 def padded(paths: Sequence[Sequence[int]], more: int = 0) -> torch.Tensor:
     """Rows [B, T + more] of slots, filled with 0 on the right."""
-    width = max(map(len, paths)) + more
-    return torch.tensor([[*path, *[0] * (width - len(path))] for path in paths])
+    slots = np.zeros((len(paths), max(map(len, paths)) + more), dtype=np.int64)
+    for row, path in zip(slots, paths, strict=True):
+        row[: len(path)] = path
+    return torch.from_numpy(slots)
 
 
 class Prefilled:
@@ -271,7 +315,7 @@ class Prefilled:
         self.logits = self._after([path[-1] for path in self.paths])
 
     def _after(self, slots: list[int]) -> torch.Tensor:
-        hidden = self.llama.hidden[torch.tensor(slots, device=self.llama.embed.device)]
+        hidden = self.llama.hidden[integers(slots).to(self.llama.embed.device)]
         return F.linear(hidden, self.llama.head)
 
     def start(self, select: Sequence[int], room: int) -> Decoding:

@@ -114,9 +114,12 @@ def data_hashes(root: Path, env: str) -> dict[str, str]:
         raise MissingInput(str(error)) from None
 
 
-def entries(spec: PaperSpec, env: str) -> tuple[str, str, str]:
-    """The files from which a unit's code is reached, relative to the root: notebook, method, environment."""
-    return spec.notebook, spec.method, env_file(env)
+def entries(spec: PaperSpec, env: str) -> tuple[str, str]:
+    """The files from which a unit's code is reached, relative to the root: method and environment.
+
+    Not the notebook: it calls ``run(unit)`` of the method, which writes all rows, and shows them.
+    """
+    return spec.method, env_file(env)
 
 
 def unit_spec(

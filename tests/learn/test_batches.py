@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-import torch
 
 from common.learn.batches import encode, pad_rows, positive, training_order
-from common.learn.losses import sequence_logps
 
 USER = {"role": "user", "content": "a b"}
 
@@ -40,26 +38,6 @@ def test_pad_rows_by_hand():
     assert rows["attention_mask"].tolist() == [[1, 1, 1, 1, 1], [0, 0, 0, 1, 1]]
     assert rows["completion_mask"].tolist() == [[False, False, False, True, True], [False, False, False, False, True]]
     assert rows["position_ids"].tolist() == [[0, 1, 2, 3, 4], [0, 0, 0, 0, 1]]
-
-
-def test_log_probabilities_do_not_depend_on_padding_or_its_side(model):
-    prompts = [[2, 4, 5, 1, 3], [2, 9, 1, 3], [2, 4, 6, 8, 10, 12, 1, 3]]
-    completions = [[15, 1], [16, 17, 18, 1], [1]]
-    left = pad_rows(prompts, completions, 0)
-    inputs = {name: left[name] for name in ("input_ids", "attention_mask", "position_ids")}
-    got = sequence_logps(model(**inputs).logits, left["input_ids"], left["completion_mask"])
-    width = left["input_ids"].shape[1]
-    for i, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
-        ids = torch.tensor([prompt + completion])
-        mask = torch.tensor([[False] * len(prompt) + [True] * len(completion)])
-        alone = sequence_logps(model(ids).logits, ids, mask)
-        room = width - ids.shape[1]
-        right = torch.nn.functional.pad(ids, (0, room), value=0)
-        right_mask = torch.nn.functional.pad(mask, (0, room), value=False)
-        attention = torch.nn.functional.pad(torch.ones_like(ids), (0, room), value=0)
-        padded = sequence_logps(model(right, attention_mask=attention).logits, right, right_mask)
-        assert got[i].item() == pytest.approx(alone.item(), abs=1e-5)
-        assert got[i].item() == pytest.approx(padded.item(), abs=1e-5)
 
 
 def test_weight_zero_is_left_out_and_negative_weight_refused():

@@ -7,71 +7,19 @@ import math
 import pytest
 import torch
 
-from common.learn.losses import dpo_losses, sequence_logps, sft_loss, turn_sums, value_mse
+from common.learn.losses import dpo_losses, row_sums, sft_loss, turn_sums, value_mse
 
 
 def tensor(*values: float) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
-def random_batch(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Logits [3, 6, 5], labels and a mask with padding on the left and scores on the right."""
-    rng = torch.Generator().manual_seed(seed)
-    logits = torch.randn(3, 6, 5, generator=rng, dtype=torch.float64)
-    labels = torch.randint(0, 5, (3, 6), generator=rng)
-    mask = torch.tensor([[0, 0, 0, 1, 1, 1], [0, 0, 0, 0, 0, 1], [0, 0, 1, 1, 1, 1]], dtype=torch.bool)
-    return logits, labels, mask
-
-
-def test_sequence_logps_by_hand():
-    # Position 0 predicts token 1 among three with odds 1 : 2 : 5, position 1 predicts token 2 with 4 : 1 : 3.
-    logits = torch.log(torch.tensor([[[1.0, 2.0, 5.0], [4.0, 1.0, 3.0], [9.0, 9.0, 9.0]]], dtype=torch.float64))
-    labels = torch.tensor([[0, 2, 0]])
-    both = torch.tensor([[False, True, True]])
-    last = torch.tensor([[False, False, True]])
-    assert sequence_logps(logits, labels, both).item() == pytest.approx(math.log(5 / 8) + math.log(4 / 8), abs=1e-12)
-    assert sequence_logps(logits, labels, last).item() == pytest.approx(math.log(0.5), abs=1e-12)
-
-
-def test_sequence_logps_equals_a_slow_loop():
-    logits, labels, mask = random_batch()
-    for b, got in enumerate(sequence_logps(logits, labels, mask).tolist()):
-        total = 0.0
-        for t in range(1, 6):
-            if mask[b, t]:
-                row = [math.exp(x) for x in logits[b, t - 1].tolist()]
-                total += math.log(row[labels[b, t]] / sum(row))
-        assert got == pytest.approx(total, abs=1e-12)
-
-
-def test_only_predictions_of_scored_tokens_get_a_gradient():
-    logits, labels, mask = random_batch()
-    logits.requires_grad_()
-    sequence_logps(logits, labels, mask).sum().backward()
-    predicts = torch.zeros_like(mask)
-    predicts[:, :-1] = mask[:, 1:]
-    assert (logits.grad[~predicts] == 0).all()
-    assert (logits.grad[predicts].abs().sum(-1) > 1e-3).all()
-
-
-def test_prompt_labels_and_broken_prompt_logits_change_nothing():
-    logits, labels, mask = random_batch()
-    expected = sequence_logps(logits, labels, mask)
-    predicts = torch.zeros_like(mask)
-    predicts[:, :-1] = mask[:, 1:]
-    other = torch.where(mask, labels, (labels + 1) % 5)
-    broken = logits.masked_fill(~predicts[..., None], math.nan).requires_grad_()
-    got = sequence_logps(broken, other, mask)
-    assert torch.equal(got, expected)
-    got.sum().backward()
-    assert torch.isfinite(broken.grad).all()
-
-
-def test_half_precision_logits_are_summed_in_float32():
-    logits, labels, mask = random_batch()
-    got = sequence_logps(logits.bfloat16(), labels, mask)
-    assert got.dtype == torch.float32
-    assert torch.allclose(got.double(), sequence_logps(logits.bfloat16().double(), labels, mask), atol=1e-5)
+def test_row_sums_by_hand():
+    values = tensor(1.0, 10.0, 100.0, 1000.0, 1e4, 1e5).requires_grad_()
+    sums = row_sums(values, [2, 1, 3])
+    assert sums.tolist() == [11.0, 100.0, 111000.0]
+    (sums * tensor(1.0, 2.0, 3.0)).sum().backward()
+    assert values.grad.tolist() == [1.0, 1.0, 2.0, 3.0, 3.0, 3.0]
 
 
 def test_sft_loss_by_hand():
@@ -124,19 +72,23 @@ def test_value_mse_by_hand():
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_gradients_equal_finite_differences(seed: int):
-    logits, labels, mask = random_batch(seed)
+    rng = torch.Generator().manual_seed(seed)
+    logits = torch.randn(9, 5, generator=rng, dtype=torch.float64)
+    labels, lengths = torch.randint(0, 5, (9,), generator=rng), [3, 1, 5]
     weights, ref = tensor(1.0, 0.0, 2.5), tensor(-3.0, -1.0, -6.0)
     owner = torch.tensor([0, 1, 1])
 
+    def logps(x):
+        return row_sums(torch.log_softmax(x, -1).gather(1, labels[:, None])[:, 0], lengths)
+
     def sft(x):
-        return sft_loss(sequence_logps(x, labels, mask), weights, int(mask.sum()))
+        return sft_loss(logps(x), weights, len(labels))
 
     def dpo(x):
-        chosen, rejected = sequence_logps(x, labels, mask), sequence_logps(x.flip(1), labels, mask)
-        return dpo_losses(chosen, rejected, ref, ref - 1, beta=0.7, weights=weights)
+        return dpo_losses(logps(x), logps(x.flip(1)), ref, ref - 1, beta=0.7, weights=weights)
 
     def trajectory(x):
-        sides = turn_sums(sequence_logps(x, labels, mask), owner, 2)
+        sides = turn_sums(logps(x), owner, 2)
         return dpo_losses(sides[:1], sides[1:], ref[:1], ref[1:2], beta=0.7, weights=weights[:1])
 
     for function in (sft, dpo, trajectory):

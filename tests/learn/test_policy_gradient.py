@@ -13,13 +13,10 @@ import torch
 from common.learn.policy_gradient import (
     CreditedTurn,
     PolicyGradientSettings,
-    Row,
     adam,
     answer_kls,
-    answer_logits,
+    compared,
     leave_one_out,
-    merged,
-    pad,
     policy_gradient,
     policy_gradient_loss,
     policy_gradient_step,
@@ -29,6 +26,7 @@ from common.learn.policy_gradient import (
 )
 from common.lm.engine import Engine
 from common.lm.models import new_nano
+from common.lm.predict import PASS_TOKENS
 from common.lm.tokenizer import train_tokenizer
 from common.types import Turn
 
@@ -130,9 +128,6 @@ def test_turns_of_one_dialogue_share_a_row_and_other_templates_get_their_own():
     assert rows_of([[1, 2, 8, 9, 3]], [[7]], [5]) == [([1, 2, 8, 9, 3, 7], [-1, -1, -1, -1, -1, 5])]
     # a template that drops earlier answers
     assert len(rows_of([[1, 2], [1, 2, 3]], [[8, 9], [7]], [0, 1])) == 2
-    ids, turn = pad(joined + rows_of([[1]], [[6]], [0]), 0)
-    assert ids.tolist() == [[1, 2, 8, 9, 3, 7], [1, 6, 0, 0, 0, 0]]
-    assert turn.tolist() == [[-1, -1, 4, 4, -1, 5], [-1, 0, -1, -1, -1, -1]]
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +152,7 @@ def copies(lab) -> tuple:
 
 
 def test_only_answer_tokens_are_scored_and_all_of_them(lab):
-    """The rows' log-probabilities are the engine's, turn by turn, whatever is padded beside them."""
+    """The rows' log-probabilities are the engine's, turn by turn, whatever else is read beside them."""
     model, tokenizer = lab
     engine, told = Engine(model, tokenizer), [dialogue("a", "c c", (0, 0)), dialogue("a b c", "b", (0, 0))]
     turns = [turn for one in told for turn in one]
@@ -165,33 +160,11 @@ def test_only_answer_tokens_are_scored_and_all_of_them(lab):
     answers = [engine.action_ids(turn.answer) for turn in turns]
     rows = rows_of(prompts[:2], answers[:2], [0, 1]) + rows_of(prompts[2:], answers[2:], [2, 3])
     assert len(rows) == 2
-    ids, turn = pad(rows, tokenizer.pad_token_id)
-    owner, labels = turn[:, 1:][turn[:, 1:] >= 0], ids[:, 1:][turn[:, 1:] >= 0]
-    logps = torch.log_softmax(answer_logits(model, ids, turn), -1).gather(-1, labels[:, None])[:, 0]
+    [(owner, logps, _)] = compared(model, model, rows)
     wanted = engine.score([t.prompt for t in turns], [[t.answer] for t in turns])
     for k in range(4):
         assert logps[owner == k].sum().item() == pytest.approx(wanted[k][0], abs=1e-4)
-        assert labels[owner == k].tolist() == answers[k]
-
-
-def test_prompt_and_padding_logits_get_no_gradient(lab):
-    model, _, tokenizer = copies(lab)
-    engine = Engine(model, tokenizer)
-    told = dialogue("a", "c c", (0, 0))
-    prompts, answers = ([f(x) for x in xs] for f, xs in (
-        (engine.prompt_ids, [t.prompt for t in told]), (engine.action_ids, [t.answer for t in told])))  # fmt: skip
-    ids, turn = pad(rows_of(prompts, answers, [0, 1]) + rows_of(prompts[:1], answers[:1], [0]), tokenizer.pad_token_id)
-    seen = {}
-
-    def keep(module, args, output) -> None:
-        seen["h"] = output.last_hidden_state
-        seen["h"].retain_grad()
-
-    hook = model.model.register_forward_hook(keep)
-    answer_logits(model, ids, turn).logsumexp(-1).sum().backward()
-    hook.remove()
-    used = seen["h"].grad.abs().sum(-1) > 0
-    assert (used[:, :-1] == (turn[:, 1:] >= 0)).all() and not used[:, -1].any()
+        assert (owner == k).sum() == len(answers[k])
 
 
 # -- the loop --------------------------------------------------------------------------------------------
@@ -249,40 +222,37 @@ def test_the_kl_of_a_turn_is_measured_from_zero_and_pulls_back(lab, tmp_path):
     assert free > 0.05 and pinned < free / 4
 
 
-def test_micro_batches_add_up_and_repeats_are_bit_identical(lab, tmp_path):
+def test_passes_add_up_and_repeats_are_bit_identical(lab, tmp_path, monkeypatch):
     told = [dialogue(first, "c c", (0.5, -1.0), (0.1, 0.2)) for first in ("a", "b", "c c", "a b", "b a")]
     told.append(dialogue("b", "b", (-0.5, 1.0), (0.3, 0.0)))
 
-    def trained(**changes):
+    def trained():
         model, reference, tokenizer = copies(lab)
-        stats = policy_gradient(model, reference, tokenizer, lambda update: told, settings(updates=3, **changes),
-                                out_dir=tmp_path)  # fmt: skip
+        stats = policy_gradient(model, reference, tokenizer, lambda update: told, settings(updates=3), out_dir=tmp_path)
         return [weight.detach() for weight in model.parameters()], stats
 
-    (one, stats), (again, same), (small, _) = trained(), trained(), trained(micro_batch=2)
+    (one, stats), (again, same) = trained(), trained()
+    monkeypatch.setitem(PASS_TOKENS, "cpu", 20)
+    small, _ = trained()
     assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True)) and stats == same
     assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(one, small, strict=True))
     assert (stats.updates, stats.examples) == (3, 36)
 
 
-def test_equal_rows_are_computed_once_and_count_as_often_as_they_are(lab, tmp_path, monkeypatch):
+def test_equal_rows_count_as_often_as_they_are(lab, tmp_path, monkeypatch):
     twin, other = dialogue("a", "c c", (0.5, -1.0), (0.1, 0.2)), dialogue("b", "b", (-0.5, 1.0), (0.3, 0.0))
     told = [twin, other, dialogue("a", "c c", (-2.0, 0.25), (0.0, 0.4)), twin, twin[:1], other]
-    rows = [Row([1, 2, 3], [-1, 4, 4]), Row([1, 2, 3], [-1, 7, 7]), Row([1, 2, 3], [-1, -1, 5])]
-    assert merged(rows, 8) == ([rows[0], rows[2]], [0, 1, 2, 3, 4, 5, 6, 4])
 
     def trained():
         model, reference, tokenizer = copies(lab)
-        seen, passed = [], []
-        model.model.register_forward_hook(lambda module, args, output: passed.append(len(output.last_hidden_state)))
+        seen = []
         policy_gradient(model, reference, tokenizer, lambda update: told, settings(updates=3, lr=1e-3),
                         out_dir=tmp_path, log=lambda step, found: seen.append(found))  # fmt: skip
-        return [weight.detach() for weight in model.parameters()], seen, passed[0]
+        return [weight.detach() for weight in model.parameters()], seen
 
-    once, logged, n = trained()
-    monkeypatch.setattr("common.learn.policy_gradient.merged", lambda rows, turns: (rows, list(range(turns))))
-    each, wanted, n_each = trained()
-    assert (n, n_each) == (3, 6)
+    once, logged = trained()
+    monkeypatch.setitem(PASS_TOKENS, "cpu", 1)  # a pass for each row: nothing is shared
+    each, wanted = trained()
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(once, each, strict=True))
     for found, expected in zip(logged, wanted, strict=True):
         assert found == pytest.approx(expected, abs=1e-5)
@@ -336,7 +306,7 @@ def test_steps_by_hand_are_the_loop_and_adam_s_state_is_the_caller_s(lab, tmp_pa
 # -- measuring -------------------------------------------------------------------------------------------
 
 
-def test_the_kl_of_an_answer_by_hand(lab):
+def test_the_kl_of_an_answer_by_hand(lab, monkeypatch):
     """Token by token from the whole model's logits; what was cut has no end token; copies count each."""
     reference, tokenizer = lab
     model, engine = copy.deepcopy(reference), Engine(reference, tokenizer)
@@ -353,9 +323,9 @@ def test_the_kl_of_an_answer_by_hand(lab):
         logp, logq = (torch.log_softmax(m(ids).logits[0].double(), -1) for m in (model, reference))
         at = range(len(before) - 1, len(before) + len(said) - 1)
         wanted.append(sum(float((logp[t].exp() * (logp[t] - logq[t])).sum().detach()) for t in at))
-    for size in (64, 2):
-        assert answer_kls(model, reference, tokenizer, asked, micro_batch=size).tolist() == (
-            pytest.approx(wanted, abs=1e-4))  # fmt: skip
+    for size in (4096, 2):
+        monkeypatch.setitem(PASS_TOKENS, "cpu", size)
+        assert answer_kls(model, reference, tokenizer, asked).tolist() == pytest.approx(wanted, abs=1e-4)
     assert wanted[-1] == 0 and min(wanted[:-1]) > 0.01 and len(answer_kls(model, reference, tokenizer, [])) == 0
     assert answer_kls(reference, reference, tokenizer, asked).abs().max() < 1e-5
 
@@ -381,7 +351,7 @@ def test_bad_input_is_one_sentence(lab, tmp_path):
     fails([dialogue("a", "b", (0, 0), (-1, 0))], "beta -1")
     fails([dialogue("a", "b", (1, 1))], "more than max_length 8", max_length=8)
     fails([dialogue("a", "b", (1, 1))], "context", max_length=4096)
-    for name, value in (("lr", 0.0), ("updates", 0), ("warmup", -1), ("micro_batch", 0), ("max_length", 0)):
+    for name, value in (("lr", 0.0), ("updates", 0), ("warmup", -1), ("max_length", 0)):
         with pytest.raises(ValueError, match=name):
             settings(**{name: value})
     with torch.no_grad():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import jupytext
 import nbformat
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "notebooks").glob("*.py"))
@@ -23,6 +25,14 @@ def content(notebook) -> list[tuple]:
 
 def test_there_are_the_tour_the_report_and_a_notebook_for_each_family():
     assert {"00_tour", "90_report", "tree_search_dpo"} <= {path.stem for path in SOURCES}
+
+
+@pytest.mark.parametrize("params", sorted(ROOT.glob("papers/*/params.yaml")), ids=lambda path: path.parent.name)
+def test_the_notebook_of_a_paper_tells_of_it(params):
+    [arxiv] = re.findall(r"arXiv:(\d+\.\d+)", params.read_text(encoding="utf-8").splitlines()[0])
+    notebook = read(ROOT / yaml.safe_load(params.read_text(encoding="utf-8"))["notebook"])
+    told = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    assert arxiv in told
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)

@@ -42,6 +42,7 @@ class _Tables:
         self.untouched: dict[int, Frontier] = {}
         self.pages: dict[str, list[Frontier]] = {}
         self.start: Frontier | None = None
+        self.states: dict[tuple, Frontier] = {}
 
 
 class Solver:
@@ -70,8 +71,15 @@ class Solver:
         return max((self._scale[n] * frontier[n] for n in range(1, left + 1)), default=0.0)
 
     def frontier(self, state: State) -> Frontier:
-        """F[0 … max_steps] of a running state."""
+        """F[0 … max_steps] of a running state; steps already taken have no part in it."""
         tables = self._tables(state.goal)
+        what = (state.page, state.query, state.number, state.item, state.chosen)
+        found = tables.states.get(what)
+        if found is None:
+            found = tables.states[what] = self._frontier(tables, state)
+        return found
+
+    def _frontier(self, tables: _Tables, state: State) -> Frontier:
         start = self._start(tables, state.goal)
         if state.page == "search":
             return start
