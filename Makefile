@@ -11,7 +11,7 @@ CHOSEN = $(if $(PAPERS),papers=$(PAPERS)) $(if $(SEEDS),seeds=$(SEEDS)) $(if $(P
          $(if $(WORKERS),workers=$(WORKERS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data repro test smoke lab sweep report mlflow doctor clean
+.PHONY: help setup data repro test smoke lab sweep report bench verify mlflow doctor clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 18
@@ -63,6 +63,16 @@ sweep: data  ## a grid over parameters and seeds (options: PAPER GRID SEEDS PROF
 report: setup  ## site/index.html from the tables in results/, about a minute
 	@echo "make report: executes the report notebook, about a minute; trains nothing"
 	@$(PY) -m common report
+
+bench: data  ## the speed suite, side by side with other libraries, under 10 minutes on one quiet core
+	@echo "make bench: under 10 minutes; close everything else, ratios taken beside other work mean little"
+	@$(PY) -m pip install -qq --no-deps llm-reasoners==1.0.2 >/dev/null 2>&1 || \
+	  echo "llm-reasoners could not be installed: the search is not raced against it"
+	@[ -d models/countdown-v1 ] || $(PY) -m common base --env countdown-v1
+	@$(PY) -m benchmarks
+
+verify: data  ## recompute two random published units from nothing and compare every number: minutes
+	@$(PY) -m common verify $(if $(PAPERS),--papers $(PAPERS))
 
 mlflow: setup  ## browse the runs at http://127.0.0.1:5000
 	@echo "make mlflow: a server on this machine only, until Ctrl-C; costs nothing"

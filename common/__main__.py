@@ -53,6 +53,13 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("claims", "judge the claims, write results/claims.json, insert the table in README.md")
     sub.add_argument("--profile", help="cpu, smoke, …; default: params.yaml")
     sub.add_argument("--no-readme", action="store_true", help="leave README.md as it is")
+    sub = command("explain", "where a claim's numbers come from, down to units, runs, hashes and commit")
+    sub.add_argument("target", metavar="paper/id", help="for example agent_q/D2.4b, or agent_q/D2.4b@shop-v1/test")
+    sub.add_argument("--profile", default="cpu", help="cpu (default) or smoke")
+    sub = command("verify", "recompute a random sample of published units and compare every number")
+    sub.add_argument("--papers", type=_names, help="default: those of params.yaml")
+    sub.add_argument("--units", type=int, default=2, help="how many units; default 2")
+    sub.add_argument("--sample", type=int, help="number of the random sample; default: another one each day")
     command("report", "execute the report notebook and write site/index.html")
     sub = command("repro", "dvc repro, telling what was rerun, restored and unchanged")
     sub.add_argument("--force", action="store_true", help="run all stages; finished units are still not recomputed")
@@ -79,6 +86,13 @@ def _dispatch(root: Path, options: argparse.Namespace) -> int:
                               dry_run=options.dry_run)
     if name == "claims":
         return commands.claims(root, profile=options.profile, readme=not options.no_readme)
+    if name == "explain":
+        from common.sweep.explain import explain
+
+        print("\n".join(explain(root, options.target, options.profile)))
+        return 0
+    if name == "verify":
+        return commands.verify(root, papers=options.papers, units=options.units, sample=options.sample)
     if name == "repro":
         return commands.repro(root, force=options.force)
     if name == "set":

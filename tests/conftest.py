@@ -49,6 +49,13 @@ def rows(unit, total):
     cost = cost_of(Cost(updates=unit.params.steps))
     return [MetricRow(paper=unit.paper, env=unit.env, profile=unit.profile, scale="nano", variant="method",
                       seed=unit.seed, panel=f"{unit.env}/test", metric="total", value=total, n=1, cost=cost)]
+
+
+def run(unit):
+    if not unit.run.finished:
+        unit.run.write_rows(rows(unit, train(unit)))
+        unit.run.finish()
+    return unit.run.rows()
 '''
 
 NOTEBOOK = '''# %% [markdown]
@@ -69,11 +76,10 @@ unit = open_unit(paper=paper, env=env, seed=seed, profile=profile, overrides=ove
 # %%
 from papers.toy import method
 
-total = method.train(unit)
+own = method.run(unit)
 
 # %%
-unit.run.write_rows(method.rows(unit, total))
-unit.run.finish()
+print(own)
 '''
 
 PARAMS = '''family: toy

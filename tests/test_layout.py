@@ -14,7 +14,7 @@ LONGEST = 600
 LONG_FILES: dict[str, str] = {}
 """Python files allowed above LONGEST lines, with the reason."""
 
-PLACES = ("common", "papers", "notebooks", "docs", "tests", "README.md", "Makefile", "CONTRIBUTING.md", "CHANGELOG.md",
+PLACES = ("common", "papers", "notebooks", "docs", "tests", "benchmarks", "README.md", "Makefile", "CONTRIBUTING.md", "CHANGELOG.md",
           "params.yaml", "dvc.yaml", "pyproject.toml", "environment.yml")  # fmt: skip
 TEXT = {".py", ".md", ".yaml", ".yml", ".toml", ".csv", ".json", ".ipynb", ".jinja", ".cff", ".txt", ""}
 
@@ -92,7 +92,7 @@ def test_search_and_environments_know_no_model():
 
 
 def test_files_stay_readable():
-    files = modules("common", "papers", "notebooks", "tests")
+    files = modules("common", "papers", "notebooks", "tests", "benchmarks")
     lengths = {str(p.relative_to(ROOT)): len(p.read_text(encoding="utf-8").splitlines()) for p in files}
     long = {name: n for name, n in lengths.items() if n > LONGEST}
     assert long.keys() == LONG_FILES.keys(), f"above {LONGEST} lines: {long}; allowed: {LONG_FILES}"

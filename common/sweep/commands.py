@@ -221,6 +221,21 @@ def claims(root: Path, *, profile: str | None, readme: bool) -> int:
     return 0
 
 
+def verify(root: Path, *, papers: Sequence[str] | None, units: int, sample: int | None) -> int:
+    """Recompute ``units`` published units. Returns 1 when a number is not what one more seed would give."""
+    import datetime
+
+    from common.sweep.verify import verify as recompute
+
+    if units < 1:
+        raise ConfigError(f"--units is {units} but must be at least 1; leave it out for 2")
+    lab = load_lab(root)
+    for paper in papers or ():
+        check_paper(root, paper, "--papers")
+    number = datetime.date.today().toordinal() if sample is None else sample
+    return 0 if recompute(root, lab, papers=papers or lab.papers, n=units, seed=number) else 1
+
+
 def report(root: Path) -> int:
     """Execute the report notebook into ``site/index.html``. Raises NotebookFailed."""
     from common.report.site import build_site

@@ -1,0 +1,54 @@
+"""What the machine could do at best: products and memory, with the threads that the races use."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.measure import Measure, alone
+
+LIBRARIES = ("torch", "transformers", "trl", "datasets", "peft", "dvc", "mlflow")
+
+
+def described() -> dict[str, str | int]:
+    """Processor, cores, threads of the races and library versions; nothing that names a place."""
+    cpu = "unknown"
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), cpu)
+    facts = {"cpu": cpu, "cores": os.cpu_count() or 0, "threads": torch.get_num_threads()}
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    facts |= {"gpu": gpu, "python": platform.python_version()}
+    return facts | {name: version(name) for name in LIBRARIES}
+
+
+def roofline() -> list[Measure]:
+    """Large float32 products, products of a nano model's shape, and a copy that fits no cache."""
+    big, a, w = torch.randn(1024, 1024), torch.randn(4096, 96), torch.randn(96, 288)
+    source = np.ones(2**25)
+    target = np.empty_like(source)
+
+    def square() -> float:
+        for _ in range(8):
+            big @ big
+        return 8 * 2 * 1024**3 / 1e9
+
+    def nano() -> float:
+        for _ in range(100):
+            a @ w
+        return 100 * 2 * 4096 * 96 * 288 / 1e9
+
+    def copy() -> float:
+        np.copyto(target, source)
+        return 2 * source.nbytes / 1e9
+
+    return [
+        alone("roofline", "float32 product, 1024 x 1024 x 1024", "GFLOP/s", square, target=None),
+        alone("roofline", "float32 product, 4096 x 96 x 288", "GFLOP/s", nano, target=None),
+        alone("roofline", "memory copy, 256 MiB, read and write", "GB/s", copy, target=None),
+    ]

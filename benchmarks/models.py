@@ -1,0 +1,27 @@
+"""Models and prompts of the races: random weights, since speed does not ask what is said."""
+
+from __future__ import annotations
+
+import torch
+from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
+
+from common.lm.models import new_nano
+from common.lm.tokenizer import train_tokenizer
+from common.rng import generator
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+WORDS = [f"{a}{b}" for a in "bcdfghklmnprst" for b in ("a", "e", "i", "o", "u", "an", "er", "ol")]
+
+
+def nano(width: int = 128, layers: int = 4, context: int = 256) -> tuple[LlamaForCausalLM, PreTrainedTokenizerBase]:
+    """0.85 M parameters at the default size. It ends a turn by chance, one token in 400."""
+    texts = [" ".join(WORDS[i : i + 8]) for i in range(len(WORDS) - 8)] * 20
+    tokenizer = train_tokenizer(texts, 400, split_digits=False)
+    model = new_nano(tokenizer, width=width, layers=layers, heads=4, context=context, seed=0).eval().to(DEVICE)
+    return model, tokenizer
+
+
+def prompts(n: int, words: int, seed: int = 0) -> list[tuple[dict[str, str], ...]]:
+    """``n`` chat prompts of ``words`` random words."""
+    rng = generator("benchmark prompts", seed, n)
+    return [({"role": "user", "content": " ".join(rng.choice(WORDS, words))},) for _ in range(n)]

@@ -1,0 +1,86 @@
+"""results.json and docs/performance.md, both written by ``make bench`` and by nothing else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+
+from benchmarks.measure import Measure
+
+GROUPS = {
+    "sampling": "Sampling and scoring",
+    "search": "Tree search",
+    "training": "Training",
+    "environments": "Environments",
+    "lab": "The lab itself",
+    "roofline": "What the machine can do",
+}
+Growth = dict[str, list[tuple[float, float]]]
+
+
+def number(value: float) -> str:
+    if value >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if value >= 1e-3 else f"{value * 1e6:.3g} µ"
+
+
+def row(one: Measure) -> str:
+    ratio = "" if one.ratio is None else f"{one.ratio:.2f} ({one.spread[0]:.2f} to {one.spread[1]:.2f})"
+    bound = "at least" if one.better == "higher" else "at most"
+    target = "" if one.target is None else f"{bound} {number(one.target)}"
+    met = {None: "", True: "yes", False: "**no**"}[one.met]
+    baseline = "" if one.baseline is None else f"{number(one.baseline)} ({one.against})"
+    return f"| {one.name} | {one.unit} | {number(one.ours)} | {baseline} | {ratio} | {target} | {met} |"
+
+
+def grown(curve: list[tuple[float, float]]) -> str:
+    return ", ".join(f"{size:g}: {time:.2f} s" for size, time in curve)
+
+
+def draw(growth: Growth, target: Path) -> None:
+    """One panel a curve, both axes logarithmic, with the line of proportional growth from the first point."""
+    columns = 3
+    lines = -(-len(growth) // columns)
+    figure, axes = plt.subplots(lines, columns, figsize=(4 * columns, 3 * lines), squeeze=False)
+    for axis in axes.flat[len(growth) :]:
+        axis.set_axis_off()
+    for axis, (name, curve) in zip(axes.flat, growth.items(), strict=False):
+        sizes, times = zip(*curve, strict=True)
+        axis.loglog(sizes, times, "o-", color="#0072b2", label="measured")
+        axis.loglog(sizes, [times[0] * size / sizes[0] for size in sizes], "--", color="#888888", label="proportional")
+        axis.set(title=name, xlabel="size", ylabel="seconds")
+        axis.grid(alpha=0.3)
+    axes.flat[0].legend(frameon=False)
+    figure.tight_layout()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(target, dpi=110, facecolor="white")
+    plt.close(figure)
+
+
+def write(root: Path, machine: dict, found: list[Measure], growth: Growth, skipped: list[str], minutes: float) -> None:
+    record = {"machine": machine, "measures": [asdict(one) for one in found], "growth": growth, "skipped": skipped}
+    (root / "benchmarks" / "results.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    parts = [
+        "# Performance",
+        "Written by `make bench`, by nothing else. Ratios are the claims, not times: ours and the other run by turns\n"
+        "in one process on the same inputs; the median of the rounds' ratios is given, and the smallest and largest.",
+        f"Machine: {', '.join(f'{name} {value}' for name, value in machine.items())}. "
+        f"The suite took {minutes:.1f} min.",
+    ]
+    for group, title in GROUPS.items():
+        rows = [one for one in found if one.group == group]
+        if rows:
+            notes = sorted({one.note for one in rows if one.note})
+            head = "| what | unit | ours | the other | ratio | target | met |\n|---|---|---|---|---|---|---|"
+            parts += [f"## {title}", *(f"{note}." for note in notes), "\n".join([head, *map(row, rows)])]
+    if growth:
+        draw(growth, root / "docs" / "images" / "growth.png")
+        lines = "\n".join(f"- {name}: {grown(curve)}" for name, curve in growth.items())
+        parts += ["## Growth", "Seconds against size; dashed is proportional growth.",
+                  "![cost against size](images/growth.png)", lines]  # fmt: skip
+    if skipped:
+        parts += ["## Not measured", "\n".join(f"- {line}" for line in skipped)]
+    (root / "docs" / "performance.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")

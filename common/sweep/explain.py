@@ -1,0 +1,190 @@
+"""Where a number comes from: claim → rows → units → MLflow runs → pipeline lock → commit → environment → notebook.
+
+    python -m common explain agent_q/D2.4b
+    python -m common explain results/claims.json#agent_q/D2.4b@shop-v1/test
+
+Says of every row whether it was *computed here* (the run store has its unit, by the present code), *computed here by
+other code* (a unit of other code, data, parameters or libraries has that very value), or *copied from git*.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from common.config import ConfigError, hint, load_yaml
+from common.evaluate.claims import Claim, load_claims
+from common.sweep.plan import Planned, plan, read_json
+from common.sweep.unit import results_dir
+from common.track.mlflow_store import local_uri, quiet_environment
+from common.track.provenance import lock_hash
+from common.track.rows import MetricRow, read_metrics
+from common.track.store import UnitSpec, finished_rows, read_unit, unit_path
+
+HERE, STALE, COPIED = "computed here", "computed here by other code or inputs", "copied from git"
+
+
+def explain(root: Path, target: str, profile: str) -> list[str]:
+    """Lines that trace the claim ``target``, [file#]paper/id[@panel]. ConfigError for what is not there."""
+    where, _, name = target.rpartition("#")
+    claims_file = root / where if where else results_dir(root, profile) / "claims.json"
+    try:
+        records = json.loads(claims_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"claims: {claims_file.name} cannot be read ({error}); run: python -m common claims") from None
+    name, _, panel = name.partition("@")
+    known = sorted({f"{one['paper']}/{one['id']}" for one in records})
+    chosen = [one for one in records if f"{one['paper']}/{one['id']}" == name and panel in ("", one["panel"])]
+    if name not in known:
+        raise ConfigError(f'claim: "{name}" has no verdict; {hint(name, known)}')
+    if not chosen:
+        panels = [one["panel"] for one in records if f"{one['paper']}/{one['id']}" == name]
+        raise ConfigError(f'panel: {name} has no verdict on "{panel}"; {hint(panel, panels)}')
+    lines: list[str] = []
+    for record in chosen:
+        lines += [*_one(root, record), ""]
+    return lines[:-1]
+
+
+def _one(root: Path, record: Mapping[str, Any]) -> Iterator[str]:
+    paper = record["paper"]
+    claims = load_claims(root / "papers" / paper / "claims.yaml").claims
+    claim = next((one for one in claims if (one.id, one.panel) == (record["id"], record["panel"])), None)
+    yield f"claim     {paper}/{record['id']} on {record['panel']}: {record['statement']}"
+    yield (f"verdict   {record['verdict']}: effect {record['effect']:+.4g} [{record['ci_low']:+.4g}, "
+           f"{record['ci_high']:+.4g}], p {record['p']:.3g}, Holm {record['p_holm']:.3g}, {record['n_seeds']} seeds")
+    if claim is None or claim.rule_sha != record["rule_sha"]:
+        yield "          STALE: papers/" + paper + "/claims.yaml has another rule now; run: python -m common claims"
+        if claim is None:
+            return
+    table = _table(root, record)
+    mine = [row for row in read_metrics(table) if row.panel == claim.panel and row.metric == claim.metric
+            and row.variant in claim.variants and row.profile == record["profile"]]  # fmt: skip
+    yield f"rows      {len(mine)} in {table.relative_to(root)}, sha256 {_sha(table)[:12]}: {_pipeline(root, table)}"
+    planned = plan(root, paper, seeds=sorted({row.seed for row in mine}), profile=record["profile"], envs=[claim.env],
+                   dry=True)  # fmt: skip
+    store = _store(root, paper, claim.env, record["profile"])
+    units: dict[str, UnitSpec] = {}
+    for one in planned:
+        rows = [row for row in mine if row.seed == one.seed]
+        unit, origin = _origin(root, one, rows, store)
+        values = ", ".join(f"{row.variant} {row.value:.4g}" for row in sorted(rows, key=lambda r: _place(claim, r)))
+        yield f"  seed {one.seed}  {values}  {origin}" + (f", unit {unit.key}" if unit else "")
+        if unit:
+            units[unit.key] = unit
+        yield from (f"          differs in {what}" for what in (_differences(unit, one.unit) if origin == STALE else ()))
+    means = [_mean([row.value for row in mine if row.variant == name]) for name in claim.variants]
+    yield f"again     means of these rows: {', '.join(f'{n} {m:.6g}' for n, m in zip(claim.variants, means))}"
+    yield from _units(root, units)
+    yield f"library   requirements.lock sha256 {lock_hash(root)[:12]}"
+    yield f"commit    {_commit(root)}"
+
+
+def _place(claim: Claim, row: MetricRow) -> int:
+    return claim.variants.index(row.variant)
+
+
+def _table(root: Path, record: Mapping[str, Any]) -> Path:
+    """The results file that holds the rows: an environment of a user's files has one of its own."""
+    folder = results_dir(root, record["profile"]) / record["paper"]
+    own = folder / f"metrics.{record['env']}.jsonl"
+    return own if own.exists() else folder / "metrics.jsonl"
+
+
+def _store(root: Path, paper: str, env: str, profile: str) -> list[tuple[UnitSpec, list[MetricRow]]]:
+    """All finished units of a paper, environment and profile in the run store, whatever code made them."""
+    found = []
+    for done in sorted((root / "runs" / paper).glob("*/DONE")):
+        unit = read_unit(done.parent)
+        if (unit.env, unit.profile) == (env, profile):
+            found.append((unit, finished_rows(done.parent)))
+    return found
+
+
+def _origin(
+    root: Path, planned: Planned, rows: Sequence[MetricRow], store: Sequence[tuple[UnitSpec, list[MetricRow]]]
+) -> tuple[UnitSpec | None, str]:
+    def holds(found: Sequence[MetricRow]) -> bool:
+        values = {(row.variant, row.panel, row.metric): row.value for row in found}
+        return all(values.get((row.variant, row.panel, row.metric)) == row.value for row in rows)
+
+    if planned.finished and holds(finished_rows(unit_path(root, planned.unit))):
+        return planned.unit, HERE
+    other = next((unit for unit, found in store if unit.seed == planned.seed and holds(found)), None)
+    return (other, STALE) if other else (None, COPIED)
+
+
+def _differences(old: UnitSpec, new: UnitSpec | None) -> list[str]:
+    """What changed since a unit was computed."""
+    if new is None:
+        return ["its inputs, which are not all here"]
+    names = {"params": "parameters", "code": "code that the method reaches", "data": "data panels",
+             "base": "base model", "lock": "requirements.lock"}  # fmt: skip
+    return [text for name, text in names.items() if getattr(old, name) != getattr(new, name)]
+
+
+def _units(root: Path, units: Mapping[str, UnitSpec]) -> Iterator[str]:
+    tracked = _mlflow(root, list(units))
+    for key, unit in units.items():
+        folder = unit_path(root, unit)
+        seconds = read_json(folder / "timing.json").get("seconds")
+        took = f", {seconds / 60:.1f} min" if seconds else ""
+        yield f"unit      {key}  {unit.name}{took}: code {unit.code[:12]}, base {unit.base[:12] or 'none'}, " + (
+            ", ".join(f"data {name} {digest[:12]}" for name, digest in unit.data.items()))  # fmt: skip
+        for run_id, status, commit, dirty in tracked.get(key, []):
+            changed = " and uncommitted changes, kept in its sweep's source.diff" if dirty else ""
+            yield f"          MLflow run {run_id} {status}, commit {commit[:12]}{changed}"
+        notebook = folder / "notebook.ipynb"
+        if notebook.exists():
+            yield f"          executed notebook {notebook.relative_to(root)}"
+
+
+def _mlflow(root: Path, keys: Sequence[str]) -> dict[str, list[tuple[str, str, str, bool]]]:
+    """Run id, status, commit and whether it was dirty, of the MLflow runs of units; empty where nothing is tracked."""
+    uri = local_uri(root)
+    if not keys or not Path(uri.removeprefix("sqlite:///")).exists():
+        return {}
+    quiet_environment()
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(uri)
+    experiments = [one.experiment_id for one in client.search_experiments()]
+    found: dict[str, list[tuple[str, str, str, bool]]] = {}
+    for key in keys:
+        for run in client.search_runs(experiments, f"tags.`lab.key` = '{key}' and tags.`lab.kind` = 'unit'"):
+            tags = run.data.tags
+            found.setdefault(key, []).append((run.info.run_id, run.info.status,
+                                              tags.get("mlflow.source.git.commit", "none"),
+                                              tags.get("lab.dirty") == "true"))  # fmt: skip
+    return found
+
+
+def _pipeline(root: Path, table: Path) -> str:
+    """What dvc.lock says of a results file."""
+    stages = load_yaml(root / "dvc.lock", "dvc.lock").get("stages", {}) if (root / "dvc.lock").exists() else {}
+    name, md5 = table.relative_to(root).as_posix(), hashlib.md5(table.read_bytes(), usedforsecurity=False).hexdigest()
+    for stage, content in stages.items():
+        for out in content.get("outs", ()):
+            if out["path"] == name:
+                same = "the file that" if out["md5"] == md5 else "NOT the file that"
+                return f"{same} {stage} wrote, by dvc.lock"
+    return "no stage of the pipeline writes it"
+
+
+def _commit(root: Path) -> str:
+    asked = ["git", "-C", str(root), "log", "-1", "--format=%h %s"]
+    head = subprocess.run(asked, capture_output=True, text=True).stdout.strip()
+    changed = subprocess.run(["git", "-C", str(root), "status", "--short"], capture_output=True, text=True).stdout
+    return f"{head or 'no git repository'}{f', {len(changed.splitlines())} files changed since' if changed else ''}"
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else float("nan")
+
+
+def _sha(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,149 @@
+"""Recompute a random sample of published units from nothing and compare every number.
+
+On a CPU the same code, data and libraries give the same bits, so a difference is news. Where it is not the same
+machine, code or library, a new value should lie in the prediction interval of the published seeds: where one more seed
+of the same distribution would fall with the confidence asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scipy.stats import t
+
+from common.config import ConfigError, LabParams, from_json, load_spec
+from common.rng import generator
+from common.sweep.plan import Planned, default_envs, plan
+from common.sweep.unit import Unit, base_dir, results_dir
+from common.track.rows import MetricRow, read_metrics
+from common.track.store import Run
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Rows of one recomputed unit against the published ones: identical values, and of the others those inside and
+    outside the prediction interval of the published seeds."""
+
+    name: str
+    identical: int
+    inside: int
+    outside: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Identical throughout, or no more values outside than chance explains (twice the expected share)."""
+        n = self.identical + self.inside + len(self.outside)
+        return len(self.outside) <= 2 * (1 - CONFIDENCE) * n
+
+    def __str__(self) -> str:
+        n = self.identical + self.inside + len(self.outside)
+        if self.identical == n:
+            return f"{self.name}: all {n} values identical"
+        text = (f"{self.name}: {self.identical} of {n} values identical, {self.inside} others inside the prediction "
+                f"interval of the published seeds, {len(self.outside)} outside")  # fmt: skip
+        return "\n  ".join([text, *self.outside[:10]])
+
+
+def prediction_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Where one more draw falls with ``confidence``, of a normal distribution known by n ≥ 2 ``values``:
+    mean ± t_{n−1} · s · √(1 + 1/n)."""
+    n, mean, sd = len(values), statistics.mean(values), statistics.stdev(values)
+    half = float(t.ppf((1 + confidence) / 2, n - 1)) * sd * (1 + 1 / n) ** 0.5
+    return mean - half, mean + half
+
+
+def compare(name: str, new: Sequence[MetricRow], published: Sequence[MetricRow]) -> Compared:
+    """``new`` rows of one unit against ``published`` rows of all seeds. ConfigError for a row that was never
+    published, or one that is missing."""
+    by_what: dict[tuple, dict[int, float]] = {}
+    for row in published:
+        by_what.setdefault((row.env, row.variant, row.panel, row.metric), {})[row.seed] = row.value
+    known = {(what, seed) for what, seeds in by_what.items() for seed in seeds}
+    got = {((row.env, row.variant, row.panel, row.metric), row.seed): row.value for row in new}
+    wanted = {(what, seed) for what, seed in known if (what[0], seed) in {(row.env, row.seed) for row in new}}
+    if odd := sorted(map(str, set(got) ^ wanted)):
+        raise ConfigError(f"{name}: {len(odd)} rows are in one table only, first {odd[0]}; the table in results/ "
+                          "belongs to another version of the method: run make repro")
+    identical, inside, outside = 0, 0, []
+    for (what, seed), value in got.items():
+        others = by_what[what]
+        if value == others[seed]:
+            identical += 1
+            continue
+        low, high = prediction_interval(list(others.values())) if len(others) > 1 else (others[seed], others[seed])
+        if low <= value <= high:
+            inside += 1
+        else:
+            outside.append(f"{' '.join(what[1:])}: {value:.6g}, published {others[seed]:.6g}, "
+                           f"interval [{low:.6g}, {high:.6g}]")  # fmt: skip
+    return Compared(name, identical, inside, tuple(outside))
+
+
+def sample(root: Path, lab: LabParams, *, papers: Sequence[str], n: int, seed: int) -> list[Planned]:
+    """``n`` units drawn without replacement from those that stand behind the published tables of ``papers``."""
+    units = []
+    for paper in papers:
+        if (results_dir(root, lab.profile) / paper / "metrics.jsonl").exists():
+            envs = default_envs(load_spec(root, paper))
+            units += plan(root, paper, seeds=lab.seeds, profile=lab.profile, envs=envs)
+    if not units:
+        raise ConfigError(f"verify: no published table of {', '.join(papers)}; run: make repro")
+    order = generator(seed, "verify").permutation(len(units))
+    return [units[i] for i in order[:n]]
+
+
+def _recompute(root: Path, planned: Planned, store: Path) -> None:
+    """In a process of its own: the unit in another run store."""
+    os.environ["LAB_ROOT"] = str(root)
+    sys.path.insert(0, str(root))
+    spec = load_spec(root, planned.paper)
+    method = importlib.import_module(spec.method.removesuffix(".py").replace("/", "."))
+    method.run(Unit(root=root, paper=planned.paper, env=planned.env, seed=planned.seed, profile=planned.profile,
+                    params=from_json(method.Params, planned.unit.params), run=Run.open(store, planned.unit),
+                    base=base_dir(root, planned.env, planned.profile)))  # fmt: skip
+
+
+def verify(root: Path, lab: LabParams, *, papers: Sequence[str], n: int, seed: int) -> bool:
+    """Recompute ``n`` units one after the other and print how they compare; True when all are in order."""
+    chosen = sample(root, lab, papers=papers, n=n, seed=seed)
+    known = [one.minutes for one in chosen if one.minutes is not None]
+    print(f"verify: {len(chosen)} units from nothing, about {sum(known):.0f} min (sample {seed}): "
+          f"{', '.join(one.name for one in chosen)}", flush=True)  # fmt: skip
+    good = True
+    for one in chosen:
+        store, start = Path(tempfile.mkdtemp(prefix="verify.", dir=_scratch(root))), time.monotonic()
+        try:
+            process = multiprocessing.get_context("spawn").Process(target=_recompute, args=(root, one, store))
+            process.start()
+            while process.is_alive():
+                process.join(30)
+                if process.is_alive():
+                    print(f"  {one.name}: {(time.monotonic() - start) / 60:.1f} min so far", flush=True)
+            if process.exitcode:
+                raise ConfigError(f"verify: {one.name} ended with exit code {process.exitcode}; see the lines above")
+            new = read_metrics(store / "runs" / one.paper / one.unit.key / "rows.jsonl")
+            published = read_metrics(results_dir(root, one.profile) / one.paper / "metrics.jsonl")
+            found = compare(one.name, new, published)
+            print(found, flush=True)
+            good = good and found.ok
+        finally:
+            shutil.rmtree(store, ignore_errors=True)
+    return good
+
+
+def _scratch(root: Path) -> Path:
+    folder = root / "runs"
+    folder.mkdir(exist_ok=True)
+    return folder

@@ -1,0 +1,130 @@
+"""From a number back to its unit, and recomputing it: what is said before and after code, tables and store change."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from common.config import ConfigError
+from common.sweep.verify import compare, prediction_interval
+from common.track.rows import MetricRow, cost_of
+from common.types import Cost
+
+CLAIMS = """paper: toy
+family: tree_search_dpo
+source: nobody's
+claims:
+  - id: D0.1
+    statement: the method beats its half
+    better: method
+    worse: half
+    metric: total
+    panels: [toy-v1/test]
+    matched_on: updates
+    why: they are one run
+"""
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory, new_lab, run_in):
+    """A laboratory with four seeds of two variants, their table and their verdict."""
+    lab = new_lab(tmp_path_factory.mktemp("explain") / "lab")
+    method = lab / "papers/toy/method.py"
+    text = method.read_text()
+    text = text.replace("    return [MetricRow(", '    both = {"method": total, "half": total / 2}\n    return [MetricRow(')
+    text = text.replace('variant="method"', "variant=name").replace("value=total", "value=value")
+    method.write_text(text.replace("cost=cost)]", "cost=cost) for name, value in both.items()]"))
+    (lab / "papers/toy/claims.yaml").write_text(CLAIMS)
+    (lab / "params.yaml").write_text((lab / "params.yaml").read_text().replace("[0, 1]", "[0, 1, 2, 3]"))
+    for command in (["run", "--paper", "toy"], ["claims", "--no-readme"]):
+        done = run_in(lab, *command)
+        assert done.returncode == 0, done.stdout
+    return lab
+
+
+@pytest.fixture
+def explained(run_in):
+    """``explained(lab, target)``: what the command says; with an exit code other than 0, where that is expected."""
+    def ask(lab, target: str, code: int = 0) -> str:
+        done = run_in(lab, "explain", target)
+        assert done.returncode == code, done.stdout
+        return done.stdout
+
+    return ask
+
+
+@pytest.fixture
+def copied(published, tmp_path):
+    return shutil.copytree(published, tmp_path / "lab", symlinks=True)
+
+
+def test_a_claim_is_traced_to_units_runs_and_notebooks(published, explained):
+    text = explained(published, "results/claims.json#toy/D0.1")
+    assert "claim     toy/D0.1 on toy-v1/test: the method beats its half" in text and "STALE" not in text
+    assert text.count("computed here, unit ") == 4 and "copied" not in text
+    units = sorted(path.parent.name for path in (published / "runs/toy").glob("*/DONE"))
+    for key in units:
+        assert f"unit {key}" in text and f"executed notebook runs/toy/{key}/notebook.ipynb" in text
+    assert text.count("MLflow run ") == 4 and text.count(" FINISHED") == 4
+    [record] = json.loads((published / "results/claims.json").read_text())
+    assert f"method {record['value_better']:.6g}, half {record['value_worse']:.6g}" in text
+
+
+def test_other_code_is_named_and_a_fresh_clone_says_copied(copied, explained):
+    method = copied / "papers/toy/method.py"
+    method.write_text(method.read_text().replace("% 1000", "% 999"))
+    text = explained(copied, "toy/D0.1@toy-v1/test")
+    assert text.count("by other code or inputs") == 4
+    assert text.count("differs in code that the method reaches") == 4 and "differs in data" not in text
+    shutil.rmtree(copied / "runs")
+    text = explained(copied, "toy/D0.1")
+    assert text.count("copied from git") == 4 and "MLflow" not in text
+
+
+def test_a_changed_rule_is_stale(copied, explained):
+    claims = copied / "papers/toy/claims.yaml"
+    claims.write_text(claims.read_text().replace("matched_on: updates", "matched_on: samples"))
+    assert "STALE" in explained(copied, "toy/D0.1")
+
+
+@pytest.mark.parametrize(("target", "message"), [
+    ("toy/D0.2", 'claim: "toy/D0.2" has no verdict; did you mean "toy/D0.1"'),
+    ("toy/D0.1@toy-v1/tset", 'no verdict on "toy-v1/tset"; did you mean "toy-v1/test"'),
+    ("results/nothing.json#toy/D0.1", "nothing.json cannot be read"),
+])  # fmt: skip
+def test_a_target_that_is_not_there(published, explained, target, message):
+    said = explained(published, target, code=2)
+    assert message in said and len(said.splitlines()) == 1
+
+
+def test_verify_recomputes_and_notices_a_changed_table(copied, run_in):
+    done = run_in(copied, "verify", "--units", "2", "--sample", "1")
+    assert done.returncode == 0 and done.stdout.count("all 2 values identical") == 2, done.stdout
+    table = copied / "results/toy/metrics.jsonl"
+    lines = [json.loads(line) for line in table.read_text().splitlines()]
+    table.write_text("".join(json.dumps(line | {"value": 5.0}) + "\n" for line in lines))
+    done = run_in(copied, "verify", "--units", "1", "--sample", "1")
+    assert done.returncode == 1 and "2 outside" in done.stdout, done.stdout
+    assert not list((copied / "runs").glob("verify.*"))
+
+
+def row(seed: int, value: float, variant: str = "a") -> MetricRow:
+    return MetricRow(paper="p", env="toy-v1", profile="cpu", scale="nano", variant=variant, seed=seed,
+                     panel="toy-v1/test", metric="m", value=value, n=1, cost=cost_of(Cost()))  # fmt: skip
+
+
+def test_prediction_interval_by_hand():
+    # mean 2, s = 1, n = 3: 2 ± t(2, .975) · √(4/3), t = 4.302653
+    low, high = prediction_interval([1.0, 2.0, 3.0])
+    assert (low, high) == pytest.approx((2 - 4.302653 * (4 / 3) ** 0.5, 2 + 4.302653 * (4 / 3) ** 0.5), abs=1e-5)
+
+
+def test_rows_are_identical_inside_outside_or_not_comparable():
+    published = [row(seed, float(seed)) for seed in (1, 2, 3)]
+    assert (compare("u", [row(2, 2.0)], published).identical, compare("u", [row(2, 6.9)], published).inside) == (1, 1)
+    out = compare("u", [row(2, 7.1)], published)
+    assert not out.ok and "published 2" in out.outside[0]
+    with pytest.raises(ConfigError, match="1 rows are in one table only"):
+        compare("u", [row(2, 2.0), row(2, 1.0, "b")], published)
