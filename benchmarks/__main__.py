@@ -21,7 +21,7 @@ def main() -> None:
     groups = {
         "roofline": lambda: machine.roofline(),
         "sampling": lambda: sampling.measures(),
-        "search": lambda: searching.measures(ROOT),
+        "search": lambda: searching.measures(),
         "training": lambda: training.measures(),
         "environments": lambda: environments.measures(ROOT / "data"),
         "lab": lambda: lab.commands(ROOT),

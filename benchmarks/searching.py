@@ -1,68 +1,103 @@
-"""Tree search against the MCTS of llm-reasoners: same model, task, branching, depth and simulations.
+"""Tree search against the MCTS of llm-reasoners: same model, game, branching, depth and simulations.
 
-llm-reasoners grows one tree at a time and expands every state that a simulation passes, as its algorithm says; its
-model is asked as its own Hugging Face adapter does it, by ``generate`` with one answer a proposal.
+The game costs nothing itself: an action is six sampled tokens, an episode four of them, and the reward a number made
+from all that was said. llm-reasoners grows one tree at a time and expands every state that a simulation passes, as its
+algorithm says; its model is asked by ``generate`` for all children of a state at once.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
-from pathlib import Path
 
 import torch
 
 from benchmarks.measure import Measure, Work, race
-from benchmarks.models import DEVICE
-from common.envs import load_panel, make
+from benchmarks.models import WORDS, nano
 from common.lm.engine import Engine
-from common.lm.models import load_model
 from common.lm.policy import LMPolicy
-from common.rng import derive
+from common.rng import derive, generator
 from common.search.mcts import MCTSSettings, search
+from common.types import Message, Observation, Task
 
-SIMULATIONS, BRANCHING, DEPTH, TREES, TOKENS = 16, 4, 4, 64, 24
+SIMULATIONS, BRANCHING, DEPTH, TREES, TOKENS = 16, 4, 4, 64, 6
 SETTINGS = MCTSSettings(simulations=SIMULATIONS, branching=BRANCHING, c=1.0, alpha=1.0, gamma=1.0, max_depth=DEPTH,
                         rule="ucb1", use_critique=False)  # fmt: skip
 
 
-def ours(env, tasks, engine: Engine, together: int) -> Work:  # noqa: ANN001
+class Talk:
+    """What the search asks of an environment: the state is what was said, DEPTH actions end it."""
+
+    id, max_steps, gamma = "talk", DEPTH, 1.0
+
+    def reset(self, task: Task, seed: int = 0) -> Observation:  # noqa: ARG002
+        self.state = (task.data["text"],)
+        return Observation("go on")
+
+    def step(self, action: str) -> Observation:
+        self.state = (*self.state, action)
+        over = len(self.state) > DEPTH
+        earned = hashlib.sha256("|".join(self.state).encode()).digest()[0] / 255 if over else 0.0
+        return Observation("", reward=earned, terminated=over)
+
+    def actions(self) -> list[str]:
+        return ["anything"] if len(self.state) <= DEPTH else []
+
+    def prompt(self) -> tuple[Message, ...]:
+        return ({"role": "user", "content": " ".join(self.state)},)
+
+    def snapshot(self) -> tuple[str, ...]:
+        return self.state
+
+    def restore(self, snapshot: tuple[str, ...]) -> None:
+        self.state = snapshot
+
+
+def tasks(n: int) -> list[Task]:
+    rng = generator("benchmark tasks")
+    return [Task(str(i), "talk", "train", {"text": " ".join(rng.choice(WORDS, 8))}) for i in range(n)]
+
+
+def ours(engine: Engine, chosen: list[Task], together: int) -> Work:
     """Simulations of a tree a task, ``together`` trees at a time."""
 
     def work() -> float:
         policy, done = LMPolicy(engine, max_new_tokens=TOKENS), 0
-        for at in range(0, len(tasks), together):
-            some = tasks[at : at + together]
-            trees = search(env, [(task, None) for task in some], policy, SETTINGS,
+        for at in range(0, len(chosen), together):
+            some = chosen[at : at + together]
+            trees = search(Talk(), [(task, None) for task in some], policy, SETTINGS,
                            keys=[derive(0, "benchmark", task.id) for task in some])  # fmt: skip
-            done += sum(len(tree.nodes[0].returns) for tree in trees)
+            done += sum(tree.nodes[0].visits for tree in trees)
         return done
 
     return work
 
 
-def reasoners(env, tasks, model, tokenizer) -> Work:  # noqa: ANN001
-    """The same trees by llm-reasoners."""
+def reasoners(model, tokenizer, chosen: list[Task]) -> Work:  # noqa: ANN001
+    """The same number of simulations by llm-reasoners."""
     from reasoners import SearchConfig, WorldModel
     from reasoners.algorithm import MCTS
 
+    talk = Talk()
+
     class Game(WorldModel):
         def init_state(self):  # noqa: ANN202
-            env.reset(self.example)
-            return env.snapshot(), False, 0.0
+            talk.reset(self.example)
+            return talk.snapshot()
 
         def step(self, state, action):  # noqa: ANN001, ANN202
-            env.restore(state[0])
-            seen = env.step(action)
-            return (env.snapshot(), seen.done, seen.reward), {"earned": seen.reward}
+            talk.restore(state)
+            earned = talk.step(action).reward
+            return talk.snapshot(), {"earned": earned}
 
         def is_terminal(self, state) -> bool:  # noqa: ANN001
-            return state[1]
+            return len(state) > DEPTH
 
     class Asking(SearchConfig):
         @torch.inference_mode()
         def get_actions(self, state) -> list[str]:  # noqa: ANN001
-            env.restore(state[0])
-            text = tokenizer.apply_chat_template(list(env.prompt()), tokenize=False, add_generation_prompt=True)
+            talk.restore(state)
+            text = tokenizer.apply_chat_template(list(talk.prompt()), tokenize=False, add_generation_prompt=True)
             rows = tokenizer([text], add_special_tokens=False, return_tensors="pt").to(model.device)
             made = model.generate(**rows, do_sample=True, temperature=1.0, top_k=0, max_new_tokens=TOKENS,
                                   num_return_sequences=BRANCHING, pad_token_id=tokenizer.pad_token_id)  # fmt: skip
@@ -78,11 +113,11 @@ def reasoners(env, tasks, model, tokenizer) -> Work:  # noqa: ANN001
     def work() -> float:
         world, config = Game(), Asking()
         algorithm = MCTS(n_iters=SIMULATIONS, depth_limit=DEPTH, w_exp=1.0, simulate_strategy="random")
-        for task in tasks:
+        for task in chosen:
             world.update_example(task)
             config.update_example(task)
             algorithm(world, config)
-        return len(tasks) * SIMULATIONS
+        return len(chosen) * SIMULATIONS
 
     return work
 
@@ -94,21 +129,16 @@ def skipped() -> list[str]:
     return ["No race against llm-reasoners, which is not installed: `pip install --no-deps llm-reasoners==1.0.2`."]
 
 
-def measures(root: Path) -> list[Measure]:
-    data = root / "data"
-    folder = root / "models" / "countdown-v1"
-    env, tasks = make("countdown-v1", data), load_panel(data, "countdown-v1/validation")[:TREES]
-    model, tokenizer = load_model(folder)
-    model.to(DEVICE)
-    engine = Engine(model, tokenizer)
-    what = (f"countdown-v1, {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {BRANCHING} children, "
-            f"depth {DEPTH}, {SIMULATIONS} simulations")  # fmt: skip
-    many = ours(env, tasks, engine, TREES)
-    found = [race("search", f"{TREES} trees together", "simulations/s", many, ours(env, tasks[:16], engine, 1),
+def measures() -> list[Measure]:
+    model, tokenizer = nano()
+    engine, chosen = Engine(model, tokenizer), tasks(TREES)
+    what = (f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {BRANCHING} children of {TOKENS} "
+            f"tokens, depth {DEPTH}, {SIMULATIONS} simulations a tree")  # fmt: skip
+    many = ours(engine, chosen, TREES)
+    found = [race("search", f"{TREES} trees together", "simulations/s", many, ours(engine, chosen[:16], 1),
                   against="the same search, a tree at a time", target=None, rounds=3, note=what)]  # fmt: skip
-    if skipped():
-        return found
-    found.append(race("search", f"{TREES} trees together, llm-reasoners one by one", "simulations/s", many,
-                      reasoners(env, tasks[:4], model, tokenizer), against="llm-reasoners 1.0.2 MCTS", target=10.0,
-                      rounds=3, note=what))  # fmt: skip
+    if not skipped():
+        found.append(race("search", f"{TREES} trees together, the other one by one", "simulations/s", many,
+                          reasoners(model, tokenizer, chosen[:4]), against="llm-reasoners 1.0.2 MCTS", target=10.0,
+                          rounds=3, note=what))  # fmt: skip
     return found

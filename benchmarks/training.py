@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
+from transformers import PrinterCallback
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from benchmarks.measure import Measure, Work, race
@@ -19,6 +20,7 @@ from benchmarks.models import DEVICE, nano, prompts
 from common.learn.batches import SFTExample
 from common.learn.policy import dpo, sft
 from common.learn.settings import DPOSettings, TrainSettings
+from common.lm.models import load_model, save_model
 from common.types import PreferencePair
 
 EXAMPLES, BATCH, LR, BETA, LONGEST = 512, 32, 1e-3, 0.1, 200
@@ -64,7 +66,13 @@ def row_logps(model, tokenizer, texts: list[tuple[str, str]]) -> tuple[torch.Ten
 
 
 def measures() -> list[Measure]:
-    start, tokenizer = nano(width=96, layers=2)
+    with tempfile.TemporaryDirectory() as folder:  # TRL loads the reference model from where the policy came from
+        save_model(*nano(width=96, layers=2), folder)
+        start, tokenizer = load_model(folder)
+        return races(start.to(DEVICE), tokenizer)
+
+
+def races(start, tokenizer) -> list[Measure]:  # noqa: ANN001
     told, preferred = examples(), pairs()
 
     def text(prompt) -> str:  # noqa: ANN001
@@ -116,6 +124,7 @@ def measures() -> list[Measure]:
         with tempfile.TemporaryDirectory() as folder:
             trainer = SFTTrainer(copy.deepcopy(start), SFTConfig(**common(folder, BATCH)), train_dataset=data,
                                  processing_class=tokenizer)  # fmt: skip
+            trainer.remove_callback(PrinterCallback)
             return trainer.train().global_step
 
     def trl_dpo() -> float:
@@ -124,14 +133,15 @@ def measures() -> list[Measure]:
         with tempfile.TemporaryDirectory() as folder:
             trainer = DPOTrainer(copy.deepcopy(start), args=DPOConfig(**common(folder, BATCH // 2), beta=BETA),
                                  train_dataset=data, processing_class=tokenizer)  # fmt: skip
+            trainer.remove_callback(PrinterCallback)
             return trainer.train().global_step
 
     what = f"0.3 M parameters, {EXAMPLES} rows of 45 to 120 tokens, {BATCH} rows an update, text to weights"
-    races: list[tuple[str, Work, Work, str, float]] = [
+    pairs_of_loops: list[tuple[str, Work, Work, str, float]] = [
         ("SFT", ours_sft, raw_sft, "a raw PyTorch loop", 1 / 1.05),
         ("DPO", ours_dpo, raw_dpo, "a raw PyTorch loop", 1 / 1.05),
         ("SFT", ours_sft, trl_sft, "TRL alone", 1.0),
         ("DPO", ours_dpo, trl_dpo, "TRL alone (it runs the reference model)", 1.0),
     ]
     return [race("training", f"{name} against {against}", "updates/s", ours, other, against=against, target=target,
-                 rounds=3, note=what) for name, ours, other, against, target in races]  # fmt: skip
+                 rounds=3, note=what) for name, ours, other, against, target in pairs_of_loops]  # fmt: skip
