@@ -237,7 +237,7 @@ else:
 
 # %%
 if unit:
-    print(f"{len(own)} metric rows: {unit.run.path / 'rows.jsonl'}")
+    print(f"{len(own)} metric rows: {unit.run.path.relative_to(root) / 'rows.jsonl'}")
     print(f"executed by the sweep: results/{paper}/metrics.jsonl")
 else:
     print(f"nothing was written; published rows: results/{paper}/metrics.jsonl")

@@ -189,8 +189,11 @@ def curves(points: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> Figur
                 start += max(p["update"] for p in mine)
         axes.set_ylabel(metric)
         axes.grid(color="#e6e6e6", lw=0.8)
-    for axes in grid[-1]:
+    for spare in grid.flat[len(metrics) :]:
+        spare.remove()
+    for axes in grid.flat[: len(metrics)][-across:]:  # the lowest of each column
         axes.set_xlabel("optimiser updates, rounds one after the other")
+        axes.tick_params(labelbottom=True)
     if variants:
         handles, labels = grid.flat[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=4, frameon=False, fontsize=8)
