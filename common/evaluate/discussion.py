@@ -11,8 +11,8 @@ from typing import NamedTuple
 import torch
 
 from common.envs.deduction.belief import TRUST, ideal, ideal_win
-from common.envs.deduction.world import COLOURS, parse, reports, seen
-from common.envs.versions.deduction_v1 import CREW, IMPOSTOR, VOTE, DeductionEnv, TalkState, ballot
+from common.envs.deduction.world import COLOURS, NOBODY, messages, seen, true_messages
+from common.envs.versions.deduction_v1 import CREW, IMPOSTOR, VOTE, DeductionEnv, TalkState
 from common.lm.engine import Engine
 from common.lm.predict import predictions
 from common.rng import generator
@@ -62,14 +62,14 @@ def suspicions(engine: Engine, prompts: Sequence[tuple[Message, ...]]) -> torch.
     """[N, 5] the policy's own beliefs: probabilities of voting for each colour, given a vote for any; they sum to 1.
 
     Raises:
-        ValueError: when the tokenizer does not write each colour of a vote as one token.
+        ValueError: when the tokenizer does not write each colour as one token.
     """
-    ballots = [engine.action_ids(ballot(colour))[:-1] for colour in COLOURS]
-    stem, colours = ballots[0][:-1], [ids[-1] for ids in ballots]
-    if any(ids[:-1] != stem for ids in ballots):
-        raise ValueError(f"beliefs: votes are the tokens {ballots} but may differ in the last one only; train the "
-                         "tokenizer on texts that name all colours")
-    rows, found = [[*engine.prompt_ids(prompt), *ballots[0]] for prompt in prompts], []
+    votes = [engine.action_ids(colour)[:-1] for colour in COLOURS]
+    if any(len(ids) > 1 for ids in votes):
+        raise ValueError(f"beliefs: votes have the tokens {votes} but must be one each; train the tokenizer on texts "
+                         "that name all colours")
+    colours = [ids[0] for ids in votes]
+    rows, found = [[*engine.prompt_ids(prompt), colours[0]] for prompt in prompts], []
     for at in range(0, len(rows), ROWS):
         some = rows[at : at + ROWS]
         told = predictions(engine.model, some, [[len(row) - 1] for row in some])
@@ -103,17 +103,16 @@ def report(found: Sequence[Game]) -> dict[str, float]:
 
 def spoken(found: Sequence[Game]) -> dict[str, float]:
     """What the crew's messages are: shares of all of them, the gain of an ideal listener, and the entropy of their
-    forms in nats (saw, accuse, nothing, anything else)."""
+    forms in nats (a name, nobody, anything else)."""
     truthful, gains, grammatical, forms = [], [], [], Counter()
     for game in found:
         world = game.state.world
         for k, (who, text) in enumerate(game.heard):
             if who == world.impostor:
                 continue
-            message = parse(text, who)
-            truthful.append(text in reports(seen(world, who)))
-            grammatical.append(message is not None)
-            forms[message.form if message else "other"] += 1
+            truthful.append(text in true_messages(seen(world, who)))
+            grammatical.append(text in messages(who))
+            forms["other" if text not in messages(who) else NOBODY if text == NOBODY else "name"] += 1
             gains.append(ideal_gain(game, k))
     shares = [count / len(truthful) for count in forms.values()]
     return {"truthful": fmean(truthful), "gain": fmean(gains), "grammatical": fmean(grammatical),
@@ -135,11 +134,11 @@ def ideal_gain(game: Game, k: int) -> float:
 
 def bounds(states: Sequence[TalkState]) -> dict[str, float]:
     """Win rates of ideal listeners after finished games: ``silent``, who heard nothing, and ``honest``, where every crew
-    member reported one of the two it saw, drawn at random, and the impostor said what it said."""
+    member named one of the two it saw, drawn at random, and the impostor said what it said."""
     silent, told = [], []
     for state in states:
         world, rng = state.world, generator("honest", state.task_id)
-        facts = {who: reports(seen(world, who))[int(rng.integers(2))] for who in world.crew}
+        facts = {who: true_messages(seen(world, who))[int(rng.integers(2))] for who in world.crew}
         silent.append(ideal_win(world))
         told.append(ideal_win(world, [(who, facts.get(who, text)) for who, text in zip(state.order, state.said)]))
     return {"silent": fmean(silent), "honest": fmean(told)}
@@ -155,7 +154,7 @@ def records(found: Sequence[Game]) -> list[dict]:
             talking = k < said
             who = game.state.order[k] if talking else game.state.voters[k - said]
             text = game.state.said[k] if talking else game.state.votes[k - said]
-            right = text in reports(seen(world, who)) if talking else text == world.impostor
+            right = text in true_messages(seen(world, who)) if talking else text == world.impostor
             rows.append({
                 "task": game.episode.task_id, "turn": k + 1, "who": who,
                 "role": IMPOSTOR if who == world.impostor else CREW, "kind": "say" if talking else "vote",

@@ -14,10 +14,10 @@ from common.envs.deduction.belief import (
     TRUST, Belief, ejected, ideal, ideal_win, likelihood, most_suspect, win_probability,
 )  # fmt: skip
 from common.envs.deduction.world import (
-    COLOURS, World, from_data, messages, parse, renamed, reports, seen, to_data, worlds,
+    COLOURS, World, from_data, messages, renamed, seen, to_data, true_messages, worlds,
 )  # fmt: skip
 from common.envs.versions.deduction_v1 import (
-    CREW, IMPOSTOR, SHOWN, DeductionEnv, ballot, build_panels, role_of, said_aloud,
+    CREW, IMPOSTOR, SHOWN, DeductionEnv, build_panels, role_of, said_aloud,
 )  # fmt: skip
 from common.learn.batches import encode
 from common.lm.base import demonstrations
@@ -58,12 +58,8 @@ def test_all_worlds_are_there_once_and_keep_the_rules():
 def test_messages_and_their_grammar():
     for speaker in COLOURS:
         said = messages(speaker)
-        assert len(said) == len(set(said)) == 9 and all(parse(text, speaker) for text in said)
-        assert max(map(len, said)) <= SHOWN
-    for text in ("saw red", "accuse red", "saw grey", "saw", "saw  blue", "Nothing", "", "saw blue 2"):
-        assert parse(text, "red") is None
-    assert parse("saw blue", "red") == ("saw", "blue") and parse("accuse blue", "red") == ("accuse", "blue")
-    assert (reports(("blue", "red")), reports(None)) == (["saw blue", "saw red"], [])
+        assert len(said) == len(set(said)) == 5 and speaker not in said and max(map(len, said)) <= SHOWN
+    assert (true_messages(("blue", "red")), true_messages(None)) == (("blue", "red"), ())
 
 
 # -- beliefs, by hand ------------------------------------------------------------------------------------------
@@ -77,16 +73,16 @@ def test_alone_everybody_is_left_with_two_suspects():
 
 
 def test_one_message_by_hand():
-    """Red saw blue and pink and hears green say "saw pink", ρ = 1/2. If pink is guilty green saw pink and another, and
-    half of its reports name pink: 1/2 · 1/2 + 1/2 · 1/9. If blue is, pink is green's passer-by in one of three cases:
-    1/2 · 1/6 + 1/2 · 1/9. In units of 1/36: 11 and 5."""
-    heard = [("green", "saw pink")]
+    """Red saw blue and pink and hears green say "pink", ρ = 1/2. If pink is guilty green saw pink and another, and
+    half of its reports name pink: 1/2 · 1/2 + 1/2 · 1/5. If blue is, pink is green's passer-by in one of three cases:
+    1/2 · 1/6 + 1/2 · 1/5. In units of 1/60: 21 and 11."""
+    heard = [("green", "pink")]
     assert ideal("red", ("blue", "pink"), heard, trust=0.5) == pytest.approx(
-        {"pink": 11 / 16, "blue": 5 / 16, "red": 0, "green": 0, "white": 0})  # fmt: skip
-    assert likelihood("pink", "green", "saw pink", 0.5) == pytest.approx(11 / 36)
-    assert likelihood("blue", "green", "saw pink", 0.5) == pytest.approx(5 / 36)
-    assert likelihood("green", "green", "saw pink", 0.5) == likelihood("blue", "green", "nothing", 0.0) == 1 / 9
-    assert likelihood("blue", "green", "nothing", 0.5) == pytest.approx(1 / 18)
+        {"pink": 21 / 32, "blue": 11 / 32, "red": 0, "green": 0, "white": 0})  # fmt: skip
+    assert likelihood("pink", "green", "pink", 0.5) == pytest.approx(21 / 60)
+    assert likelihood("blue", "green", "pink", 0.5) == pytest.approx(11 / 60)
+    assert likelihood("green", "green", "pink", 0.5) == likelihood("blue", "green", "nobody", 0.0) == 1 / 5
+    assert likelihood("blue", "green", "nobody", 0.5) == pytest.approx(1 / 10)
 
 
 def by_enumeration(player: str, pair: tuple[str, str], heard: list[tuple[str, str]], trust: float) -> Belief:
@@ -97,10 +93,10 @@ def by_enumeration(player: str, pair: tuple[str, str], heard: list[tuple[str, st
             continue
         chance = 1.0
         for who, text in heard:
-            if who == player or parse(text, who) is None:
+            if who == player or text not in messages(who):
                 continue
-            told = reports(seen(world, who))
-            chance *= (1 - trust) / 9 + trust * told.count(text) / 2 if told else 1 / 9
+            told = true_messages(seen(world, who)) 
+            chance *= (1 - trust) / 5 + trust * told.count(text) / 2 if told else 1 / 5
         weights[world.impostor] += chance
     return {colour: weight / sum(weights.values()) for colour, weight in weights.items()}
 
@@ -122,20 +118,20 @@ def test_speaker_models_are_distributions_and_beliefs_sum_to_one():
     for impostor, who in product(COLOURS, COLOURS):
         for trust in (0.0, 0.5, TRUST):
             assert sum(likelihood(impostor, who, text, trust) for text in messages(who)) == pytest.approx(1.0)
-    heard = [("green", "saw pink"), ("white", "accuse blue"), ("pink", "saw green")]
+    heard = [("green", "pink"), ("white", "blue"), ("pink", "green")]
     assert sum(ideal("red", ("blue", "white"), heard).values()) == pytest.approx(1.0)
 
 
 def test_what_tells_nothing_changes_nothing():
     pair = ("blue", "white")
-    for heard in ([("green", "?!")], [("red", "saw blue")], [("green", "saw pink ")], [("green", "nothing")]):
+    for heard in ([("green", "?!")], [("red", "blue")], [("green", "saw pink ")], [("green", "nobody")]):
         assert ideal("red", pair, heard) == pytest.approx(ideal("red", pair))
-    blind = [("green", "saw blue"), ("white", "nothing")]
+    blind = [("green", "blue"), ("white", "nobody")]
     assert ideal("red", pair, blind, trust=0.0) == pytest.approx(ideal("red", pair))
 
 
 def test_renaming_colours_renames_beliefs_and_nothing_else():
-    heard = [("green", "saw pink"), ("white", "saw green"), ("pink", "accuse white"), ("blue", "saw white")]
+    heard = [("green", "pink"), ("white", "green"), ("pink", "nobody"), ("blue", "white")]
     for names in list(permutations(COLOURS))[::7]:
         called = dict(zip(COLOURS, names, strict=True))
         world = renamed(WORLD, called)
@@ -202,21 +198,21 @@ def test_the_contract_holds(panels):
 
 def test_a_game_word_by_word():
     env, asked = started(), []
-    for text in ("saw pink", "saw blue", "accuse white", "nothing", "saw red"):
+    for text in ("pink", "blue", "white", "nobody", "red"):
         asked.append(env.prompt()[0]["content"])
         env.step(text)
-    assert asked[0] == "crew green saw pink white . say"
-    assert asked[1] == "impostor white . green saw pink . say"
-    assert asked[2] == "crew red saw blue white . green saw pink . white saw blue . say"
-    talk = "green saw pink . white saw blue . red accuse white . pink nothing . blue saw red"
+    assert asked[0] == "crew Green saw:pink:white . say"
+    assert asked[1] == "impostor White . Green:pink . say"
+    assert asked[2] == "crew Red saw:blue:white . Green:pink . White:blue . say"
+    talk = "Green:pink . White:blue . Red:white . Pink:nobody . Blue:red"
     for voter in ("green", "red", "pink", "blue"):  # no voter sees a vote, the impostor has none
         assert env.player() == voter
         text = env.prompt()[0]["content"]
-        assert text.startswith(f"crew {voter} saw ") and text.endswith(f" . {talk} . vote")
-        last = env.step("eject white" if voter != "pink" else "eject red")
+        assert text.startswith(f"crew {voter.title()} saw:") and text.endswith(f" . {talk} . vote")
+        last = env.step("white" if voter != "pink" else "red")
     assert (last.reward, last.terminated) == (1.0, True)
     env.restore(env.snapshot())
-    assert env.asked("red", "vote", after=1)[0]["content"].endswith("saw blue white . green saw pink . vote")
+    assert env.asked("red", "vote", after=1)[0]["content"].endswith("saw:blue:white . Green:pink . vote")
 
 
 def test_crew_members_never_see_what_they_should_not(panels):
@@ -229,7 +225,7 @@ def test_crew_members_never_see_what_they_should_not(panels):
         assert {w.impostor for w in alike} == set(seen(world, me)) and len(alike) == 2 * 27
         for other in alike:
             env.reset(Task("o", "deduction-v1", "test", task.data | to_data(other)))
-            for text in ("nothing", "accuse pink"):
+            for text in ("nobody", "pink"):
                 env.step(text)
             shown.add(env.asked(me, "vote")[0]["content"])
         assert len(shown) == 1, "a crew member can tell worlds apart that it must not"
@@ -239,7 +235,7 @@ def test_roles_and_what_others_hear():
     env = started()
     assert role_of(env.prompt()) == CREW
     env.step("I think that\nit was  white, honestly é")
-    assert env.heard() == [("green", "I think that i")] and role_of(env.prompt()) == IMPOSTOR
+    assert env.heard() == [("green", "I think that")] and role_of(env.prompt()) == IMPOSTOR
     assert said_aloud("é\n\nx ") == "? x" and len(said_aloud("y" * 99)) == SHOWN
     env.step("")
     assert env.prompt()[0]["content"].count(" . ") == 3
@@ -247,7 +243,7 @@ def test_roles_and_what_others_hear():
 
 def test_junk_votes_count_for_nobody():
     env = started()
-    for text in ["nothing"] * 5 + ["eject white", "red", "eject red red", ""]:
+    for text in ["nobody"] * 5 + ["white", "eject red", "red red", ""]:
         last = env.step(text)
     assert last.reward == 1.0 and env.snapshot().votes == ("white", "", "", "")
     with pytest.raises(RuntimeError, match="episode of task t is over"):
@@ -279,17 +275,18 @@ def test_demonstrators_know_the_language_and_not_the_game(panels):
             who, talking = env.player(), env.prompt()[0]["content"].endswith("say")
             action, meant = env.expert(rng)
             assert action == meant and action in env.actions()
-            facts = reports(seen(world, who))
+            facts = true_messages(seen(world, who))
             if not talking:
-                votes, right = votes + 1, right + (action == ballot(world.impostor))
+                votes, right = votes + 1, right + (action == world.impostor)
             elif who == world.impostor:
-                told, odd = told + 1, odd + (action == "nothing")
+                told, odd = told + 1, odd + (action == "nobody")
             else:
                 said, true = said + 1, true + (action in facts)
             observation = env.step(action)
     assert right / votes == pytest.approx(0.25, abs=0.02)
-    assert true / said == pytest.approx(0.5 + 0.5 * 2 / 9, abs=0.03)
-    assert odd / told == pytest.approx(1 / 9, abs=0.04)  # an impostor says anything
+    # half is meant to be true; of the rest two of five messages are by chance, and of what is repeated a little more
+    assert 0.5 + 0.5 * 2 / 5 - 0.02 < true / said < 0.76
+    assert odd / told == pytest.approx(1 / 5, abs=0.05)  # an impostor says anything
 
 
 def test_every_prompt_fits_the_context_whatever_is_said(panels):
@@ -298,10 +295,9 @@ def test_every_prompt_fits_the_context_whatever_is_said(panels):
     texts = [f"{e.prompt[0]['content']} {e.completion}" for e in examples]
     tokenizer = train_tokenizer(texts, chosen.vocab, split_digits=chosen.split_digits)
     encode("t", tokenizer, [e.prompt for e in examples], [e.completion for e in examples], max_length=chosen.context)
-    for colour in COLOURS:  # one token, and the same one in a vote as in a message
-        texts = (f"saw {colour}", ballot(colour))
-        seen, voted = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts)
-        assert seen[-1] == voted[-1] and tokenizer.decode(seen[-1:]) == f" {colour}"
+    for colour in COLOURS:  # who speaks and who is named are one token each, and not the same one
+        ids = [tokenizer(word, add_special_tokens=False)["input_ids"] for word in (f" {colour.title()}", colour)]
+        assert [len(one) for one in ids] == [1, 1] and ids[0] != ids[1]
     env = started()
     for _ in range(5):
         env.step("~^" * 20)

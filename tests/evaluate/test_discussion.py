@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 import torch
 
 from common.envs.deduction.belief import ideal, win_probability
 from common.envs.deduction.world import COLOURS, World, seen, to_data
-from common.envs.versions.deduction_v1 import DeductionEnv, ballot, build_panels
+from common.envs.versions.deduction_v1 import DeductionEnv, build_panels
 from common.evaluate import discussion
 from common.evaluate.discussion import (
     bounds, final_state, games, ideal_gain, moments, records, report, spoken, suspicions,
@@ -23,7 +24,7 @@ from common.types import Message, Step, Task, Trajectory, Turn
 WORLD = World("white", ("red", "pink", "green", "blue"))  # blue saw red, green pink, pink green, red blue, and white
 TASK = Task("t", "deduction-v1", "test", to_data(WORLD) | {
     "order": ["green", "white", "red", "pink", "blue"], "turns": 5})  # fmt: skip
-SAID = ("saw pink", "saw blue", "accuse white", "saw blue", "hmm")
+SAID = ("pink", "blue", "nobody", "blue", "hmm")
 VOTES = ("white", "white", "red", "white")
 
 
@@ -37,13 +38,13 @@ def engine() -> Engine:
             action = env.expert(rng)[0]
             texts.append(f"{env.prompt()[0]['content']} {action}")
             observation = env.step(action)
-    tokenizer = train_tokenizer(texts, 340, split_digits=False)
+    tokenizer = train_tokenizer(texts, 440, split_digits=False)
     return Engine(new_nano(tokenizer, width=32, layers=2, heads=2, context=144, seed=0).eval(), tokenizer)
 
 
 def named(_engine: None, prompts: list[tuple[Message, ...]]) -> torch.Tensor:
     """Suspects whom a prompt names: the odds of a colour are one more than how often."""
-    counts = torch.tensor([[1.0 + one[0]["content"].split().count(c) for c in COLOURS] for one in prompts])
+    counts = torch.tensor([[1.0 + re.findall(r"[a-z]+", one[0]["content"].lower()).count(c) for c in COLOURS] for one in prompts])
     return (counts / counts.sum(1, keepdim=True)).double()
 
 
@@ -55,7 +56,7 @@ def by_names(monkeypatch):
 def played(said=SAID, votes=VOTES) -> Trajectory:  # noqa: ANN001
     env, steps = DeductionEnv(), []
     env.reset(TASK)
-    for text in (*said, *map(ballot, votes)):
+    for text in (*said, *votes):
         prompt = env.prompt()
         steps.append(Step(prompt, Turn(text, -1.0, 2), env.step(text)))
     return Trajectory("t", tuple(steps))
@@ -72,8 +73,8 @@ def test_beliefs_are_the_policy_s_answers_at_every_moment(game):
     env = DeductionEnv()
     asked = moments(env, final_state(env, TASK, played()))
     assert len(asked) == 24
-    assert asked[0][0]["content"] == "crew green saw pink white . vote"
-    assert asked[7][0]["content"] == "crew red saw blue white . green saw pink . vote"
+    assert asked[0][0]["content"] == "crew Green saw:pink:white . vote"
+    assert asked[7][0]["content"] == "crew Red saw:blue:white . Green:pink . vote"
     # red, before anything is said, reads red, blue and white once: their odds are 2 and those of the others 1
     assert float(game.beliefs[1, 0]) == pytest.approx(2 / 8)
     assert float(game.beliefs[1, 2]) == pytest.approx(3 / 12)  # two messages named green, pink, white and blue
@@ -87,20 +88,18 @@ def test_a_policy_s_belief_is_its_share_of_votes_for_each_colour(engine, monkeyp
     found = suspicions(engine, asked)
     assert found.sum(1).tolist() == pytest.approx([1.0] * 24)
     for prompt, belief in zip(asked[::5], found[::5], strict=True):
-        ballots = [engine.action_ids(ballot(colour))[:-1] for colour in COLOURS]
-        ids = torch.tensor([engine.prompt_ids(prompt) + ids for ids in ballots])
         with torch.no_grad():
-            logps = torch.log_softmax(engine.model(ids).logits[:, :-1].double(), -1)
-        said = logps.gather(2, ids[:, 1:, None])[..., 0][:, -len(ballots[0]) :].sum(1)
-        assert belief.tolist() == pytest.approx(torch.softmax(said, 0).tolist(), abs=1e-5)
+            logits = engine.model(torch.tensor([engine.prompt_ids(prompt)])).logits[0, -1].double()
+        scores = torch.stack([logits[engine.action_ids(colour)[0]] for colour in COLOURS])
+        assert belief.tolist() == pytest.approx(torch.softmax(scores, 0).tolist(), abs=1e-5)
     monkeypatch.setattr(discussion, "ROWS", 7)
     assert torch.allclose(suspicions(engine, asked), found, atol=1e-5)
 
 
-def test_votes_that_differ_in_more_than_a_token_are_refused():
-    tokenizer = train_tokenizer(["eject blue"] * 9, 300, split_digits=False)
+def test_votes_of_more_than_a_token_are_refused():
+    tokenizer = train_tokenizer(["blue"] * 9, 300, split_digits=False)
     model = new_nano(tokenizer, width=32, layers=1, heads=2, context=64, seed=0)
-    with pytest.raises(ValueError, match="may differ in the last one only"):
+    with pytest.raises(ValueError, match="must be one each"):
         suspicions(Engine(model, tokenizer), [({"role": "user", "content": "x"},)])
 
 
@@ -108,7 +107,7 @@ def test_the_report_by_hand(game):
     found = report([game])
     assert (found["success"], found["vote_acc"]) == (1.0, 0.75)
     assert found["belief@0"] == pytest.approx(float(game.beliefs[:, 0].mean()))
-    # of four crew messages: one true report, one false, one accusation; "hmm" is outside the grammar
+    # of four crew messages: one true report, one false, one "nobody"; "hmm" is outside the grammar
     assert (found["truthful"], found["grammatical"]) == (0.25, 0.75)
     assert found["form_entropy"] == pytest.approx(0.5 * math.log(2) + 0.5 * math.log(4))
     assert found["gain"] == pytest.approx(sum(ideal_gain(game, k) for k in (0, 2, 3, 4)) / 4)
@@ -120,15 +119,15 @@ def test_the_gain_of_a_message_is_that_of_the_others(game):
     heard = game.heard[:1]
     after = [ideal(who, seen(WORLD, who), heard)["white"] for who in ("blue", "pink", "red")]
     assert before == pytest.approx([1 / 2] * 3)
-    # "saw pink" by green tells blue, who suspects red or white, nothing, and makes red, who suspects blue or white,
-    # no wiser; pink suspects green or white: an impostor green would say it by chance, a witness green for a sixth
-    own = 0.1 / 9 + 0.9 / 6
-    assert after == pytest.approx([1 / 2, own / (own + 1 / 9), 1 / 2])
+    # "pink" by green tells blue, who suspects red or white, nothing, and makes red, who suspects blue or white,
+    # no wiser; pink suspects green or white: an impostor green would say it by chance, 1/5, a witness in one of six reports
+    own = 0.1 / 5 + 0.9 / 6
+    assert after == pytest.approx([1 / 2, own / (own + 1 / 5), 1 / 2])
     assert ideal_gain(game, 0) == pytest.approx((after[1] - 1 / 2) / 3) and ideal_gain(game, 4) == 0.0
 
 
 def test_messages_of_the_impostor_are_not_the_crew_s(game):
-    [other] = games(DeductionEnv(), [TASK], [played(("saw pink", "?", *SAID[2:]))], None)
+    [other] = games(DeductionEnv(), [TASK], [played(("pink", "?", *SAID[2:]))], None)
     same = ("truthful", "grammatical", "form_entropy")
     assert {k: spoken([other])[k] for k in same} == {k: spoken([game])[k] for k in same}
 

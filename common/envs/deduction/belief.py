@@ -1,9 +1,9 @@
 """Exact beliefs about the impostor, and what votes by such beliefs would win.
 
-An ideal listener knows what itself saw, hears messages, and believes in a *speaker model*: a crew member truly reports
-one of the two it saw, either equally often, with probability ρ, and else says any of the 9 messages of the grammar; an
-impostor says any of them. With ρ as the demonstrators have it this is exactly Bayes' rule for the base's warm start; for
-trained speakers it is a yardstick, not the truth about them.
+An ideal listener knows what itself saw, hears messages, and believes in a *speaker model*: a crew member truly names
+one of the two it saw, either equally often, with probability ρ, and else says any of the 5 messages of the grammar; an
+impostor says any of them. That nearly describes the demonstrators (who also repeat each other); for trained speakers it
+is a yardstick, not the truth about them.
 
 Passers-by are independent of each other, so messages are independent given the impostor and each is summed over its
 speaker's passer-by alone; the tests compare this with the sum over all 405 worlds.
@@ -17,7 +17,7 @@ from functools import cache
 from itertools import product
 from statistics import fmean
 
-from common.envs.deduction.world import COLOURS, Pair, World, crew_of, messages, parse, reports, seen
+from common.envs.deduction.world import COLOURS, Pair, World, crew_of, messages, seen
 
 TRUST = 0.9
 """ρ of the listener that measures how much messages tell. Below 1, so that a contradiction is no division by zero."""
@@ -30,13 +30,13 @@ Belief = dict[str, float]
 @cache
 def likelihood(impostor: str, speaker: str, text: str, trust: float) -> float:
     """P(text | impostor) by the speaker model with ρ = ``trust``; 1 for text outside the grammar, whoever it is."""
-    if parse(text, speaker) is None:
+    if text not in messages(speaker):
         return 1.0
     blind = 1 / len(messages(speaker))
     if speaker == impostor:
         return blind
     passers = [colour for colour in crew_of(impostor) if colour != speaker]
-    told = fmean(reports((impostor, one)).count(text) / 2 for one in passers)
+    told = fmean((impostor, one).count(text) / 2 for one in passers)
     return (1 - trust) * blind + trust * told
 
 

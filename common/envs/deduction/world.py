@@ -7,7 +7,6 @@ what all of them saw, taken together, names it.
 
 from __future__ import annotations
 
-import re
 from functools import cache
 from itertools import product
 from typing import Any, NamedTuple
@@ -30,7 +29,7 @@ class World(NamedTuple):
 
 @cache
 def crew_of(impostor: str) -> tuple[str, ...]:
-    """The other four players."""
+    """The four players beside one."""
     return tuple(colour for colour in COLOURS if colour != impostor)
 
 
@@ -70,31 +69,14 @@ def from_data(data: dict[str, Any]) -> World:
 
 # -- what can be said --------------------------------------------------------------------------------------------
 
-
-class Message(NamedTuple):
-    """A grammatical message. ``form``: saw, accuse or nothing."""
-
-    form: str
-    colour: str = ""
-
-
-_NAMING = re.compile(rf"(saw|accuse) ({'|'.join(COLOURS)})")
+NOBODY = "nobody"
 
 
 def messages(speaker: str) -> list[str]:
-    """All 9 grammatical messages of ``speaker``, in order: it neither saw nor accuses itself."""
-    others = [colour for colour in COLOURS if colour != speaker]
-    return [*(f"{form} {colour}" for form in ("saw", "accuse") for colour in others), "nothing"]
+    """All 5 grammatical messages of ``speaker``, in order: a player it claims to have seen, never itself, or nobody."""
+    return [*crew_of(speaker), NOBODY]
 
 
-def parse(text: str, speaker: str) -> Message | None:
-    """The message that ``speaker``'s text is; None when it is not in the grammar."""
-    if text == "nothing":
-        return Message("nothing")
-    match = _NAMING.fullmatch(text)
-    return Message(match[1], match[2]) if match and match[2] != speaker else None
-
-
-def reports(pair: Pair | None) -> list[str]:
-    """The true reports of whom somebody saw: a message has room for one of two. () for who saw nobody."""
-    return [f"saw {colour}" for colour in pair or ()]
+def true_messages(pair: Pair | None) -> tuple[str, ...]:
+    """What is true of what somebody saw: a message has room for one of the two. Empty for who saw nobody."""
+    return pair or ()

@@ -1,9 +1,11 @@
 """deduction-v1: five players talk about who the impostor is, then the crew vote (:mod:`common.envs.deduction`).
 
-    turns 1–5, one a player:  "crew red saw blue pink . green saw pink . say"             → saw pink
-    then four votes:          "crew red saw blue pink . green saw pink . white … . vote"  → eject pink
+    turns 1–5, one a player:  "crew Red saw:blue:pink . Green:pink . say"              → pink
+    then four votes:          "crew Red saw:blue:pink . Green:pink . White:… . vote"   → pink
 
-A player reads its role and colour, which two players it saw near the body, and all messages so far; nothing else.
+A player reads its role and colour, which two players it saw near the body, and all messages so far; nothing else. A
+message names a player that the speaker claims to have seen, or nobody. Speakers have capitals, so that who speaks and
+who is named are different tokens; a name is the same token wherever it is seen, said or voted for.
 Votes are cast at once: no voter sees another vote. The episode is won (reward 1) when the impostor gets strictly more
 votes than anybody else; the impostor itself does not vote. What happens before the discussion is scripted.
 ``Task.data``: ``impostor``, ``passers`` (see World), ``order`` of speaking, and ``turns``, how many players speak (all
@@ -23,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from common.envs.deduction.belief import ejected
-from common.envs.deduction.world import COLOURS, World, from_data, messages, reports, seen, to_data, worlds
+from common.envs.deduction.world import COLOURS, NOBODY, World, crew_of, from_data, messages, seen, to_data, true_messages, worlds
 from common.rng import generator
 from common.types import Message, Observation, Task
 
@@ -31,8 +33,8 @@ CREW, IMPOSTOR = ROLES = ("crew", "impostor")
 SAY, VOTE, HEAR = "say", "vote", "hear"
 """Last words of prompts: speak, name the impostor, foretell what is said next. The environment itself never asks the
 last; methods may."""
-SHOWN = 14
-"""Most characters of a message that others hear: the longest grammatical ones have 12."""
+SHOWN = 12
+"""Most characters of a message that others hear: the longest grammatical one has 6."""
 
 
 class TalkState(NamedTuple):
@@ -60,7 +62,7 @@ class DeductionEnv:
     id = "deduction-v1"
     gamma = 1.0
     TRUTH = 0.5
-    """ρ: how often a demonstrating crew member reports one of those it saw; else it says anything."""
+    """ρ: how often a demonstrating crew member names one of those it saw; else it repeats others or says anything."""
 
     def __init__(self) -> None:
         self.max_steps = len(COLOURS) + len(COLOURS) - 1
@@ -87,8 +89,8 @@ class DeductionEnv:
         """What ``player`` reads when asked ``question`` after the first ``after`` messages (None: all so far)."""
         state = self._state
         pair = seen(state.world, player)
-        parts = [f"{CREW} {player} saw {' '.join(pair)}" if pair else f"{IMPOSTOR} {player}"]
-        parts += [f"{who} {text}" for who, text in self.heard()[:after]]
+        parts = [f"{CREW} {player.title()} saw:{':'.join(pair)}" if pair else f"{IMPOSTOR} {player.title()}"]
+        parts += [f"{who.title()}:{text}" for who, text in self.heard()[:after]]
         return ({"role": "user", "content": " . ".join([*parts, question])},)
 
     def heard(self) -> list[tuple[str, str]]:
@@ -105,7 +107,7 @@ class DeductionEnv:
         if self._talking():
             self._state = state._replace(said=(*state.said, text))
             return Observation(f"{self.player()}'s turn")
-        self._state = state._replace(votes=(*state.votes, next((c for c in COLOURS if text == ballot(c)), "")))
+        self._state = state._replace(votes=(*state.votes, text if text in COLOURS else ""))
         if not self._state.over:
             return Observation("voted")
         winner = ejected(self._state.votes) == state.world.impostor
@@ -115,7 +117,7 @@ class DeductionEnv:
         if self._state.over:
             return []
         me = self.player()
-        return messages(me) if self._talking() else [ballot(colour) for colour in COLOURS if colour != me]
+        return messages(me) if self._talking() else list(crew_of(me))
 
     def snapshot(self) -> TalkState:
         return self._state
@@ -138,30 +140,27 @@ class DeductionEnv:
             self._state = here
 
     def oracle(self) -> str:
-        """Names the impostor, whom it saw; the impostor itself says nothing."""
+        """Names the impostor, whom it saw; the impostor itself names nobody."""
         impostor = self._state.world.impostor
-        if not self._talking():
-            return ballot(impostor)
-        return "nothing" if self.player() == impostor else f"saw {impostor}"
+        return NOBODY if self.player() == impostor else impostor
 
     def lazy(self) -> str:
-        """Says nothing and votes for the first colour in the alphabet: wins when that is the impostor, one in five."""
-        return "nothing" if self._talking() else self.actions()[0]
+        """Names nobody and votes for the first colour in the alphabet: wins when that is the impostor, one in five."""
+        return NOBODY if self._talking() else self.actions()[0]
 
     def expert(self, rng: np.random.Generator) -> tuple[str, str]:
-        """A demonstrator that knows the language and not the game: the crew report one of the two they saw in
-        ``TRUTH`` of their messages and else say anything, an impostor says anything, votes are for anybody else."""
+        """A demonstrator that knows the language and not the game: the crew name one of the two they saw in ``TRUTH`` of
+        their messages; else, and as impostors, players repeat what somebody said or say anything, either equally often.
+        Votes are for anybody else."""
         options, world, me = self.actions(), self._state.world, self.player()
         action = options[int(rng.integers(len(options)))]
-        if self._talking() and me != world.impostor and rng.random() < self.TRUTH:
-            action = reports(seen(world, me))[int(rng.integers(2))]
+        if self._talking():
+            said = [text for text in self._state.said if text in options]
+            if said and rng.random() < 0.5:
+                action = said[int(rng.integers(len(said)))]
+            if me != world.impostor and rng.random() < self.TRUTH:
+                action = true_messages(seen(world, me))[int(rng.integers(2))]
         return action, action
-
-
-def ballot(colour: str) -> str:
-    """A vote for ``colour``. Not the bare colour: the word would begin the answer, where byte-level BPE gives it other
-    tokens than those that a policy reads in the discussion."""
-    return f"eject {colour}"
 
 
 def said_aloud(action: str) -> str:
