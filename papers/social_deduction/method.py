@@ -232,6 +232,8 @@ def update(
     total = 0.0
     for at in range(0, len(made), TOGETHER):
         told = tuple(turn for one in made[at : at + TOGETHER] for turn in one)
+        if not told:  # a crew that ends none of its turns
+            continue
         loss = loss_of(crew.model, reference, crew.tokenizer, told) / len(made)
         loss.backward()
         total += float(loss.detach())

@@ -207,6 +207,14 @@ def test_an_update_s_loss_by_hand_and_as_the_common_loop_has_it(pair, world):
         assert torch.allclose(one, two, atol=3e-4)
 
 
+def test_games_without_a_finished_turn_move_nothing(world):
+    model, tokenizer = load_model(world / "base")
+    before = [weight.clone() for weight in model.parameters()]
+    seen = method.update(Engine(model, tokenizer), model, [(), ()], torch.optim.Adam(model.parameters()), 1e-3)
+    assert (seen["loss"], seen["grad_norm"]) == (0.0, 0.0)
+    assert all(torch.equal(one, two) for one, two in zip(before, model.parameters(), strict=True))
+
+
 def test_the_rate_rises_then_falls():
     rates = [method.rate_at(k, 20, 2.0) for k in range(1, 21)]
     assert rates[:3] == pytest.approx([0.4, 0.8, 1.2]) and max(rates) <= 2.0
