@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Multi-agent training: can agents that are trained together become better ones?
 #
-# Two papers ask it, and this notebook serves them both (parameter `paper`):
+# Three papers ask it, and this notebook serves them all (parameter `paper`):
 #
 # - `malt` ([MALT](https://arxiv.org/abs/2412.01928)): a generator answers, a verifier criticises, a refiner answers
 #   again. Nobody labels critiques; sampling every role several times and passing the final outcome back as a mean tells
@@ -9,6 +9,9 @@
 # - `cory` ([CORY](https://arxiv.org/abs/2410.06101)): two copies of a policy, a pioneer who answers and an observer who
 #   reads that and answers too, share one reward and exchange roles. For equal reward each ends nearer to the base model
 #   than single-agent reinforcement learning does.
+# - `social_deduction` ([Training Language Models for Social Deduction](https://arxiv.org/abs/2502.06060)): a crew talks
+#   about who the impostor among them is. Trained to predict that from the discussion (listening), and paid for messages
+#   that change what the others believe (speaking), it wins twice as often as by reinforcement learning on the win.
 #
 # **What you will see**: the equations beside the functions that implement them, worked out by hand; all variants of
 # the paper at matched budgets; what each agent learned; dialogues before and after.
@@ -17,8 +20,9 @@
 # minutes on one CPU core at the profile `cpu`, seconds at `smoke`. Nothing here needs a GPU.
 
 # %% tags=["parameters"]
-paper: str = "malt"  # malt or cory
-env: str = "countdown-roles-v1"  # malt: countdown-roles-v1; cory: countdown-answer-v1 or arithmetic-v1
+paper: str = "malt"  # malt, cory or social_deduction
+# malt: countdown-roles-v1; cory: countdown-answer-v1 or arithmetic-v1; social_deduction: deduction-v1
+env: str = "countdown-roles-v1"
 seed: int = 0  # training seed; 0-4 are those of the published tables
 profile: str = "cpu"  # smoke (seconds) or cpu (minutes)
 overrides: dict = {}  # changed parameters by dotted name, for example {"threshold": 0.3}
@@ -38,10 +42,11 @@ from pathlib import Path
 
 import torch
 
+from common.envs.deduction import belief
 from common.evaluate import frontier
-from common.learn import losses
+from common.learn import influence, losses
 from common.learn import policy_gradient as pg
-from common.report import dialogue, figures, show, stories, tables
+from common.report import dialogue, discussion, figures, show, stories, tables
 from common.report import frontier as plane
 from common.search import expansion as tree
 
@@ -111,11 +116,37 @@ for name, found in frontier.compare({"near": near, "far": far}, 0.2).items():
           f"{found['frontier_kl']:.2f} nats")
 
 # %% [markdown]
+# ## Social deduction: who listens, and what is worth saying
+#
+# Each of four crew members saw two players near the body, the impostor and a passer-by, and cannot tell which is which.
+# All their sightings together have only the impostor in common, but a message has room for one name (`pink`) or none
+# (`nobody`). Everybody speaks once, then the crew vote. The win comes too late to tell which message was good,
+# so two terms join its policy gradient. Let $\pi_j(x\mid h)$ be the probability that crew member $j$,
+# who saw and heard $h$, gives to $x$ being the impostor, and $x^*$ the true one. The *listening* loss is
+# $-\lambda_L\log\pi_j(x^*\mid h)$; a message $m$ of crew member $i$ earns a *speaking* reward by the others' beliefs,
+#
+# $$\lambda_S\,\frac13\sum_{j\ne i}\big[\pi_j(x^*\mid h_j,m)-\pi_j(x^*\mid h_j)\big]$$
+#
+# By hand: what an ideal listener makes of messages (it trusts a crew member in nine of ten messages, and an impostor in
+# none), then what two messages earn by the beliefs of three listeners, the first of whom speaks first, then the second.
+
+# %%
+show.say(*map(stories.source, (belief.ideal, influence.speaking_rewards)))
+heard = [("green", "pink"), ("white", "blue"), ("blue", "pink")]
+for k in range(4):
+    thinks = belief.ideal("red", ("blue", "pink"), heard[:k])
+    print(f"{' names '.join(heard[k - 1]) if k else 'red saw blue and pink':22s}"
+          + "   ".join(f"{who} {p:.2f}" for who, p in thinks.items() if p))
+told = torch.tensor([[0.2, 0.3, 0.6], [0.4, 0.1, 0.5], [0.1, 0.7, 0.7]])
+print("the two messages earn", [round(value, 2) for value in influence.speaking_rewards(told, [0, 1]).tolist()])
+
+# %% [markdown]
 # ## The run
 #
 # One unit trains and evaluates *all* variants of the paper from the same base model (`malt`: one model plays all roles,
-# each role then gets weights of its own, and all learn from the same tree). It is computed once: opened again it is
-# read from the run store, after a kill it goes on where it was.
+# each role then gets weights of its own, and all learn from the same tree; `social_deduction`: the crew share weights,
+# the impostor keeps the base's). It is computed once: opened again it is read from the run store, after a kill it goes
+# on where it was.
 
 # %%
 own, artifacts, events = [], Path("none"), Path("none")
@@ -157,14 +188,19 @@ else:
 # elects one of equally many final answers (`+vote`), the table shows what that costs, a trio's answer takes several
 # times the tokens of a single agent's; `+vote_tok` lets the single agent vote until it has spent as much. `cory`: one
 # agent alone, answering once. `excess` is its reward beyond single-agent RL's frontier at its own KL.
+# `social_deduction`: share of games won. `silent` and `honest` are yardsticks: ideal listeners who hear nothing, and
+# who hear every crew member name one of the two it saw.
 
 # %%
 names = ("base", "trio", "rft", "star_trio", "malt_sft", "malt_sft_long", "malt_outcome", "malt")
 single, pairs = (sorted({r.variant for r in test if r.variant.split("@")[0] == name}) for name in ("single", "cory"))
 ablations = stories.present(test, ("cory_reset", "cory_no_exchange", "cory_blind"))
 voted = stories.present(test, [f"{name}{how}" for name in names for how in ("+vote", "+vote_tok")])
-rungs = voted if paper == "malt" else stories.present(test, ("base", *single, *pairs, *ablations))
-columns = {"malt": ("success", "greedy_success", "delta", "copy"), "cory": ("success", "kl", "excess")}[paper]
+crews = stories.present(test, ("base", "rl", "listen", "rl_listen", "rl_listen_speak", "rl_listen_speak_wm"))
+rungs = {"malt": voted, "cory": stories.present(test, ("base", *single, *pairs, *ablations)),
+         "social_deduction": stories.present(test, ("silent", *crews, "honest"))}[paper]
+columns = {"malt": ("success", "greedy_success", "delta", "copy"), "cory": ("success", "kl", "excess"),
+           "social_deduction": ("success", "greedy_success", "vote_acc", "ideal_success", "gain")}[paper]
 show.say("**In the paper**", stories.section(root / "papers" / paper / "README.md", "What the paper reports"),
          f"**Here.** {where} " + (f"This unit (seed {seed}) joins them." if own and not overrides else ""))
 show.show(figures.ladder(test, rungs))
@@ -184,7 +220,7 @@ if paper == "cory":
     show.show(plane.against_kl(test, {"single": single, "cory": pairs}, ablations))
     show.say(tables.summary_table(test, ("single_frontier", "cory_frontier"), ("frontier_kl", "frontier_reward")))
 else:
-    show.say(f"`{paper}` measures no distances.")
+    show.say(f"`{paper}` draws no frontiers.")
 
 # %% [markdown]
 # ## What each role learned
@@ -193,12 +229,17 @@ else:
 # does it say "right" to all), does the refiner keep right answers and repair wrong ones? `malt_base_…` gives one role
 # back to the base. `cory`: `observer_…` is the agent that ended as observer, asked the question alone; `acc@2` is what
 # it answers after the pioneer, keeping right answers (`cl`), repairing wrong ones (`cs`) or copying.
+# `social_deduction`: does the crew believe the truth more after every message (listening), and are its messages such
+# that an *ideal* listener would win (speaking)? Where the two differ, what was said was not understood.
 
 # %%
 trios = ("trio", "star_trio", "malt_sft", "malt_outcome", "malt", "malt_base_g", "malt_base_v", "malt_base_r")
 seconds = ("success", "observer_success", "kl", "observer_kl", "acc@2", "cl", "cs", "copy")
 if paper == "malt":
     show.show(dialogue.roles(test, stories.present(test, trios)))
+elif paper == "social_deduction":
+    show.show(discussion.beliefs(test, crews))
+    show.show(discussion.speech(test, crews))
 else:
     show.say(tables.summary_table(test, stories.present(test, ("base", *pairs, *ablations)), seconds))
 
@@ -209,17 +250,20 @@ else:
 # variants meet the same random numbers. Then curves. `malt`: `logratio_chosen` falling together with
 # `logratio_rejected` means that DPO moves probability away from both. `cory`: `kl_1` is that of whoever is pioneer
 # (`kl_2`: observer); saw teeth are exchanges, since an agent's distance on the two prompts differs.
+# `social_deduction`: what each crew member believed of the true impostor after each message; `change` is the mean over
+# the others, what the speaking reward pays. Curves: games won, belief after the discussion, share of true messages.
 
 # %%
-chosen = {"malt": ("trio", "malt_sft", "malt"), "cory": ("base", "cory_no_exchange", "cory")}[paper]
-told = {name: dialogue.dialogues(artifacts, name) for name in chosen}
-for kind, task in dialogue.contrasts(told[chosen[0]], told[chosen[-1]]):
+chosen = {"malt": ("trio", "malt_sft", "malt"), "cory": ("base", "cory_no_exchange", "cory"),
+          "social_deduction": ("base", "rl_listen", "rl_listen_speak")}[paper]
+told, room = {name: dialogue.dialogues(artifacts, name) for name in chosen}, {"social_deduction": discussion}
+for kind, task in room.get(paper, dialogue).contrasts(told[chosen[0]], told[chosen[-1]]):
     show.say(f"**{kind}**")
-    dialogue.present(dialogue.viewer(told, task))
-drawn, trained = ("acc_1", "acc_2", "kl_1", "kl_2"), ("single", "cory", *ablations)
-if paper == "malt":
-    drawn = ("loss", "reward_accuracy", "logratio_chosen", "logratio_rejected")
-    trained = ("value.verifier.dpo", "value.refiner.dpo")
+    dialogue.present(room.get(paper, dialogue).viewer(told, task))
+drawn = {"malt": ("loss", "reward_accuracy", "logratio_chosen", "logratio_rejected"),
+         "cory": ("acc_1", "acc_2", "kl_1", "kl_2"), "social_deduction": ("reward", "belief", "truthful")}[paper]
+trained = {"malt": ("value.verifier.dpo", "value.refiner.dpo"), "cory": ("single", "cory", *ablations),
+           "social_deduction": crews}[paper]
 points = [p for p in stories.training_points(events) if p["variant"] in trained]
 if points:
     show.show(figures.curves(points, drawn))
@@ -240,7 +284,12 @@ else:
 #    gradient is zero, so that it may be taken out. Why may it not be taken out of the pioneer's?
 # 6. `cory`, `{"rl.exchange_every": 1000}`: which variants must get the same numbers as `cory`, to the last bit?
 # 7. An observer that copies earns $2\,r(a_1)$ for both. What does the pioneer then learn that single-agent RL does not?
-# 8. Write the null test of either paper: shuffle the rewards among questions. What must every row of the ladder show?
+# 8. Social deduction: why does an ideal listener suspect whoever says nothing? You saw red and blue, and red was named
+#    twice before you speak. What should you say, and what would the ideal listener of the demonstrators make of it?
+# 9. `social_deduction`, `{"rl.speaking": 0.0}`: which two variants must get the same numbers, to the last bit?
+# 10. A speaking reward by the others' own beliefs pays for what *persuades*. When does it pay more for a false message
+#     than for a true one? Find such a message in the games above.
+# 11. Write the null test of any of the papers: shuffle the rewards among questions. What must the ladder show?
 
 # %%
 if unit:
