@@ -31,7 +31,9 @@ Differs from the paper:
  4. World modelling and imitation are two optimisations (each with its warm-up, decay and rate), the first taking
     a fixed part of the updates.
  5. The next state is the page alone (``invalid action`` before it where the action was), ``over`` at the end: goal
-    and reward are left out. States reached by the expert itself are not in the world model's data.
+    and reward are left out. It is asked for and written in shorthand (:mod:`common.envs.shop.shorthand`): shown is
+    what the action touches, written is what is new. Asked for whole pages, the policy learned nothing in its share
+    of the updates. States reached by the expert itself are not in the world model's data.
  6. Equal updates are not equal tokens: a page has five times the tokens of an action, a reflection three times.
     The paper's rule is kept, the tokens are in the cost.
  7. RL is REINFORCE with a leave-one-out baseline and a KL to the start of RL (the paper: GRPO), reward the
@@ -53,6 +55,7 @@ from common.envs import load_panel, make
 from common.envs.last_line import LastLine
 from common.envs.shop.engine import INVALID
 from common.envs.shop.reading import follow, goal_of, outcome, page_of
+from common.envs.shop.shorthand import Shorthand, question, short, touched
 from common.evaluate.habits import habits
 from common.evaluate.imagination import fidelity, imagine, walks_of
 from common.evaluate.rollouts import evaluate, records
@@ -66,7 +69,7 @@ from common.lm.engine import Engine
 from common.lm.models import load_model, save_model
 from common.lm.policy import LMPolicy
 from common.rng import derive, generator
-from common.search.experience import Moment, asked, demonstrate, try_others
+from common.search.experience import Moment, demonstrate, try_others
 from common.search.rollout import rollout
 from common.track.lines import write_lines
 from common.track.rows import MetricRow, cost_of
@@ -185,8 +188,10 @@ def imitation_rows(moments: Sequence[Moment]) -> list[SFTExample]:
 
 
 def world_rows(moments: Sequence[Moment], k: int) -> list[SFTExample]:
-    """p(s_i^j | s_i, a_i^j) for the first ``k`` alternatives of each state, the loss of IWM."""
-    return [SFTExample(asked(m.prompt, tried.action), tried.after) for m in moments for tried in m.others[:k]]
+    """p(s_i^j | s_i, a_i^j) for the first ``k`` alternatives of each state, the loss of IWM, in shorthand."""
+    told = [(moment.prompt[-1]["content"], tried) for moment in moments for tried in moment.others[:k]]
+    return [SFTExample(question(text, tried.action, touched), short(page_of(text), tried.action, tried.after))
+            for text, tried in told]  # fmt: skip
 
 
 def meaning(moment: Moment, page: str) -> str:
@@ -421,7 +426,8 @@ class Experiment:
             rng = generator("walk", task.id)
             made = [moment for moment, _ in demonstrate(self.shop, task, lambda: self.shop.expert(rng)[1])]
             walks += walks_of(made, depth=self.p.test.depth)
-        imagine(walks, LMPolicy(engine, temperature=0.0, max_new_tokens=PAGE_TOKENS), follow, seed=self.seed)
+        model = LMPolicy(engine, temperature=0.0, max_new_tokens=PAGE_TOKENS)
+        imagine(walks, Shorthand(model, touched), follow, seed=self.seed)
         write_lines(self.run.artifacts / f"walks.{name}.jsonl", [walk.record() for walk in walks[:60]])
         return fidelity(walks) | {"n": len(walks)}
 

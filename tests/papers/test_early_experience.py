@@ -135,15 +135,15 @@ def test_episodes_and_walks_are_kept_to_be_read(whole):
 # -- its parts, by hand ----------------------------------------------------------------------------------------------
 
 GOAL = "goal: soft lamp with color: red, and price lower than 50 dollars\n"
-FITS = "a soft lamp $20\nabout: soft\ncolor: red\nchosen: none\nbuy now, < prev"
-POOR = "a hard lamp $20\nabout: hard\ncolor: red\nchosen: none\nbuy now, < prev"
+FITS = "a soft lamp $20\nabout: soft\ncolor: red\nchosen: none\nbuy now, < prev, back to search"
+POOR = "a hard lamp $20\nabout: hard\ncolor: red\nchosen: none\nbuy now, < prev, back to search"
 
 
 def moment(page: str, expert: Tried, *others: Tried) -> Moment:
     return Moment("t", ({"role": "user", "content": GOAL + page},), expert, others)
 
 
-LIST = moment("did: search\npage 1\n1 a soft lamp $20\nback to search", Tried("click[1]", FITS),
+LIST = moment("did: search\npage 1\n1 a soft lamp $20\n2 a hard lamp $20\nback to search", Tried("click[1]", FITS),
               Tried("click[2]", POOR), Tried("click[9]", "invalid action\npage 1"))  # fmt: skip
 ITEM = moment("did: 1\n" + FITS, Tried("click[red]", FITS.replace("none", "red")), Tried("click[buy now]", OVER))
 ALONE = moment("search page", Tried("search[soft lamp]", "page 1\n1 a soft lamp $20\nback to search"))
@@ -156,7 +156,7 @@ def said(rows) -> list[str]:
 def test_reading_teaches_pages_without_what_leads_to_them():
     acting = method.imitation_rows([ALONE, LIST])
     rows = method.reading_rows(acting)
-    assert said(rows) == ["search page", "page 1\n1 a soft lamp $20\nback to search"]
+    assert said(rows) == ["search page", "page 1\n1 a soft lamp $20\n2 a hard lamp $20\nback to search"]
     assert {row.prompt[0]["content"] for row in rows} == {GOAL.strip()} and all(len(row.prompt) == 1 for row in rows)
 
 
@@ -164,11 +164,13 @@ def test_the_rows_of_each_way_of_learning():
     moments = [ALONE, LIST, ITEM]
     assert said(method.imitation_rows(moments)) == ["search[soft lamp]", "click[1]", "click[red]"]
     world = method.world_rows(moments, 2)
-    assert said(world) == [POOR, "invalid action\npage 1", OVER]
-    assert [[m["content"] for m in row.prompt[1:]] for row in world] == [
-        ["click[2]", "then?"], ["click[9]", "then?"], ["click[buy now]", "then?"]
-    ]
-    assert said(method.world_rows(moments, 1)) == [POOR, OVER]
+    # in shorthand. Asked: the goal, what the action touches on its page, the action; said: what is new
+    assert said(world) == ["about: hard\ncolor: red", "invalid action\npage 1", OVER]
+    assert [[message["content"] for message in row.prompt] for row in world] == [
+        [GOAL + "a hard lamp $20\nclick[2]"], [GOAL + "page 1\nback to search\nclick[9]"],
+        ["\n".join([GOAL.strip(), *FITS.split("\n")[:-1], "click[buy now]"])],
+    ]  # fmt: skip
+    assert said(method.world_rows(moments, 1)) == ["about: hard\ncolor: red", OVER]
     assert said(method.reflection_rows(moments, 2, invent=lambda real: real)) == [
         "not lacks soft but choose red\nclick[1]",
         "not invalid but choose red\nclick[1]",
