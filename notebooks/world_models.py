@@ -62,20 +62,22 @@ root = project_root()
 # sentence $c_i^j$ before the expert's action that sets the outcome of another action against that of the expert's,
 # mixed with plain demonstrations. The world model is the policy itself: nothing is searched when it acts.
 #
-# By hand: a nano policy writes no free text, so a reflection has one form. What an outcome *means* is read off the page
+# By hand: a nano policy learns no whole pages in its share of the updates, so the world model is asked in shorthand: shown
+# is what the action touches, written what is new. It writes no free text, so a reflection has one form. What an outcome *means* is read off the page
 # as a player would read it: what does the product lack of what the goal names?
 
 # %%
 show.say(*map(stories.source, (experience.try_others, early.world_rows, reading.outcome)))
 goal = "portable safe stroller with color: white, and price lower than 70 dollars"
-prompt = f"goal: {goal}\ndid: search\npage 1\n1 nidoo portable safe stroller $33\n2 cribba safe natural stroller $32"
-good = "nidoo portable safe stroller $33\nabout: safe portable\ncolor: green white\nchosen: none\nbuy now, < prev"
-poor = "cribba safe natural stroller $32\nabout: safe natural\ncolor: blue white\nchosen: none\nbuy now, < prev"
-tried = tuple(experience.Tried(a, page) for a, page in (("click[2]", poor), ("click[white]", "invalid action\n…")))
+listed = "page 1\n1 nidoo portable safe stroller $33\n2 cribba safe natural stroller $32\nback to search"
+prompt, rest = f"goal: {goal}\ndid: search\n{listed}", "chosen: none\nbuy now, < prev, back to search"
+good = f"nidoo portable safe stroller $33\nabout: safe portable\ncolor: green white\n{rest}"
+poor = f"cribba safe natural stroller $32\nabout: safe natural\ncolor: blue white\n{rest}"
+tried = (experience.Tried("click[2]", poor), experience.Tried("click[white]", f"invalid action\n{listed}"))
 moment = experience.Moment("toy", ({"role": "user", "content": prompt},), experience.Tried("click[1]", good), tried)
 print("imitation  ", [row.completion for row in early.imitation_rows([moment])])
-asked = early.world_rows([moment], 2)
-print("world model", [(row.prompt[1]["content"], row.completion.split("\n")[0]) for row in asked])
+for row in early.world_rows([moment], 2):
+    print("world model", row.prompt[0]["content"].split("\n")[1:], "→", row.completion.split("\n"))
 for name, invent in (("sr", lambda real: real), ("star", lambda real: real[::-1])):
     print(name.ljust(11), [row.completion for row in early.reflection_rows([moment], 2, invent=invent)])
 
