@@ -63,8 +63,8 @@ root = project_root()
 # mixed with plain demonstrations. The world model is the policy itself: nothing is searched when it acts.
 #
 # By hand: a nano policy learns no whole pages in its share of the updates, so the world model is asked in shorthand: shown
-# is what the action touches, written what is new. It writes no free text, so a reflection has one form. What an outcome *means* is read off the page
-# as a player would read it: what does the product lack of what the goal names?
+# is what the action touches, written what is new. It writes no free text, so a reflection has one form. What an outcome
+# *means* is read off the page as a player would read it: what does the product lack of what the goal names?
 
 # %%
 show.say(*map(stories.source, (experience.try_others, early.world_rows, reading.outcome)))

@@ -17,7 +17,7 @@ from common.report.show import UNPRINTABLE
 from common.track.rows import MetricRow
 
 STYLE = """<style>.decisions{color:#222;background:#fff;border-collapse:collapse;font:13px/1.45 monospace;margin:.6em 0}
-.decisions th,.decisions td{border:1px solid #ccc;padding:.4em .6em;text-align:left;vertical-align:top;color:#222;
+.decisions th,.decisions td{border:1px solid #ccc;padding:.4em .6em;text-align:left!important;vertical-align:top;color:#222;
 background:#fff;white-space:pre-wrap;max-width:26em}.decisions .taken td{background:#cfe8f7;font-weight:bold}</style>"""
 """White on both of JupyterLab's themes; the action taken is marked by weight as well as by colour."""
 
