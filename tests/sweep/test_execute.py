@@ -154,7 +154,7 @@ def test_an_interruption_ends_the_workers_and_says_how_to_resume(tmp_path, new_l
 
 def test_a_notebook_that_forgets_to_finish_fails(tmp_path, new_lab, run_in):
     root = new_lab(tmp_path / "lab")
-    source = (root / "notebooks/toy.py").read_text().replace("unit.run.finish()\n", "")
+    source = (root / "notebooks/toy.py").read_text().replace("method.run(unit)", "method.rows(unit, method.train(unit))")
     (root / "notebooks/toy.py").write_text(source)
     result = run_in(root, "run", "--paper", "toy", "--seeds", "0", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert result.returncode == 1
