@@ -25,6 +25,16 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 VERDICTS = {"supported": (BLUE, "o"), "contradicted": (RED, "X"), "inconclusive": (GREY, "s")}
 RATES = ("success", "planned_success", "score", "pair_accuracy", "truncated")
 """Metrics in [0, 1], whose axes start at 0."""
+MEANING = {
+    "success": "share of tasks",
+    "planned_success": "share of tasks",
+    "delta": "second accuracy − first",
+    "cl": "right again after a right first answer",
+    "vote": "expected correctness of the majority",
+    "excess": "reward beyond single-agent RL at equal KL",
+    "return": "mean sum of an episode's rewards",
+}
+"""What the axis says beside a metric's name; the whole glossary is docs/metrics.md."""
 
 
 def ladder(
@@ -46,7 +56,7 @@ def ladder(
         _references(axes, references or {}, len(variants))
         axes.set_yticks(range(len(variants)), variants)
         axes.set_ylim(-0.6, len(variants) - (0.1 if references else 0.4))
-        axes.set_xlabel(f"{metric}{' (share of tasks)' if metric.endswith('success') else ''}\n{panel}")
+        axes.set_xlabel(f"{metric}{f' ({MEANING[metric]})' if metric in MEANING else ''}\n{panel}")
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.grid(axis="x", color="#e6e6e6", lw=0.8)
         _from_zero(axes, metric, "x")

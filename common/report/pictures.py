@@ -33,10 +33,10 @@ def drawn(root: Path) -> dict[str, tuple[Figure, str]]:
     for paper in sorted({row.paper for row in rows}):
         mine = [row for row in rows if row.paper == paper]
         claims = root / "papers" / paper / "claims.yaml"
-        first, metric = next(iter(stories.claim_groups(claims).values())), stories.headline(claims)
-        ladder = figures.ladder(mine, stories.present(mine, first, metric), metric=metric)
-        made[f"{paper}_ladder.png"] = (ladder, _hash(mine))
-        searched = stories.acting(mine, first)
+        metric = stories.headline(claims)
+        rungs = max((stories.present(mine, group, metric) for group in stories.claim_groups(claims).values()), key=_some)
+        made[f"{paper}_ladder.png"] = (figures.ladder(mine, rungs, metric=metric), _hash(mine))
+        searched = stories.acting(mine, rungs)
         if searched:
             made[f"{paper}_acting.png"] = (figures.ladder(mine, searched, metric="planned_success"), _hash(mine))
         prefix = f"{paper}@theta="
@@ -64,6 +64,11 @@ def stale(root: Path) -> list[str]:
         if not path.exists() or Image.open(path).info.get("Source") != source:
             found.append(name)
     return found
+
+
+def _some(rungs: Sequence[str]) -> bool:
+    """Whether there is something to compare: of several groups of claims, the first of which this is true is drawn."""
+    return len(rungs) > 1
 
 
 def _hash(rows: Sequence[MetricRow]) -> str:

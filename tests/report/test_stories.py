@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -148,3 +149,17 @@ def test_the_project_has_the_pictures_of_its_results():
     if not list((ROOT / "results").glob("*/metrics*.jsonl")):
         pytest.skip("no results are published yet, so there is nothing to draw")
     assert pictures.stale(ROOT) == [], "draw them again: python -m common.report.pictures"
+    empty = [name for name, (figure, _) in pictures.drawn(ROOT).items() if not any(axes.lines for axes in figure.axes)]
+    assert empty == []
+
+
+def test_the_ladder_is_of_the_first_claims_whose_variants_have_the_headline_metric(tmp_path):
+    lab = tmp_path / "lab"
+    (lab / "papers/cory").mkdir(parents=True)
+    shutil.copy(ROOT / "papers/cory/claims.yaml", lab / "papers/cory")
+    rungs = {"cory": (0.1, 0.2), "cory_blind": (0.2, 0.3)}  # D3.4 before them compares frontiers, by another metric
+    rows = [type(row)(**{**vars(row), "paper": "cory", "metric": "excess"}) for row in toy_rows(rungs)]
+    write_metrics(lab / "results/cory/metrics.jsonl", rows)
+    figure, _ = pictures.drawn(lab)["cory_ladder.png"]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["cory_blind", "cory"]
+    assert "equal KL" in figure.axes[0].get_xlabel()
