@@ -56,8 +56,8 @@ lab: data  ## JupyterLab with the notebooks
 	@$(PY) -m jupytext --quiet --set-kernel python3 --sync notebooks/*.py
 	$(PY) -m jupyterlab --ip 127.0.0.1 notebooks
 
-sweep: data  ## a grid over parameters and seeds (options: PAPER GRID SEEDS PROFILE WORKERS)
-	@$(PY) -m common sweep --paper $(PAPER) --grid $(GRID) $(if $(SEEDS),--seeds $(SEEDS)) \
+sweep: data  ## a grid over parameters and seeds (options: PAPER GRID SEEDS PROFILE, or FILE=design.yaml; WORKERS)
+	@$(PY) -m common sweep $(if $(FILE),--file $(FILE),--paper $(PAPER) --grid $(GRID)) $(if $(SEEDS),--seeds $(SEEDS)) \
 	  $(if $(PROFILE),--profile $(PROFILE)) $(if $(WORKERS),--workers $(WORKERS))
 
 report: setup  ## site/index.html from the tables in results/, about a minute

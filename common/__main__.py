@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import signal
 import sys
 from pathlib import Path
 
-from common.config import ConfigError
+from common.config import ConfigError, check_paper, load_spec
+from common.sweep.design import Sweep
 from common.sweep.unit import project_root
 from common.track.files import StoreError
 
@@ -27,8 +29,8 @@ def _parser() -> argparse.ArgumentParser:
     def command(name: str, text: str) -> argparse.ArgumentParser:
         return commands.add_parser(name, help=text, description=text)
 
-    def selection(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--paper", required=True, help="id of the paper, a folder below papers/")
+    def selection(sub: argparse.ArgumentParser, *, required: bool = True) -> None:
+        sub.add_argument("--paper", required=required, help="id of the paper, a folder below papers/")
         sub.add_argument("--envs", type=_names, help="environments, default: all that need no files of yours")
         sub.add_argument("--profile", help="smoke, cpu, smol, gpu or paper; default: params.yaml")
         sub.add_argument("--workers", type=int, help="worker processes; default: params.yaml")
@@ -39,12 +41,20 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--seeds", help="seeds such as 0-4 or 0,1,7; default: params.yaml")
     sub.add_argument("--results", type=Path, help="write the rows to this file instead of results/")
 
-    sub = command("sweep", "run a grid over parameters and seeds, print a table")
-    selection(sub)
-    sub.add_argument("--grid", nargs="+", required=True, metavar="NAME=A,B,…",
-                     help="for example search.alpha=0,0.5,1")
-    sub.add_argument("--seeds", default="0", help="seeds such as 0-4; default: 0")
-    sub.add_argument("--metric", help="show only this metric in the table")
+    sub = command("sweep", "run a design over parameters and seeds: a grid, or draws from ranges; print a table")
+    selection(sub, required=False)
+    sub.add_argument("notebook", nargs="?", help="the family's notebook; may be left out, since the paper names it")
+    sub.add_argument("--file", type=Path, help="the design as a YAML file, instead of the options that describe it")
+    sub.add_argument("--grid", nargs="+", action="extend", default=[], metavar="NAME=A,B,…",
+                     help="for example search.alpha=0,0.5,1; may be repeated")
+    sub.add_argument("--range", nargs="+", action="extend", default=[], dest="ranges", metavar="NAME=FROM:TO[:log]",
+                     help="draw from a range, for example rl.lr=0.0001:0.001:log; may be repeated")
+    sub.add_argument("--points", type=int, help="how many settings to draw from the ranges")
+    sub.add_argument("--draw", default="latin", help="latin (hypercube, the default) or random")
+    sub.add_argument("--sample", type=int, default=0, help="number of the draw; another number draws other settings")
+    sub.add_argument("--seeds", help="seeds such as 0-4; default: 0")
+    sub.add_argument("--metric", help="show only this metric in the table, and take it for the best setting")
+    sub.add_argument("--variant", help="whose metric decides which setting is best; default: the paper's method")
 
     command("data", "build the data panels unless they are complete")
     sub = command("base", "train the base model of an environment")
@@ -73,6 +83,30 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _sweep(root: Path, options: argparse.Namespace) -> Sweep:
+    """The design that the options describe, or the file that they name."""
+    from common.sweep import design
+
+    described = [f"--{name}" for name in ("paper", "envs", "profile", "seeds", "metric", "grid", "points")
+                 if getattr(options, name)] + ["--range"] * bool(options.ranges)
+    if options.file and described:
+        raise ConfigError(f"{described[0]} is given beside --file but the file describes the sweep; write it into "
+                          f"{options.file.name} or leave --file out")
+    if not options.file and not options.paper:
+        raise ConfigError("a sweep needs --paper or --file; write for example --paper agent_q --grid search.alpha=0,0.5,1")
+    found = design.read_sweep(options.file) if options.file else design.Sweep(
+        options.paper, seeds=options.seeds or "0", envs=options.envs, profile=options.profile, metric=options.metric,
+        settings=design.settings(design.parse_grid(options.grid), [design.parse_range(text) for text in options.ranges],
+                                 points=options.points, draw=options.draw, sample=options.sample))  # fmt: skip
+    if options.notebook:
+        check_paper(root, found.paper, "--paper")
+        own = Path(load_spec(root, found.paper).notebook).stem
+        if Path(options.notebook).stem != own:
+            raise ConfigError(f'the paper {found.paper} runs in the notebook "{own}", not in "{options.notebook}"; '
+                              f"write {own} or leave it out")
+    return found
+
+
 def _dispatch(root: Path, options: argparse.Namespace) -> int:
     from common.sweep import commands
 
@@ -81,9 +115,8 @@ def _dispatch(root: Path, options: argparse.Namespace) -> int:
         return commands.run(root, options.paper, envs=options.envs, seeds=options.seeds, profile=options.profile,
                             workers=options.workers, results=options.results, dry_run=options.dry_run)
     if name == "sweep":
-        return commands.sweep(root, options.paper, grid=options.grid, envs=options.envs, seeds=options.seeds,
-                              profile=options.profile, workers=options.workers, metric=options.metric,
-                              dry_run=options.dry_run)
+        return commands.sweep(root, _sweep(root, options), workers=options.workers, variant=options.variant,
+                              dry_run=options.dry_run, resume=shlex.join(["python", "-m", "common", *sys.argv[1:]]))
     if name == "claims":
         return commands.claims(root, profile=options.profile, readme=not options.no_readme)
     if name == "explain":

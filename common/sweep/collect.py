@@ -7,6 +7,7 @@ import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from common.sweep.plan import Planned, read_json
 from common.track.files import write_atomic
@@ -47,6 +48,20 @@ def write_stamp(root: Path, paper: str, planned: Sequence[Planned], metrics: Pat
     stamp = {"paper": paper, "units": sorted(one.unit.key for one in planned),
              "metrics": hashlib.sha256(metrics.read_bytes()).hexdigest()}
     write_atomic(root / "runs" / ".stamps" / f"{paper}.json", json.dumps(stamp, indent=1) + "\n")
+
+
+def means(
+    root: Path, planned: Sequence[Planned], *, metric: str
+) -> dict[tuple[str, str], list[tuple[dict[str, Any], float]]]:
+    """(panel, variant) → the override sets of ``planned`` in their order, each with the mean of ``metric`` over seeds."""
+    found: dict[tuple[str, str], dict[str, list[float]]] = {}
+    overrides = {json.dumps(one.overrides, sort_keys=True): one.overrides for one in planned}
+    for one in planned:
+        for row in finished_rows(unit_path(root, one.unit)):
+            if row.metric == metric:
+                of_setting = found.setdefault((row.panel, row.variant), {})
+                of_setting.setdefault(json.dumps(one.overrides, sort_keys=True), []).append(row.value)
+    return {where: [(overrides[name], statistics.mean(values)) for name, values in by.items()] for where, by in found.items()}
 
 
 def table(root: Path, planned: Sequence[Planned], *, metric: str | None = None) -> str:

@@ -15,8 +15,9 @@ from pathlib import Path
 from common.config import ConfigError, LabParams, check_paper, check_profile, known_papers, load_lab, load_spec
 from common.lm.bases import has_base
 from common.sweep.base import build_bases
+from common.sweep.design import Sweep
 from common.sweep.plan import (
-    Planned, USER_ENVS, cost_line, default_envs, describe, parse_grid, parse_seeds, plan,
+    Planned, USER_ENVS, cost_line, default_envs, describe, parse_seeds, plan,
 )
 from common.sweep.unit import results_dir
 from common.track.files import write_atomic
@@ -101,35 +102,65 @@ def _shown(root: Path, path: Path) -> str:
     return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
 
 
-def sweep(
-    root: Path, paper: str, *, grid: Sequence[str], envs: Sequence[str] | None, seeds: str, profile: str | None,
-    workers: int | None, metric: str | None, dry_run: bool,
-) -> int:
-    """A grid over parameters and seeds; rows stay in the run store, a table is printed and kept in ``runs/sweeps``."""
-    check_paper(root, paper, "--paper")
+def sweep(root: Path, asked: Sweep, *, workers: int | None, variant: str | None, dry_run: bool, resume: str) -> int:
+    """The units of a design; rows stay in the run store. A table, the best setting of each panel and a picture are printed
+    and kept in ``runs/sweeps``. Returns the exit code."""
+    check_paper(root, asked.paper, "--paper")
     lab = load_lab(root)
-    planned = plan(root, paper, seeds=parse_seeds(seeds), profile=profile or lab.profile, envs=envs,
-                   grid=parse_grid(grid), dry=dry_run)
+    planned = plan(root, asked.paper, seeds=parse_seeds(asked.seeds), profile=asked.profile or lab.profile,
+                   envs=asked.envs, grid=asked.settings, dry=dry_run)
     if dry_run:
         print(describe(planned, workers or lab.workers))
         return 0
     print(cost_line(planned, workers or lab.workers), flush=True)
     failed = False
     if not all(one.finished for one in planned):
-        results = execute_plan(root, planned, workers or lab.workers, "the same command")
+        results = execute_plan(root, planned, workers or lab.workers, resume)
         failed = any(result.state == "failed" for result in results)
         planned = [result.planned for result in results if result.state != "failed"]
     from common.sweep.collect import rows_of, table
 
-    text = table(root, planned, metric=metric)
+    text = table(root, planned, metric=asked.metric)
     print(text)
     name = hashlib.sha256(json.dumps(sorted(one.unit.key for one in planned)).encode()).hexdigest()[:12]
     rows = [{"overrides": one.overrides, "row": vars(row)} for one in planned for row in rows_of(root, [one])]
-    folder = root / "runs" / "sweeps" / f"{paper}-{name}"
+    folder = root / "runs" / "sweeps" / f"{asked.paper}-{name}"
     write_atomic(folder / "rows.jsonl", "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
     write_atomic(folder / "table.txt", text + "\n")
+    for line in _best(root, planned, folder, metric=asked.metric, variant=variant):
+        print(line)
     print(f"kept in {_shown(root, folder)}")
     return 1 if failed else 0
+
+
+def _best(root: Path, planned: Sequence[Planned], folder: Path, *, metric: str | None, variant: str | None) -> list[str]:
+    """A line for each panel with the setting whose mean over seeds is highest, and its picture in ``folder``. Without
+    ``metric`` and ``variant`` those of the paper's claims: the metric of most, the top of the first ladder."""
+    from common.report import stories
+    from common.report.sweeps import parallel
+    from common.sweep.collect import means
+
+    claims = root / "papers" / planned[0].paper / "claims.yaml" if planned else Path()
+    ladder: list[str] = []
+    if claims.is_file():
+        metric = metric or stories.headline(claims)
+        ladder = [name for group in stories.claim_groups(claims).values() for name in reversed(group)]
+    found = means(root, planned, metric=metric) if metric else {}
+    variant = variant or next((name for name in ladder if name in {key[1] for key in found}), None)
+    lines = []
+    for panel in dict.fromkeys(key[0] for key in found):
+        values = found.get((panel, variant))
+        if not values or len(values) < 2:
+            continue
+        best = max(values, key=lambda pair: pair[1])
+        changes = " ".join(f"{name}={value}" for name, value in best[0].items()) or "(as in the preset)"
+        lines.append(f"highest {metric} of {variant} on {panel}: {best[1]:.4f} at {changes}")
+        picture = parallel([one for one, _ in values], [value for _, value in values], outcome=f"{metric} of {variant}")
+        picture.savefig(folder / f"parallel.{panel.replace('/', '.')}.png", dpi=110)
+    if not lines:
+        lines.append(f"no picture: fewer than two settings have {metric or 'a metric'} of {variant or 'a variant'}; "
+                     "--metric and --variant choose others")
+    return lines
 
 
 def repro(root: Path, *, force: bool) -> int:

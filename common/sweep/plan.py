@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.config import ConfigError, PaperSpec, check_profile, hint, load_spec, params_class, parse_yaml, resolve
+from common.config import ConfigError, PaperSpec, check_profile, hint, load_spec, params_class, resolve
 from common.sweep.notebook import check_notebook
 from common.sweep.unit import MissingInput, entries, results_dir, unit_spec
 from common.track.code import code_hash
@@ -196,21 +196,3 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError(f'seeds: "{text}" names no seed or one twice; write for example 0-4 or 0,1,7')
     return tuple(seeds)
-
-
-def parse_grid(texts: Sequence[str]) -> list[dict[str, Any]]:
-    """``["search.alpha=0,0.5,1", "search.depth=3"]`` to the override sets of the full grid.
-
-    Values are separated by commas outside brackets; each is read as YAML. ConfigError for a text
-    without values or a name given twice.
-    """
-    axes: dict[str, list[Any]] = {}
-    for text in texts:
-        name, _, values = text.partition("=")
-        if not name.strip() or not values.strip():
-            raise ConfigError(f'the grid axis "{text}" has no name or no values; write for example '
-                              "search.alpha=0,0.5,1")
-        if name.strip() in axes:
-            raise ConfigError(f'the grid axis "{name.strip()}" is given twice; keep one of them')
-        axes[name.strip()] = parse_yaml(f"[{values}]", f'the grid axis "{text}"')
-    return [dict(zip(axes, point)) for point in itertools.product(*axes.values())]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -115,6 +116,20 @@ def test_a_failing_unit_is_kept_and_reported_and_the_sweep_goes_on(tmp_path, new
     assert not (root / "results").exists()
     stages = [path.name for path in root.glob("runs/toy/*/stages/step1.json")]
     assert len(stages) == 2  # the failed unit keeps what it finished
+
+
+def test_a_sweep_of_a_file_says_which_setting_is_highest_and_draws_it(tmp_path, new_lab, run_in):
+    root = new_lab(tmp_path / "lab")
+    (tmp_path / "steps.yaml").write_text("paper: toy\nranges: {steps: {from: 2, to: 5}}\npoints: 2\nmetric: total\n")
+    result = run_in(root, "sweep", "--file", str(tmp_path / "steps.yaml"), "--variant", "method")
+    assert result.returncode == 0, result.stdout
+    found = {int(steps): float(mean) for steps, mean in re.findall(r"^steps=(\d).* total +(\d+\.\d+)", result.stdout, re.M)}
+    steps, mean = max(found.items(), key=lambda pair: pair[1])
+    assert len(found) == 2 and min(found) in (2, 3) and max(found) in (4, 5)  # a Latin hypercube: one in each half
+    assert f"highest total of method on toy-v1/test: {mean:.4f} at steps={steps}" in result.stdout, result.stdout
+    assert len(list(root.glob("runs/sweeps/toy-*/parallel.toy-v1.test.png"))) == 1
+    both = run_in(root, "sweep", "--file", str(tmp_path / "steps.yaml"), "--paper", "toy")
+    assert both.returncode == 2 and "--paper is given beside --file but the file describes the sweep" in both.stdout
 
 
 def test_kill_nine_of_the_whole_group_then_the_same_command(finished, tmp_path, new_lab, run_in, start_in, statuses):

@@ -11,7 +11,7 @@ import pytest
 from common.config import ConfigError, load_spec
 from common.sweep.execute import waiting
 from common.sweep.plan import (
-    Planned, cost_line, describe, estimate, parse_grid, parse_seeds, plan, totals, verify_panels,
+    Planned, cost_line, describe, estimate, parse_seeds, plan, totals, verify_panels,
 )
 from common.sweep.unit import MissingInput, base_dir, base_hash, folder_hash, open_unit, results_dir
 
@@ -29,14 +29,6 @@ def test_seeds(text, seeds):
 def test_wrong_seeds(text):
     with pytest.raises(ConfigError, match="seeds"):
         parse_seeds(text)
-
-
-def test_grid():
-    assert parse_grid(["a=0,0.5", "b=[1, 2],x"]) == [
-        {"a": 0, "b": [1, 2]}, {"a": 0, "b": "x"}, {"a": 0.5, "b": [1, 2]}, {"a": 0.5, "b": "x"}]
-    for wrong in (["a"], ["a="], ["a=1", "a=2"], ["a=1e-5"]):
-        with pytest.raises(ConfigError):
-            parse_grid(wrong)
 
 
 def test_a_plan_has_every_unit_once(lab):

@@ -1,0 +1,177 @@
+"""What a sweep tries: full grids, random draws and Latin hypercubes over ranges, from options or from a YAML file.
+
+A design is a list of override sets (dotted names → values). Values are checked against the paper's dataclasses by
+:func:`common.sweep.plan.plan`, before anything starts.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common.config import ConfigError, hint, load_yaml, parse_yaml
+from common.config.strict import require_keys
+from common.rng import generator
+
+DRAWS = ("latin", "random")
+DIGITS = 4
+"""Significant digits of a drawn number: enough to tell two apart, few enough to be read and typed again."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from ``low`` to ``high``, both included; ``log``: equally likely by ratio. Whole ends give whole numbers."""
+
+    name: str
+    low: float
+    high: float
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        for value in (self.low, self.high):
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise ConfigError(f"the range of {self.name} ends at {value!r} but must end at numbers; "
+                                  "write for example rl.lr=0.0001:0.001:log")
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise ConfigError(f"the range of {self.name} is {self.low} to {self.high} but must rise"
+                              f"{' from above 0 on a log scale' if self.log else ''}; exchange or correct its ends")
+
+    def at(self, u: float) -> float:
+        """The value at ``u`` in [0, 1)."""
+        if isinstance(self.low, int) and isinstance(self.high, int):
+            low, high = self.low, self.high + 1  # each whole number gets a share of its own
+            value = low * (high / low) ** u if self.log else low + u * (high - low)
+            return min(int(value), self.high)
+        value = self.low * (self.high / self.low) ** u if self.log else self.low + u * (self.high - self.low)
+        return min(max(float(f"{value:.{DIGITS}g}"), float(self.low)), float(self.high))
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One sweep. ``settings``: its override sets; ``seeds`` as typed; None leaves the choice to ``params.yaml``."""
+
+    paper: str
+    settings: tuple[Mapping[str, Any], ...]
+    seeds: str = "0"
+    envs: tuple[str, ...] | None = None
+    profile: str | None = None
+    metric: str | None = None
+
+
+def settings(
+    grid: Mapping[str, Sequence[Any]], ranges: Sequence[Range], *, points: int | None, draw: str, sample: int
+) -> tuple[dict[str, Any], ...]:
+    """The full grid; with ``ranges`` each of its settings beside each of ``points`` draws.
+
+    ``draw``: "latin", a Latin hypercube (McKay et al. 1979): each range in ``points`` equal parts, one draw in each;
+    or "random", independent draws. ``sample`` numbers the draws: the same number, the same settings.
+    """
+    names = [*grid, *(one.name for one in ranges)]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f'the parameter "{name}" is swept twice; keep one grid or one range of it')
+    if not names:
+        raise ConfigError("the sweep has no parameter to change; give it a grid or a range, for example "
+                          "--grid search.alpha=0,0.5,1")
+    if ranges and (not isinstance(points, int) or points < 1):
+        raise ConfigError(f"points is {points!r} but ranges need a whole number of settings to draw; give for example "
+                          "--points 8")
+    if points is not None and not ranges:
+        raise ConfigError(f"points is {points} but there is no range to draw from; give one, for example "
+                          "--range rl.lr=0.0001:0.001:log")
+    if draw not in DRAWS:
+        raise ConfigError(f'unknown draw "{draw}"; {hint(draw, DRAWS)}')
+    drawn: list[dict[str, Any]] = [{}]
+    if ranges:
+        units = _latin if draw == "latin" else _random
+        drawn = [{one.name: one.at(u) for one, u in zip(ranges, row, strict=True)}
+                 for row in units(points, len(ranges), sample)]
+    whole = [dict(zip(grid, point, strict=True)) for point in itertools.product(*grid.values())]
+    return tuple(point | more for point in whole for more in drawn)
+
+
+def _random(points: int, dimensions: int, sample: int) -> list[list[float]]:
+    return generator(sample, "sweep", "random").random((points, dimensions)).tolist()
+
+
+def _latin(points: int, dimensions: int, sample: int) -> list[list[float]]:
+    from scipy.stats.qmc import LatinHypercube
+
+    return LatinHypercube(dimensions, rng=generator(sample, "sweep", "latin")).random(points).tolist()
+
+
+def parse_grid(texts: Sequence[str]) -> dict[str, list[Any]]:
+    """``["search.alpha=0,0.5,1", "search.depth=3"]`` to the values of each axis.
+
+    Values are separated by commas outside brackets; each is read as YAML. ConfigError for a text
+    without values or a name given twice.
+    """
+    axes: dict[str, list[Any]] = {}
+    for text in texts:
+        name, _, values = (part.strip() for part in text.partition("="))
+        if not name or not values:
+            raise ConfigError(f'the grid axis "{text}" has no name or no values; write for example '
+                              "search.alpha=0,0.5,1")
+        if name in axes:
+            raise ConfigError(f'the grid axis "{name}" is given twice; keep one of them')
+        axes[name] = parse_yaml(f"[{values}]", f'the grid axis "{text}"')
+    return axes
+
+
+def parse_range(text: str) -> Range:
+    """``rl.lr=0.0001:0.001:log`` or ``rl.group=4:16``."""
+    name, _, rest = text.partition("=")
+    ends = rest.split(":")
+    if not name.strip() or len(ends) not in (2, 3) or (len(ends) == 3 and ends[2] != "log"):
+        raise ConfigError(f'the range "{text}" is not of the form name=from:to or name=from:to:log; write for example '
+                          "rl.lr=0.0001:0.001:log")
+    low, high = (parse_yaml(end, f'the range "{text}"') for end in ends[:2])
+    return Range(name.strip(), low, high, len(ends) == 3)
+
+
+def read_sweep(path: Path) -> Sweep:
+    """A sweep as a YAML file::
+
+        paper: score
+        envs: [arithmetic-v1]          # what follows is optional, but for one of grid and ranges
+        profile: cpu
+        seeds: 0-1
+        metric: delta
+        grid: {rl.alpha: [1.0, 10.0]}
+        ranges: {rl.lr: {from: 0.0001, to: 0.001, scale: log}}
+        points: 8
+        draw: latin                    # or random
+        sample: 0                      # another number draws other settings
+
+    Raises ConfigError: one sentence with file, name, value and rule.
+    """
+    where = path.name
+    raw = load_yaml(path, where)
+    require_keys(raw, ["paper"], ["envs", "profile", "seeds", "metric", "grid", "ranges", "points", "draw", "sample"], where)
+    for name, kind, what in (("paper", str, "text"), ("profile", str, "text"), ("metric", str, "text"),
+                             ("envs", list, "a list"), ("grid", dict, "a mapping"), ("ranges", dict, "a mapping"),
+                             ("sample", int, "a whole number"), ("draw", str, "text")):
+        if name in raw and not isinstance(raw[name], kind):
+            raise ConfigError(f"{where}: {name} is {raw[name]!r} but must be {what}; correct it")
+    for name, values in raw.get("grid", {}).items():
+        if not isinstance(values, list) or not values:
+            raise ConfigError(f"{where}: the grid of {name} is {values!r} but must be a list of values; write [a, b]")
+    ranges = []
+    for name, ends in raw.get("ranges", {}).items():
+        if not isinstance(ends, dict):
+            raise ConfigError(f"{where}: the range of {name} is {ends!r} but must say from and to; write {{from: 1, to: 2}}")
+        require_keys(ends, ["from", "to"], ["scale"], f"{where}: the range of {name}")
+        scale = ends.get("scale", "linear")
+        if scale not in ("linear", "log"):
+            raise ConfigError(f'{where}: the scale of {name} is {scale!r}; {hint(scale, ("linear", "log"))}')
+        ranges.append(Range(name, ends["from"], ends["to"], scale == "log"))
+    return Sweep(
+        paper=raw["paper"], seeds=str(raw.get("seeds", "0")), envs=tuple(raw["envs"]) if "envs" in raw else None,
+        profile=raw.get("profile"), metric=raw.get("metric"),
+        settings=settings(raw.get("grid", {}), ranges, points=raw.get("points"), draw=raw.get("draw", "latin"),
+                          sample=raw.get("sample", 0)),
+    )  # fmt: skip
+
