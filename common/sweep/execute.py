@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+from common.config import load_spec
+from common.sweep.forkserver import ForkServer, fork_is_safe
 from common.sweep.plan import Planned, read_json, totals
 from common.sweep.progress import Progress
 from common.sweep.worker import THREAD_LIMITS, Job, Outcome
@@ -76,13 +80,15 @@ def execute(
     queue = waiting(planned)
     running: dict[int, _Worker] = {}
     progress = Progress(len(queue), planned[0].paper, every=progress_seconds)
-    last_tracked = 0.0
+    last_tracked, server = 0.0, None
     try:
         with _signals() as received:
+            if len(queue) > 1 and fork_is_safe() and _slow_to_import(root, planned[0].paper):
+                server = ForkServer(root, worker_environment(root))
             while queue or running:
                 while queue and len(running) < workers and not received:
                     index = queue.pop(0)
-                    worker = running[index] = _start(root, planned[index])
+                    worker = running[index] = _start(root, planned[index], server)
                     worker.tracked = tracker.unit_run(sweep, planned[index].unit)
                 time.sleep(POLL_SECONDS)
                 if received:
@@ -102,6 +108,8 @@ def execute(
         raise
     finally:
         progress.close()
+        if server:
+            server.close()
     tracker.finish_sweep(sweep, failed=sum(result.state == "failed" for result in results.values()))
     return [results[index] for index in _ids(planned)]
 
@@ -140,7 +148,7 @@ def _signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _start(root: Path, planned: Planned) -> _Worker:
+def _start(root: Path, planned: Planned, server: ForkServer | None) -> _Worker:
     folder = unit_path(root, planned.unit)
     with storage(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -150,19 +158,28 @@ def _start(root: Path, planned: Planned) -> _Worker:
         job = Job(root=str(root), notebook=str(planned.notebook), parameters=planned.parameters,
                   executed=str(folder / "notebook.ipynb"), outcome=str(folder / "outcome.json"),
                   failed=str(root / "runs" / "failed" / planned.paper / kept))
-        process = start_worker(root, job, log)
+        process = start_worker(root, job, log, server)
     return _Worker(planned, process, job, EventTail(folder / "events.jsonl"), log)
 
 
-def start_worker(root: Path, job: Job, log: Path) -> subprocess.Popen[str]:
-    """Start a worker in a session of its own; it ends when its standard input is closed or this process dies."""
+def start_worker(root: Path, job: Job, log: Path, server: ForkServer | None = None) -> subprocess.Popen[str]:
+    """Start a worker in a session of its own, forked from ``server`` if there is one; it ends when its standard input is
+    closed or this process dies."""
+    module = "common.sweep.worker"
+    command = server.command(module) if server else [sys.executable, "-m", module]
+    environment = server.environment if server else worker_environment(root)
     with open(log, "w", encoding="utf-8") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "common.sweep.worker"], cwd=root, env=worker_environment(root), text=True,
-            stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen(command, cwd=root, env=environment, text=True, stdin=subprocess.PIPE, stdout=output,
+                                   stderr=subprocess.STDOUT, start_new_session=True)
     process.stdin.write(json.dumps(asdict(job)) + "\n")
     process.stdin.flush()
     return process
+
+
+def _slow_to_import(root: Path, paper: str) -> bool:
+    """Whether the paper's method needs torch, so that starting from a fork pays."""
+    text = (root / load_spec(root, paper).method).read_text(encoding="utf-8")
+    return re.search(r"^(?:import|from) (?:torch|transformers)\b", text, re.M) is not None
 
 
 def worker_environment(root: Path) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
     python -m common explain agent_q/D2.4b
     python -m common explain results/claims.json#agent_q/D2.4b@shop-v1/test
+    python -m common explain malt/malt+vote/success          # any number of a paper's table: paper/variant/metric
 
 Says of every row whether it was *computed here* (the run store has its unit, by the present code), *computed here by
 other code* (a unit of other code, data, parameters or libraries has that very value), or *copied from git*.
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config import ConfigError, hint, load_yaml
-from common.evaluate.claims import Claim, load_claims
+from common.evaluate.claims import load_claims
 from common.sweep.plan import Planned, plan, read_json
 from common.sweep.unit import results_dir
 from common.track.mlflow_store import local_uri, quiet_environment
@@ -29,14 +30,17 @@ HERE, STALE, COPIED = "computed here", "computed here by other code or inputs", 
 
 
 def explain(root: Path, target: str, profile: str) -> list[str]:
-    """Lines that trace the claim ``target``, [file#]paper/id[@panel]. ConfigError for what is not there."""
+    """Lines that trace ``target``: a claim, [file#]paper/id[@panel], or the mean in a table, paper/variant/metric[@panel].
+    ConfigError for what is not there."""
     where, _, name = target.rpartition("#")
+    name, _, panel = name.partition("@")
+    if name.count("/") == 2 and not where:
+        return _number(root, *name.split("/"), panel, profile)
     claims_file = root / where if where else results_dir(root, profile) / "claims.json"
     try:
         records = json.loads(claims_file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"claims: {claims_file.name} cannot be read ({error}); run: python -m common claims") from None
-    name, _, panel = name.partition("@")
     known = sorted({f"{one['paper']}/{one['id']}" for one in records})
     chosen = [one for one in records if f"{one['paper']}/{one['id']}" == name and panel in ("", one["panel"])]
     if name not in known:
@@ -46,11 +50,32 @@ def explain(root: Path, target: str, profile: str) -> list[str]:
         raise ConfigError(f'panel: {name} has no verdict on "{panel}"; {hint(panel, panels)}')
     lines: list[str] = []
     for record in chosen:
-        lines += [*_one(root, record), ""]
+        lines += [*_claim(root, record), ""]
     return lines[:-1]
 
 
-def _one(root: Path, record: Mapping[str, Any]) -> Iterator[str]:
+def _number(root: Path, paper: str, variant: str, metric: str, panel: str, profile: str) -> list[str]:
+    """The trace of a mean over seeds, on each panel unless one is named."""
+    tables = sorted((results_dir(root, profile) / paper).glob("metrics*.jsonl"))
+    rows = [(table, row) for table in tables for row in read_metrics(table) if row.profile == profile]
+    for what, asked, of in (("paper", paper, lambda row: row.paper), ("variant", variant, lambda row: row.variant),
+                            ("metric", metric, lambda row: row.metric), ("panel", panel, lambda row: row.panel)):
+        known = {of(row) for _, row in rows}
+        if not known:
+            raise ConfigError(f'paper: "{paper}" has no rows in results/; run: python -m common run --paper {paper}')
+        if asked and asked not in known:
+            raise ConfigError(f'{what}: "{asked}" is not in the rows of {paper}; {hint(asked, known)}')
+        rows = [(table, row) for table, row in rows if asked in ("", of(row))]
+    lines: list[str] = []
+    for table, panel_ in dict.fromkeys((table, row.panel) for table, row in rows):
+        mine = [row for other, row in rows if (other, row.panel) == (table, panel_)]
+        mean = _mean([row.value for row in mine])
+        lines += [f"number    {metric} of {paper}/{variant} on {panel_}: mean {mean:.6g} over {len(mine)} seeds",
+                  *_trace(root, table, mine, [variant]), ""]  # fmt: skip
+    return lines[:-1]
+
+
+def _claim(root: Path, record: Mapping[str, Any]) -> Iterator[str]:
     paper = record["paper"]
     claims = load_claims(root / "papers" / paper / "claims.yaml").claims
     claim = next((one for one in claims if (one.id, one.panel) == (record["id"], record["panel"])), None)
@@ -64,28 +89,30 @@ def _one(root: Path, record: Mapping[str, Any]) -> Iterator[str]:
     table = _table(root, record)
     mine = [row for row in read_metrics(table) if row.panel == claim.panel and row.metric == claim.metric
             and row.variant in claim.variants and row.profile == record["profile"]]  # fmt: skip
+    yield from _trace(root, table, mine, claim.variants)
+
+
+def _trace(root: Path, table: Path, mine: Sequence[MetricRow], variants: Sequence[str]) -> Iterator[str]:
+    """From rows of one metric and panel in ``table`` to units, runs, libraries and commit."""
+    paper, env, profile = mine[0].paper, mine[0].env, mine[0].profile
     yield f"rows      {len(mine)} in {table.relative_to(root)}, sha256 {_sha(table)[:12]}: {_pipeline(root, table)}"
-    planned = plan(root, paper, seeds=sorted({row.seed for row in mine}), profile=record["profile"], envs=[claim.env],
-                   dry=True)  # fmt: skip
-    store = _store(root, paper, claim.env, record["profile"])
+    planned = plan(root, paper, seeds=sorted({row.seed for row in mine}), profile=profile, envs=[env], dry=True)
+    store = _store(root, paper, env, profile)
     units: dict[str, UnitSpec] = {}
     for one in planned:
         rows = [row for row in mine if row.seed == one.seed]
         unit, origin = _origin(root, one, rows, store)
-        values = ", ".join(f"{row.variant} {row.value:.4g}" for row in sorted(rows, key=lambda r: _place(claim, r)))
+        ordered = sorted(rows, key=lambda row: variants.index(row.variant))
+        values = ", ".join(f"{row.variant} {row.value:.4g}" for row in ordered)
         yield f"  seed {one.seed}  {values}  {origin}" + (f", unit {unit.key}" if unit else "")
         if unit:
             units[unit.key] = unit
         yield from (f"          differs in {what}" for what in (_differences(unit, one.unit) if origin == STALE else ()))
-    means = [_mean([row.value for row in mine if row.variant == name]) for name in claim.variants]
-    yield f"again     means of these rows: {', '.join(f'{n} {m:.6g}' for n, m in zip(claim.variants, means))}"
+    means = [_mean([row.value for row in mine if row.variant == name]) for name in variants]
+    yield f"again     means of these rows: {', '.join(f'{n} {m:.6g}' for n, m in zip(variants, means))}"
     yield from _units(root, units)
     yield f"library   requirements.lock sha256 {lock_hash(root)[:12]}"
     yield f"commit    {_commit(root)}"
-
-
-def _place(claim: Claim, row: MetricRow) -> int:
-    return claim.variants.index(row.variant)
 
 
 def _table(root: Path, record: Mapping[str, Any]) -> Path:

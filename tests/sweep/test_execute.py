@@ -132,8 +132,13 @@ def test_a_sweep_of_a_file_says_which_setting_is_highest_and_draws_it(tmp_path, 
     assert both.returncode == 2 and "--paper is given beside --file but the file describes the sweep" in both.stdout
 
 
-def test_kill_nine_of_the_whole_group_then_the_same_command(finished, tmp_path, new_lab, run_in, start_in, statuses):
+@pytest.mark.parametrize("imports", ["", "import torch\n"], ids=["each unit from nothing", "units forked"])
+def test_kill_nine_of_the_whole_group_then_the_same_command(
+    imports, finished, tmp_path, new_lab, run_in, start_in, statuses
+):
     root = new_lab(tmp_path / "lab")
+    method = root / "papers/toy/method.py"
+    method.write_text(method.read_text().replace("import time\n", f"import time\n{imports}", 1))
     slow = (root / "papers/toy/params.yaml").read_text().replace("pause: {default: 0.0", "pause: {default: 0.7")
     (root / "papers/toy/params.yaml").write_text(slow)
     process = start_in(root, "run", "--paper", "toy")

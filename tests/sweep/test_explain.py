@@ -72,6 +72,15 @@ def test_a_claim_is_traced_to_units_runs_and_notebooks(published, explained):
     assert f"method {record['value_better']:.6g}, half {record['value_worse']:.6g}" in text
 
 
+def test_a_number_of_a_table_is_traced_too(published, explained):
+    text = explained(published, "toy/half/total")
+    rows = [json.loads(line) for line in (published / "results/toy/metrics.jsonl").read_text().splitlines()]
+    values = [row["value"] for row in rows if row["variant"] == "half"]
+    assert f"number    total of toy/half on toy-v1/test: mean {sum(values) / 4:.6g} over 4 seeds" in text
+    assert text.count("computed here, unit ") == 4 and "method" not in text.split("again")[0]
+    assert explained(published, "toy/half/total@toy-v1/test") == text
+
+
 def test_other_code_is_named_and_a_fresh_clone_says_copied(copied, explained):
     method = copied / "papers/toy/method.py"
     method.write_text(method.read_text().replace("% 1000", "% 999"))
@@ -93,6 +102,9 @@ def test_a_changed_rule_is_stale(copied, explained):
     ("toy/D0.2", 'claim: "toy/D0.2" has no verdict; did you mean "toy/D0.1"'),
     ("toy/D0.1@toy-v1/tset", 'no verdict on "toy-v1/tset"; did you mean "toy-v1/test"'),
     ("results/nothing.json#toy/D0.1", "nothing.json cannot be read"),
+    ("toy/hafl/total", 'variant: "hafl" is not in the rows of toy; did you mean "half"'),
+    ("toy/half/totl", 'metric: "totl" is not in the rows of toy; did you mean "total"'),
+    ("tooy/half/total", 'paper: "tooy" has no rows in results/'),
 ])  # fmt: skip
 def test_a_target_that_is_not_there(published, explained, target, message):
     said = explained(published, target, code=2)
