@@ -2,8 +2,9 @@
 
 A unit needs two new processes, papermill's and the notebook's kernel, and both spend more time importing (torch,
 transformers, papermill) than doing anything else. Here one process imports once, and each of theirs is a fork of it:
-the same modules in memory, nothing else shared. It runs nothing itself and has one thread, so forking is safe; on
-systems where it is not (macOS, Windows) everything is started as usual.
+the same modules in memory, nothing else shared. It runs nothing itself and has one thread besides jemalloc's, which
+pyarrow brings and which looks after forks itself, so forking is safe (a test counts the threads); on systems where it is
+not (macOS, Windows) everything is started as usual.
 
 Whoever would start a process starts :mod:`common.sweep.forkclient` instead. When that ends, however it ends, what was
 forked for it is killed; when the server ends, everything is.
@@ -31,7 +32,8 @@ from pathlib import Path
 SLOW = ("papermill", "nbclient", "ipykernel.kernelapp", "ipykernel.ipkernel", "IPython", "matplotlib_inline.backend_inline",
         "jupytext", "matplotlib.figure", "matplotlib.backends.backend_agg", "scipy.stats", "torch", "safetensors.torch",
         "transformers.models.llama.modeling_llama", "transformers.models.auto.modeling_auto",
-        "transformers.tokenization_utils_fast", "tokenizers")  # fmt: skip
+        "transformers.tokenization_utils_fast", "tokenizers", "pandas", "datasets", "peft", "trl.trainer.sft_trainer",
+        "trl.trainer.dpo_trainer", "rliable.metrics")  # fmt: skip
 """Third-party modules that notebooks import. Nothing of this project: a worker must read its code as it is now."""
 
 CLIENT = Path(__file__).with_name("forkclient.py")

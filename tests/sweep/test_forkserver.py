@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -141,3 +142,17 @@ def test_jupyter_finds_the_kernel_of_the_server_first(server):
     code = "from jupyter_client.kernelspec import get_kernel_spec; print(get_kernel_spec('python3').argv)"
     found = subprocess.run([sys.executable, "-c", code], env=server.environment, text=True, capture_output=True).stdout
     assert server.address in found and "ipykernel_launcher" in found
+
+
+def test_what_is_imported_starts_no_thread(tmp_path):
+    """A lock that another thread holds while the process forks would never be released in the fork."""
+    (tmp_path / "module.py").write_text(MODULE)
+    own = ForkServer(tmp_path, worker_environment(tmp_path))
+    process = subprocess.Popen(own.command("module"), cwd=tmp_path, text=True, stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE, env={**os.environ, "COLOUR": "red"})
+    sleeping(process)  # so the imports are done
+    names = [path.read_text().strip() for path in Path(f"/proc/{own._process.pid}/task").glob("*/comm")]
+    others = [name for name in names if name != "jemalloc_bg_thd"]
+    assert len(others) == 1 and others[0].startswith("python"), names  # that one handles forks itself
+    own.close()
+    process.communicate()
