@@ -106,7 +106,7 @@ def sample(root: Path, lab: LabParams, *, papers: Sequence[str], n: int, seed: i
 
 def _recompute(root: Path, planned: Planned, store: Path) -> None:
     """In a process of its own: the unit in another run store."""
-    os.environ["LAB_ROOT"] = str(root)
+    os.environ |= {"LAB_ROOT": str(root), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     sys.path.insert(0, str(root))
     spec = load_spec(root, planned.paper)
     method = importlib.import_module(spec.method.removesuffix(".py").replace("/", "."))
