@@ -85,7 +85,7 @@ def pipeline(root: Path) -> dict[str, list[tuple[float, float]]]:
                 text = params.read_text(encoding="utf-8").replace(f"papers/{first}/", f"papers/{name}/")
                 params.write_text(text, encoding="utf-8")
             chosen = yaml.safe_load((lab / "params.yaml").read_text(encoding="utf-8"))
-            chosen |= {"papers": names, "seeds": "0-9"}
+            chosen |= {"papers": names, "seeds": list(range(10))}
             (lab / "params.yaml").write_text(yaml.safe_dump(chosen), encoding="utf-8")
             status.append((count, seconds(lab, sys.executable, "-m", "dvc", "status", "-q", check=False)))
             planning.append((count, seconds(lab, sys.executable, "-m", "common", "estimate", "repro")))

@@ -84,7 +84,10 @@ def execute(
     try:
         with _signals() as received:
             if len(queue) > 1 and fork_is_safe() and _slow_to_import(root, planned[0].paper):
-                server = ForkServer(root, worker_environment(root))
+                try:
+                    server = ForkServer(root, worker_environment(root))
+                except OSError as error:
+                    progress.say(f"each unit imports for itself, because nothing can be forked here ({error})")
             while queue or running:
                 while queue and len(running) < workers and not received:
                     index = queue.pop(0)

@@ -40,7 +40,8 @@ CLIENT = Path(__file__).with_name("forkclient.py")
 
 
 class ForkServer:
-    """A running server; ``environment`` is for processes whose Jupyter kernels should come from it."""
+    """A running server; ``environment`` is for processes whose Jupyter kernels should come from it. OSError where it
+    cannot be started, for instance for want of a temporary folder."""
 
     def __init__(self, root: Path, environment: Mapping[str, str], slow: Sequence[str] = SLOW) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="lab-fork-"))
@@ -53,7 +54,9 @@ class ForkServer:
         self.environment = {**environment, "JUPYTER_PATH": os.pathsep.join(paths)}
         self._process = subprocess.Popen([sys.executable, __file__, self.address, *slow], cwd=root, env=self.environment,
                                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
-        self._process.stdout.readline()  # it listens now, and imports while the first ones wait
+        if not self._process.stdout.readline():  # else it listens now, and imports while the first ones wait
+            self.close()
+            raise OSError("the fork server ended at once")
 
     def command(self, module: str) -> list[str]:
         """What to start instead of ``python -m module``."""

@@ -138,6 +138,11 @@ def test_nothing_outlives_the_server(tmp_path, end):
     process.communicate()
 
 
+def test_a_server_that_cannot_start_is_an_oserror(tmp_path, monkeypatch):
+    with pytest.raises(OSError, match="ended at once"):
+        ForkServer(tmp_path, {**worker_environment(tmp_path), "PYTHONHASHSEED": "no number"})
+
+
 def test_jupyter_finds_the_kernel_of_the_server_first(server):
     code = "from jupyter_client.kernelspec import get_kernel_spec; print(get_kernel_spec('python3').argv)"
     found = subprocess.run([sys.executable, "-c", code], env=server.environment, text=True, capture_output=True).stdout
