@@ -135,7 +135,9 @@ def _leaves(cls: type, values: Any, prefix: str) -> dict[str, Any]:
 
 
 def params_class(root: Path, spec: PaperSpec) -> type:
-    """The ``Params`` dataclass of the paper's method file, without importing that file.
+    """To be removed at the next recording of all results, whose keys it is part of: use common/sweep/declared.py.
+
+    The ``Params`` dataclass of the paper's method file, without importing that file.
 
     Only the statements that ``Params`` needs (its nested dataclasses, constants and their imports)
     are executed, so that parameters can be checked before torch is loaded. Raises ConfigError when

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.config import ConfigError, PaperSpec, check_profile, hint, load_spec, params_class, resolve
+from common.config import ConfigError, PaperSpec, check_profile, hint, load_spec, resolve
+from common.sweep.declared import params_class
 from common.sweep.notebook import check_notebook
 from common.sweep.unit import MissingInput, entries, results_dir, unit_spec
 from common.track.code import code_hash

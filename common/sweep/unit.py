@@ -21,11 +21,11 @@ from typing import Any
 
 import common
 from common.config import (
-    ConfigError, PaperSpec, check_paper, check_profile, check_value, from_json, hint, load_spec, params_class, resolve,
-    to_json,
+    ConfigError, PaperSpec, check_paper, check_profile, check_value, from_json, hint, load_spec, resolve, to_json,
 )
 from common.envs.panels import PanelError, data_hash, env_file
 from common.lm.bases import has_base
+from common.sweep.declared import params_class
 from common.track.code import code_hash
 from common.track.files import StoreError
 from common.track.provenance import lock_hash

@@ -6,6 +6,7 @@ import ast
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from common.config.strict import ConfigError
@@ -42,20 +43,27 @@ def code_hash(entries: Iterable[Path | str], root: Path) -> CodeHash:
     while queue:
         name = queue.pop()
         if name not in digests:
-            tree = _parse(name, root)
-            queue += _imported_files(tree, name, root)
-            digests[name] = hashlib.sha256(ast.dump(_Strip().visit(tree)).encode()).hexdigest()
+            digests[name], imports = _parse(name, root)
+            queue += _imported_files(imports, name, root)
     total = hashlib.sha256("".join(f"{name}\0{digests[name]}\n" for name in sorted(digests)).encode())
     return CodeHash(digest=total.hexdigest(), files=tuple(sorted(digests)))
 
 
-def _parse(name: str, root: Path) -> ast.Module:
+def _parse(name: str, root: Path) -> tuple[str, tuple[ast.Import | ast.ImportFrom, ...]]:
+    """Hash of a file without comments and docstrings, and its imports."""
     try:
-        return ast.parse((root / name).read_text(encoding="utf-8"))
+        return _read((root / name).read_text(encoding="utf-8"))
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None)
         message = getattr(error, "msg", error)
         raise ConfigError(f"{name} line {line}: not valid Python ({message}); correct it") from None
+
+
+@lru_cache(maxsize=1024)  # papers and environments reach mostly the same files
+def _read(text: str) -> tuple[str, tuple[ast.Import | ast.ImportFrom, ...]]:
+    tree = ast.parse(text)
+    imports = tuple(node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom)))
+    return hashlib.sha256(ast.dump(_Strip().visit(tree)).encode()).hexdigest(), imports
 
 
 class _Strip(ast.NodeTransformer):
@@ -65,17 +73,15 @@ class _Strip(ast.NodeTransformer):
         return None if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str) else node
 
 
-def _imported_files(tree: ast.Module, name: str, root: Path) -> list[str]:
+def _imported_files(imports: Iterable[ast.Import | ast.ImportFrom], name: str, root: Path) -> list[str]:
     found: list[str] = []
-    for node in ast.walk(tree):
+    for node in imports:
         if isinstance(node, ast.Import):
             modules = [tuple(alias.name.split(".")) for alias in node.names]
             optional: list[tuple[str, ...]] = []
-        elif isinstance(node, ast.ImportFrom):
+        else:
             base = _base(node, name)
             modules, optional = [base], [(*base, alias.name) for alias in node.names]
-        else:
-            continue
         for module in modules:
             if module and module[0] in PACKAGES:
                 files = _module_files(module, root)

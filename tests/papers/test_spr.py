@@ -17,12 +17,13 @@ import numpy as np
 import pytest
 import torch
 
-from common.config import load_spec, params_class, resolve
+from common.config import load_spec, resolve
 from common.envs.minatar import Frame, episode_panels
 from common.evaluate.claims import load_claims
 from common.evaluate.pixels import play, stretches
 from common.learn.pixels import PixelAgent, Windows
 from common.rng import generator
+from common.sweep.declared import params_class
 from papers.spr import method
 from tests.papers.units import REPOSITORY, content, interrupt, open_unit, write_panels
 

@@ -14,7 +14,7 @@ from types import ModuleType
 
 import pytest
 
-from common.config import load_spec, params_class, resolve, to_json
+from common.config import load_spec, resolve, to_json
 from common.envs.countdown import expressions
 from common.learn.batches import SFTExample
 from common.learn.policy import sft
@@ -23,6 +23,7 @@ from common.lm.base import later_requests
 from common.lm.models import new_nano, save_model
 from common.lm.tokenizer import train_tokenizer
 from common.rng import generator
+from common.sweep.declared import params_class
 from common.sweep.unit import Unit
 from common.track.store import Run, UnitSpec
 from common.types import Task

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from common.config import ConfigError, load_lab
+from common.config import ConfigError, known_papers, load_lab
 from common.sweep.commands import STAGE_LINES, set_params
 from common.sweep.progress import Progress
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
@@ -30,6 +33,18 @@ def test_a_typo_stops_before_anything_slow_is_imported(lab, arguments, message):
     assert result.returncode == 2, result.stderr
     assert message in result.stderr and len(result.stderr.strip().splitlines()) == 1
     assert not (lab / "runs").exists()
+
+
+@pytest.mark.parametrize("paper", known_papers(ROOT))
+def test_parameters_of_every_paper_are_checked_before_anything_slow_is_imported(paper):
+    """The file of a method may import what it likes, and name a field like something it imports."""
+    code = ("import sys; sys.argv[1:] = ['sweep', '--paper', %r, '--grid', 'nothing_like_it=1', '--dry-run']\n"
+            "from common.__main__ import main\ncode = main()\n"
+            "slow = {'torch', 'mlflow', 'papermill', 'jupytext', 'dvc', 'transformers'} & set(sys.modules)\n"
+            "assert not slow, slow\nsys.exit(code)") % paper
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True)
+    assert result.returncode == 2, result.stderr
+    assert 'unknown parameter "nothing_like_it"' in result.stderr and len(result.stderr.strip().splitlines()) == 1
 
 
 def test_an_unwritable_run_store_is_one_sentence(lab, run_in):
