@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+from matplotlib.ticker import FormatStrFormatter, NullFormatter
 
 from benchmarks.measure import Measure
 
@@ -52,6 +53,10 @@ def draw(growth: Growth, target: Path) -> None:
         axis.loglog(sizes, times, "o-", color="#0072b2", label="measured")
         axis.loglog(sizes, [times[0] * size / sizes[0] for size in sizes], "--", color="#888888", label="proportional")
         axis.set(title=name, xlabel="size", ylabel="seconds")
+        axis.set_xticks(sizes, [str(size) for size in sizes])
+        for side in (axis.xaxis, axis.yaxis):
+            side.set_minor_formatter(NullFormatter())  # labels between the decades overlap
+        axis.yaxis.set_major_formatter(FormatStrFormatter("%g"))
         axis.grid(alpha=0.3)
     axes.flat[0].legend(frameon=False)
     figure.tight_layout()
