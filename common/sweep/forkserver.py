@@ -25,6 +25,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -93,6 +94,7 @@ def serve(address: str, slow: Sequence[str]) -> None:
     listener.bind(address)
     listener.listen(64)
     print("listening", flush=True)
+    warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm's, of widgets that nothing here needs
     for name in slow:
         with suppress(ImportError):  # what is not there is imported by nobody
             importlib.import_module(name)
