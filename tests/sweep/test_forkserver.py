@@ -17,7 +17,8 @@ from common.sweep.forkserver import ForkServer, fork_is_safe
 
 pytestmark = pytest.mark.skipif(not fork_is_safe(), reason="forking is used on Linux only")
 
-MODULE = """import os, sys, time
+MODULE = """import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests were started in the background
 print(sys.argv[1:], os.getcwd(), os.environ["COLOUR"], "colorsys" in sys.modules, "this" in sys.modules, flush=True)
 print("on the other stream", file=sys.stderr)
 told = sys.stdin.readline().strip()
