@@ -60,7 +60,7 @@ def environment_table(root: Path) -> str:
     """The lock, the pinned packages that matter most, and the panels behind the results."""
     pins = dict(line.split("==") for line in (root / "requirements.lock").read_text(encoding="utf-8").splitlines()
                 if line.count("==") == 1)
-    lines = ["| what | value |", "|---|---|", f"| requirements.lock, SHA-256 | `{lock_hash(root)[:16]}` |"]
+    lines = ["| what | value |", "|---|---|", f"| pins of requirements.lock, SHA-256 | `{lock_hash(root)[:16]}` |"]
     lines += [f"| {name} | {pins[name]} |" for name in ("torch", "transformers", "trl", "numpy") if name in pins]
     for manifest in sorted((root / "data").glob("*/manifest.json")):
         files = json.loads(manifest.read_text(encoding="utf-8"))["files"]

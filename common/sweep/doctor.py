@@ -13,16 +13,20 @@ from common.sweep.commands import missing_user_files
 from common.sweep.plan import verify_panels
 
 
-def lock_pins(root: Path) -> dict[str, str]:
-    """Package name to version of ``requirements.lock``."""
-    lines = (root / "requirements.lock").read_text(encoding="utf-8").splitlines()
+LOCKS = ("requirements.lock", "requirements-tools.lock")
+"""What results rest on, and what only tells about them."""
+
+
+def lock_pins(root: Path, lock: str) -> dict[str, str]:
+    """Package name to version of one of :data:`LOCKS`."""
+    lines = (root / lock).read_text(encoding="utf-8").splitlines()
     return dict(line.strip().split("==") for line in lines if "==" in line and not line.startswith("#"))
 
 
 def drift(root: Path) -> list[str]:
-    """Packages whose installed version is not the lock's; local labels such as ``+cpu`` do not count."""
+    """Packages whose installed version is not the locks'; local labels such as ``+cpu`` do not count."""
     wrong = []
-    for name, version in lock_pins(root).items():
+    for name, version in (pin for lock in LOCKS for pin in lock_pins(root, lock).items()):
         try:
             found = metadata.version(name).partition("+")[0]
         except metadata.PackageNotFoundError:
@@ -39,8 +43,8 @@ def doctor(root: Path) -> int:
     version = ".".join(map(str, sys.version_info[:3]))
     (good if sys.version_info >= (3, 11) else bad).append(f"Python {version} (3.11 or newer is needed)")
     wrong = drift(root)
-    bad += [f"packages differ from requirements.lock: {', '.join(wrong[:5])}; run: make setup"] if wrong else []
-    good += [] if wrong else ["packages are those of requirements.lock"]
+    bad += [f"packages differ from the locks': {', '.join(wrong[:5])}; run: make setup"] if wrong else []
+    good += [] if wrong else ["packages are those of the locks"]
     for tool in ("git", "make"):
         (good if shutil.which(tool) else bad).append(f"{tool}: {shutil.which(tool) or 'not found; install it'}")
     try:

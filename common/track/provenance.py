@@ -46,9 +46,10 @@ def provenance(root: Path) -> Provenance:
 
 
 def lock_hash(root: Path) -> str:
-    """SHA-256 of ``requirements.lock``, in hex. ConfigError when it is missing."""
+    """SHA-256 of the pins of ``requirements.lock`` (its lines but comments), in hex. ConfigError when it is missing."""
     try:
-        return hashlib.sha256((root / "requirements.lock").read_bytes()).hexdigest()
+        lines = (root / "requirements.lock").read_bytes().splitlines(keepends=True)
+        return hashlib.sha256(b"".join(line for line in lines if not line.startswith(b"#"))).hexdigest()
     except OSError as error:
         raise ConfigError(f"requirements.lock cannot be read ({error.strerror}) but every run depends on it; "
                           "restore it from git") from None

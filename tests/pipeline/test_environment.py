@@ -1,4 +1,4 @@
-"""pyproject.toml, requirements.lock and environment.yml say the same; the Makefile and .ci/run hold together."""
+"""pyproject.toml, the locks and environment.yml say the same; the Makefile and .ci/run hold together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from common.sweep.doctor import drift, lock_pins
+from common.sweep.doctor import LOCKS, drift, lock_pins
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -21,14 +21,15 @@ def normal(name: str) -> str:
 
 
 def test_every_direct_dependency_is_pinned_as_in_the_lock():
-    locked = {normal(name): version for name, version in lock_pins(ROOT).items()}
-    for requirement in PROJECT["dependencies"]:
-        name, _, version = requirement.partition("==")
-        assert locked.get(normal(name)) == version, requirement
+    for requirements, lock in ((PROJECT["dependencies"], LOCKS[0]), (PROJECT["optional-dependencies"]["tools"], LOCKS[1])):
+        locked = {normal(name): version for name, version in lock_pins(ROOT, lock).items()}
+        for requirement in requirements:
+            name, _, version = requirement.partition("==")
+            assert locked.get(normal(name)) == version, requirement
 
 
-def test_the_lock_is_pins_only():
-    lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+def test_the_locks_are_pins_only():
+    lines = [line for lock in LOCKS for line in (ROOT / lock).read_text().splitlines() if not line.startswith("#")]
     assert all(re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][A-Za-z0-9.]*", line) for line in lines)
     names = [normal(line.partition("==")[0]) for line in lines]
     assert len(set(names)) == len(names)
@@ -43,7 +44,7 @@ def test_the_installed_environment_is_the_lock():
 def test_conda_brings_python_and_the_lock_the_rest():
     conda = yaml.safe_load((ROOT / "environment.yml").read_text())
     pip = [entry for entry in conda["dependencies"] if isinstance(entry, dict)]
-    assert pip == [{"pip": ["-r requirements.lock"]}]
+    assert pip == [{"pip": [f"-r {lock}" for lock in LOCKS]}]
     python = [entry for entry in conda["dependencies"] if str(entry).startswith("python=")]
     assert python == ["python=3.11"] and PROJECT["requires-python"] == ">=3.11"
     assert conda["name"] == PROJECT["name"]
@@ -52,8 +53,8 @@ def test_conda_brings_python_and_the_lock_the_rest():
 def test_extras_are_never_in_the_default():
     default = {normal(requirement.partition("==")[0]) for requirement in PROJECT["dependencies"]}
     optional = PROJECT["optional-dependencies"]
-    extras = {normal(re.split("[=<>]", name)[0]) for names in optional.values() for name in names}
-    assert set(PROJECT["optional-dependencies"]) == {"verify", "browser", "vllm", "ray", "smol"}
+    extras = {normal(re.split("[=<>]", name)[0]) for which in optional for name in optional[which] if which != "tools"}
+    assert set(PROJECT["optional-dependencies"]) == {"tools", "verify", "browser", "vllm", "ray", "smol"}
     assert not extras & default
 
 
@@ -69,7 +70,7 @@ def test_an_old_python_is_refused_in_one_sentence(tmp_path):
     old = tmp_path / "python3"
     old.write_text("#!/bin/sh\nexit 1\n")
     old.chmod(0o755)
-    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+    for name in ("Makefile", *LOCKS, "pyproject.toml"):
         (tmp_path / name).write_text((ROOT / name).read_text())
     result = subprocess.run(["make", "setup", f"PYTHON={old}"], cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode != 0 and "Python 3.11 or newer is needed" in result.stderr

@@ -46,6 +46,12 @@ def test_outside_git_and_without_any_tool(root, monkeypatch):
     assert found.versions["python"].startswith("3.") and set(found.versions) >= {"torch", "mlflow"}
 
 
+def test_a_comment_in_the_lock_changes_nothing(root):
+    before = lock_hash(root)
+    (root / "requirements.lock").write_text("# pins\ntorch==1\n")
+    assert lock_hash(root) == before
+
+
 def test_a_missing_lock_is_told(root):
     (root / "requirements.lock").unlink()
     with pytest.raises(ConfigError, match="requirements.lock cannot be read"):
