@@ -60,6 +60,7 @@ def runs(model: nn.Module) -> bool:
         and config.rope_parameters.get("partial_rotary_factor", 1.0) == 1.0
         and not (config.attention_bias or config.mlp_bias)
         and config.hidden_act == "silu"
+        and not config.attention_dropout
         and config.head_dim % 2 == config.hidden_size % 2 == config.intermediate_size % 2 == 0
     )
 
@@ -236,7 +237,7 @@ class Llama:
             if depth == self.depth - 1:
                 x, h, queries, q_turns = x[asked], h[asked], few, turns[asked]
             q = self._turn(F.linear(h, layer.qkv[:n_query]), q_turns)
-            seen = queries.attend(q, *(queries.take(side, self.kv_heads) for side in memory), self.heads)
+            seen = queries.attend(q, memory, self.heads, self.kv_heads)
             x = self._feed(torch.addmm(x, seen, layer.out.t()), layer)
         return self._rms(x) * self.norm
 
@@ -260,31 +261,49 @@ class Llama:
 
 
 class Queries:
-    """Where packed queries sit among padded rows: [A, Q] for A rows with a query and Q queries at most."""
+    """Attention of packed queries, each over its row's memory up to itself.
 
-    def __init__(self, row: torch.Tensor, position: torch.Tensor, paths: list[list[int]], device: torch.device) -> None:
+    A row that brings a whole prompt has many queries, one that only continues it has few. So rows are padded to the
+    most queries among those that have at most twice as many.
+    """
+
+    def __init__(self, row: torch.Tensor, position: torch.Tensor, paths: Sequence[Sequence[int]], device: torch.device) -> None:
         active, owner, counts = torch.unique(row, return_inverse=True, return_counts=True)
         order = torch.argsort(owner, stable=True)
-        place = torch.empty_like(owner)
-        place[order] = torch.arange(len(owner)) - (counts.cumsum(0) - counts)[owner[order]]
-        self.shape, flat = (len(active), int(counts.max())), owner * int(counts.max()) + place
-        source = torch.zeros(self.shape[0] * self.shape[1], dtype=torch.long)
-        source[flat] = torch.arange(len(flat))
-        slots = padded([paths[i] for i in active.tolist()])
-        hidden = torch.arange(slots.shape[1]) > position[source].view(*self.shape, 1)
+        first = counts.cumsum(0) - counts  # where a row's queries begin in ``order``
+        size = torch.frexp(counts.double()).exponent  # 1, 2-3, 4-7, … queries
+        self.blocks, flat, at = [], torch.empty_like(owner), 0
+        for one in size.unique().tolist():
+            rows = (size == one).nonzero()[:, 0]
+            columns = torch.arange(int(counts[rows].max()))
+            real = columns < counts[rows][:, None]
+            source = order[torch.where(real, first[rows][:, None] + columns, 0)]  # padding repeats any query
+            flat[source[real]] = at + real.view(-1).nonzero()[:, 0]
+            self.blocks.append(Block(source, position[source], padded([paths[i] for i in active[rows].tolist()]), device))
+            at += source.numel()
+        self.flat = flat.to(device)
+
+    def attend(self, q: torch.Tensor, memory: Sequence[torch.Tensor], heads: int, kv_heads: int) -> torch.Tensor:
+        """Packed ``q`` [N, heads · D] over keys and values ``memory`` [slots, kv_heads · D] each; packed again."""
+        seen = [block.attend(q, *memory, heads, kv_heads) for block in self.blocks]
+        return torch.cat(seen).index_select(0, self.flat)
+
+
+class Block:
+    """Queries ``source`` [A, Q] at ``position`` [A, Q] of A rows of ``slots`` [A, T]."""
+
+    def __init__(self, source: torch.Tensor, position: torch.Tensor, slots: torch.Tensor, device: torch.device) -> None:
+        hidden = torch.arange(slots.shape[1]) > position[..., None]
         self.mask = torch.zeros(hidden.shape).masked_fill_(hidden, -torch.inf)[:, None].to(device)  # [A, 1, Q, T]
-        self.flat, self.source, self.slots = flat.to(device), source.to(device), slots.to(device)
+        self.source, self.slots = source.to(device), slots.to(device)
 
-    def take(self, memory: torch.Tensor, heads: int) -> torch.Tensor:
-        """Keys or values [A, heads, T, D] of the rows from ``memory`` [slots, heads · D]."""
-        found = memory.index_select(0, self.slots.view(-1))
-        return found.view(*self.slots.shape, heads, -1).transpose(1, 2)
-
-    def attend(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, heads: int) -> torch.Tensor:
-        """Attention of packed ``q`` [N, heads · D]; packed again."""
-        q = q.index_select(0, self.source).view(*self.shape, heads, -1).transpose(1, 2)
-        seen = F.scaled_dot_product_attention(q, keys, values, attn_mask=self.mask, enable_gqa=heads != keys.shape[1])
-        return seen.transpose(1, 2).reshape(len(self.source), -1).index_select(0, self.flat)
+    def attend(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, heads: int, kv_heads: int) -> torch.Tensor:
+        q, keys, values = (
+            packed.index_select(0, where.view(-1)).view(*where.shape, n, -1).transpose(1, 2)
+            for packed, where, n in ((q, self.source, heads), (keys, self.slots, kv_heads), (values, self.slots, kv_heads))
+        )
+        seen = F.scaled_dot_product_attention(q, keys, values, attn_mask=self.mask, enable_gqa=heads != kv_heads)
+        return seen.transpose(1, 2).reshape(self.source.numel(), -1)
 
 
 def integers(values: Iterable[int]) -> torch.Tensor:

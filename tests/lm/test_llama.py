@@ -199,6 +199,23 @@ def test_only_what_is_new_is_run(plain, monkeypatch):
 
 
 @torch.inference_mode()
+def test_few_queries_are_not_padded_to_many(plain, monkeypatch):
+    """A prompt of 30 tokens and 7 continuations of it by 3: attention over 30 + 7 · 3 queries, not 8 · 30."""
+    (prompt,) = token_rows(3, 30)
+    rows = [prompt, *([*prompt, *more] for more in token_rows(4, *[3] * 7))]
+    seen, attention = [], torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(
+        torch.nn.functional, "scaled_dot_product_attention",
+        lambda q, *rest, **named: (seen.append(q.shape[0] * q.shape[2]), attention(q, *rest, **named))[1],
+    )
+    lm = opened(plain)
+    paths = lm.read(rows, [0] * 8)
+    assert sum(seen) == plain.config.num_hidden_layers * (30 + 7 * 3)
+    hidden = plain.model(torch.tensor([rows[5]])).last_hidden_state[0]
+    close(lm.hidden[paths[5]], hidden)
+
+
+@torch.inference_mode()
 def test_a_full_memory_starts_again(plain, monkeypatch):
     monkeypatch.setattr(llama, "MEMORY", 60 * 4 * 2 * 48)  # fewer than 60 tokens: three of these rows at most
     own = opened(plain)
@@ -294,6 +311,7 @@ def test_only_a_plain_llama_is_run_by_hand():
         {"attention_bias": True},
         {"mlp_bias": True},
         {"hidden_act": "gelu"},
+        {"attention_dropout": 0.1},
         {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}},
     ):
         assert not runs(random_llama(**surprise)), surprise
