@@ -2,7 +2,8 @@
 
     lab = load_lab(root, parse_assignments(["workers=1"]))
     spec = load_spec(root, "agent_q")
-    params = resolve(params_class(root, spec), spec, lab.profile, "shop-v1", {"search.alpha": 0.5})
+    cls = params_class(root, spec)              # of common.sweep.declared: needs no torch
+    params = resolve(cls, spec, lab.profile, "shop-v1", {"search.alpha": 0.5})
     text = to_json(params)                      # to the notebook
     params = from_json(method.Params, text)     # in the notebook
 """
@@ -17,13 +18,13 @@ from common.config.lab import (
     load_lab,
     parse_assignments,
 )
-from common.config.resolve import field_types, flat, from_json, params_class, resolve, to_json
+from common.config.resolve import field_types, flat, from_json, resolve, to_json
 from common.config.spec import Estimate, Parameter, PaperSpec, diff_presets, load_spec
 from common.config.strict import ConfigError, check_value, hint, load_yaml, nearest, parse_yaml
 
 __all__ = [
     "PROFILES", "RUN_PROFILES", "ConfigError", "Estimate", "LabParams", "PaperSpec", "Parameter", "check_paper",
     "check_profile", "check_value", "diff_presets", "field_types", "flat", "from_json", "hint", "known_papers",
-    "load_lab", "load_spec", "load_yaml", "nearest", "params_class", "parse_assignments", "parse_yaml", "resolve",
+    "load_lab", "load_spec", "load_yaml", "nearest", "parse_assignments", "parse_yaml", "resolve",
     "to_json",
 ]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import json
 import typing
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 from common.config.lab import check_profile
@@ -22,7 +20,7 @@ def resolve(
 ) -> T:
     """The paper's parameters at ``profile`` for ``env``, with ``overrides`` (dotted names) on top.
 
-    ``cls`` is the frozen dataclass of :func:`params_class` (or ``method.Params``); its field names,
+    ``cls`` is the frozen dataclass of ``common.sweep.declared.params_class`` (or ``method.Params``); its field names,
     nested ones joined by dots, must be exactly those of the file. Raises ConfigError.
     """
     where = f"papers/{spec.paper}/params.yaml"
@@ -132,52 +130,3 @@ def _leaves(cls: type, values: Any, prefix: str) -> dict[str, Any]:
         nested = dataclasses.is_dataclass(kinds[name])
         found |= _leaves(kinds[name], values[name], f"{prefix}{name}.") if nested else {prefix + name: values[name]}
     return found
-
-
-def params_class(root: Path, spec: PaperSpec) -> type:
-    """To be removed at the next recording of all results, whose keys it is part of: use common/sweep/declared.py.
-
-    The ``Params`` dataclass of the paper's method file, without importing that file.
-
-    Only the statements that ``Params`` needs (its nested dataclasses, constants and their imports)
-    are executed, so that parameters can be checked before torch is loaded. Raises ConfigError when
-    the file is missing, does not parse, or defines no ``Params`` dataclass.
-    """
-    try:
-        tree = ast.parse((root / spec.method).read_text(encoding="utf-8"))
-    except OSError:
-        raise ConfigError(f"{spec.paper}: the method file {spec.method} does not exist; "
-                          f"correct method in papers/{spec.paper}/params.yaml") from None
-    except SyntaxError as error:
-        raise ConfigError(f"{spec.method} line {error.lineno}: not valid Python ({error.msg}); correct it") from None
-    bound = {name: node for node in tree.body for name in _bindings(node)}
-    if not isinstance(bound.get("Params"), ast.ClassDef):
-        raise ConfigError(f"{spec.method} defines no class Params; add a frozen dataclass of that name")
-    wanted, queue = set(), ["Params"]
-    while queue:
-        node = bound.get(queue.pop())
-        if node is not None and node not in wanted:
-            wanted.add(node)
-            queue += [inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)]
-    namespace: dict[str, Any] = {"__name__": f"{spec.paper}.params"}
-    body = [node for node in tree.body if node in wanted]
-    code = compile(ast.Module(body=body, type_ignores=[]), spec.method, "exec", dont_inherit=True)
-    try:
-        exec(code, namespace)  # statements of our own source file
-    except Exception as error:
-        raise ConfigError(f"{spec.method}: the class Params cannot be built ({error}); define what it uses above it, "
-                          "at top level") from None
-    cls = namespace["Params"]
-    if not (dataclasses.is_dataclass(cls) and cls.__dataclass_params__.frozen):
-        raise ConfigError(f"{spec.method}: Params is not a frozen dataclass; write @dataclass(frozen=True) above it")
-    return cls
-
-
-def _bindings(node: ast.stmt) -> list[str]:
-    if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
-        return [node.name]
-    if isinstance(node, (ast.Import, ast.ImportFrom)):
-        return [(alias.asname or alias.name).split(".")[0] for alias in node.names]
-    if isinstance(node, ast.Assign):
-        return [target.id for target in node.targets if isinstance(target, ast.Name)]
-    return [node.target.id] if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) else []
