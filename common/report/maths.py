@@ -47,7 +47,7 @@ def svg(tex: str) -> str:
             depth = math_to_image(f"${known}$", buffer, FontProperties(size=POINTS), dpi=72, format="svg", color=_INK)
         except ValueError:
             return f"<code>{html.escape(tex)}</code>"
-    text = re.sub(r"^.*?(?=<svg)|<metadata>.*?</metadata>|<!--.*?-->|<style[^>]*>.*?</style>|\n", " ", buffer.getvalue().decode(),
+    text = re.sub(r"^.*?(?=<svg)|<metadata>.*?</metadata>|<!--.*?-->|<style[^>]*>.*?</style>|<g id=\"patch_1\">.*?</g>|\n", " ", buffer.getvalue().decode(),
                   flags=re.S).replace(_INK, "currentColor").strip()  # fmt: skip
     label = html.escape(tex, quote=True).replace("$", "")
     return text.replace("<svg ", f'<svg role="img" aria-label="{label}" style="vertical-align:{-depth:.2f}pt" ', 1)

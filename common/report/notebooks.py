@@ -35,7 +35,7 @@ pre{background:light-dark(#f6f6f6,#262833);padding:.8em;overflow-x:auto}pre code
 table{border-collapse:collapse;font-size:.85rem;display:block;overflow-x:auto;margin:1rem 0}
 th,td{border-bottom:1px solid light-dark(#e2e2e2,#3a3d4a);padding:.32rem .6rem;text-align:left;vertical-align:top}
 th{border-bottom:2px solid #999}tr:hover td{background:light-dark(#f7fafc,#262833)}
-.jp-OutputArea img,.jp-OutputArea svg{max-width:100%;height:auto;border-radius:4px}
+img{max-width:100%;height:auto;border-radius:4px}
 .formula{overflow-x:auto;margin:1rem 0;text-align:center}.anchor-link{display:none}"""
 
 SCHEMES = "".join(f'<label><input type="radio" name="scheme" id="{name}"{" checked" * (name == "system")}> {name}</label>'
@@ -73,7 +73,7 @@ def executed(root: Path, rows: Sequence[MetricRow]) -> list[Executed]:
                 name = f"{paper}-{unit.env}-seed{unit.seed}"
                 if name not in found and expected.items() <= own.items():
                     found[name] = Executed(name, path, unit.paper, unit.env, unit.seed)
-    return list(found.values())
+    return sorted(found.values(), key=lambda one: (one.paper, one.env, one.seed, one.name))
 
 
 def page(path: Path, home: str = "") -> str:

@@ -261,7 +261,7 @@ def commands(lab: Lab, paper: Paper, rows: Sequence[MetricRow], records: Sequenc
         first = min(rows, key=lambda row: (row.metric != metric, row.identity))
         lines.append(f"python -m common explain {paper.id}/{first.variant}/{first.metric}{option}")
     shown = ", ".join(f'<a href="../notebooks/{one.name}.html">{one.env}, seed {one.seed}</a>' for one in lab.notebooks if one.paper == paper.id)
-    return "\n".join(["```sh", *lines, "```", "", "The first line computes every number of this page, or finds it computed; the others say "
+    return "\n".join(["```text", *lines, "```", "", "The first line computes every number of this page, or finds it computed; the others say "
                       "where a verdict and a mean come from, down to unit, hashes and commit.", "",
                       f"Executed notebooks: {shown or 'none here yet; the first line makes them'}."])  # fmt: skip
 
