@@ -15,10 +15,15 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.mathtext import math_to_image
 
 POINTS = 12.0
-_FORMULA = re.compile(r"(?P<code>```.*?```|`[^`\n]+`)|\$\$(?P<display>.+?)\$\$|(?<!\\)\$(?P<inline>[^$\n]+(?:\n[^$\n]+)?)\$", re.S)
+_FORMULA = re.compile(r"(?P<code>```.*?```|`[^`\n]+`)|\$\$(?P<display>.+?)\$\$"
+                      r"|(?<!\\)\$(?P<inline>[^$\n]+(?:\n[^$\n]+)?)\$", re.S)
 _INK = "#010203"  # any colour that nothing else has, so that it can be replaced by that of the text
-_SPELLINGS = ((r"\\[Bb]ig+", ""), (r"\\tfrac", r"\\frac"), (r"\\frac(\w)(\w)", r"\\frac{\1}{\2}"), (r"\\mathbb (\w)", r"\\mathbb{\1}"))
+_SPELLINGS = ((r"\\[Bb]ig+", ""), (r"\\tfrac", r"\\frac"),
+              (r"\\frac(\w)(\w)", r"\\frac{\1}{\2}"), (r"\\mathbb (\w)", r"\\mathbb{\1}"))
 """What TeX allows and mathtext does not, and the same in mathtext's spelling."""
+_NOISE = re.compile(r"^.*?(?=<svg)|<metadata>.*?</metadata>|<!--.*?-->|<style[^>]*>.*?</style>"
+                    r'|<g id="patch_1">.*?</g>|\n', re.S)  # fmt: skip
+"""What is no glyph: the head, the date, and the white ground (``patch_1``)."""
 
 
 def drawn(markdown: str) -> str:
@@ -47,7 +52,6 @@ def svg(tex: str) -> str:
             depth = math_to_image(f"${known}$", buffer, FontProperties(size=POINTS), dpi=72, format="svg", color=_INK)
         except ValueError:
             return f"<code>{html.escape(tex)}</code>"
-    text = re.sub(r"^.*?(?=<svg)|<metadata>.*?</metadata>|<!--.*?-->|<style[^>]*>.*?</style>|<g id=\"patch_1\">.*?</g>|\n", " ", buffer.getvalue().decode(),
-                  flags=re.S).replace(_INK, "currentColor").strip()  # fmt: skip
+    text = _NOISE.sub(" ", buffer.getvalue().decode()).replace(_INK, "currentColor").strip()
     label = html.escape(tex, quote=True).replace("$", "")
     return text.replace("<svg ", f'<svg role="img" aria-label="{label}" style="vertical-align:{-depth:.2f}pt" ', 1)

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ from common.sweep.unit import results_dir
 from common.track.rows import MetricRow
 
 SIGNS = {"supported": "▲", "contradicted": "▼", "inconclusive": "○"}
-FAMILIES = {"self_correction": "Self-correction", "tree_search_dpo": "Tree-search DPO", "multi_agent": "Multi-agent training",
-            "world_models": "World models"}  # fmt: skip
+FAMILIES = {"self_correction": "Self-correction", "tree_search_dpo": "Tree-search DPO", 
+            "multi_agent": "Multi-agent training", "world_models": "World models"}  # fmt: skip
 DOCUMENTS = {"metrics.md": ("docs/metrics.md", "Glossary of metrics"),
              "discrepancies.md": ("docs/discrepancies.md", "Ledger of discrepancies"),
              "lab-log.md": ("docs/lab-log.md", "Lab log"), "performance.md": ("docs/performance.md", "Performance"),
@@ -78,8 +79,9 @@ def papers(root: Path) -> list[Paper]:
     for path in sorted(root.glob("papers/*/claims.yaml")):
         line, readme = listed.get(path.parent.name, {}), _text(path.with_name("README.md"))
         heading = re.match(r"# +(.+)", readme)
-        found.append(Paper(path.parent.name, heading[1].strip() if heading else path.parent.name, load_claims(path).family,
-                           line.get("title", ""), line.get("arxiv", ""), line.get("url", "")))
+        name = heading[1].strip() if heading else path.parent.name
+        about = (line.get(field, "") for field in ("title", "arxiv", "url"))
+        found.append(Paper(path.parent.name, name, load_claims(path).family, *about))
     return sorted(found, key=lambda paper: (paper.family, paper.name.lower()))
 
 
@@ -107,9 +109,9 @@ def navigation(lab: Lab, made: Mapping[str, str]) -> list[Any]:
         families.setdefault(family_name(paper.family), []).append({paper.name: f"papers/{paper.id}.md"})
     documents = {page: {name: page} for page, (_, name) in DOCUMENTS.items() if page in made}
     logs = [documents.pop(page) for page in ("lab-log.md", "performance.md", "changelog.md") if page in documents]
-    return [{"Verdicts": "index.md"}, {"Papers": ["papers/index.md", *({name: found} for name, found in families.items())]},
-            {"Notebooks": "notebooks/index.md"}, *([{"Reference": list(documents.values())}] if documents else []),
-            *([{"Log": logs}] if logs else [])]
+    sections = {"Papers": ["papers/index.md", *({name: found} for name, found in families.items())],
+                "Notebooks": "notebooks/index.md", "Reference": list(documents.values()), "Log": logs}
+    return [{"Verdicts": "index.md"}, *({name: found} for name, found in sections.items() if found)]
 
 
 def family_name(family: str) -> str:
@@ -124,11 +126,13 @@ def front(lab: Lab) -> str:
     counts = Counter(record["verdict"] for record in lab.records)
     told = ", ".join(f"**{counts[verdict]} {verdict}**" for verdict in SIGNS)
     parts = ["---\ntitle: Verdicts\nhide: [navigation, toc]\n---\n\n# Do the papers' claims hold?\n",
-             "Training methods of papers on LLM agents, replicated with nano policies trained from scratch. The training seed is the "
-             "unit of all statistics: effects are differences of means in the direction of the claim, paired by seed, with 95 % "
-             "t-intervals; *supported* and *contradicted* are decided after Holm's correction over all claims of a paper on a panel, "
-             "by rules written into `papers/<id>/claims.yaml`. *Inconclusive* does not mean that there is no effect.\n",
-             f"{len(lab.records)} verdicts: {told}.\n" if lab.records else "No claim has been judged yet: run `make repro`.\n",
+             "Training methods of papers on LLM agents, replicated with nano policies trained from scratch. The training "
+             "seed is the unit of all statistics: effects are differences of means in the direction of the claim, paired "
+             "by seed, with t-intervals; *supported* and *contradicted* are decided after Holm's correction over all "
+             "claims of a paper on a panel, by rules written into `papers/<id>/claims.yaml`. *Inconclusive* does not mean "
+             "that there is no effect.\n",
+             (f"{len(lab.records)} verdicts: {told}.\n" if lab.records
+              else "No claim has been judged yet: run `make repro`.\n"),
              "## At a glance\n", glance(lab), "\n## Every verdict\n", verdict_table(lab)]
     return "\n".join(parts)
 
@@ -142,7 +146,8 @@ def glance(lab: Lab) -> str:
         counts = Counter(record["verdict"] for record in mine)
         numbers = [str(counts[verdict]) for verdict in SIGNS] if mine else ["not recorded", "", ""]
         seeds = max((record["n_seeds"] for record in mine), default="")
-        lines.append(f"| [{paper.name}](papers/{paper.id}.md) | {family_name(paper.family)} | {' | '.join(numbers)} | {seeds} |")
+        cells = (f"[{paper.name}](papers/{paper.id}.md)", family_name(paper.family), *numbers, str(seeds))
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -163,7 +168,8 @@ def verdict_table(lab: Lab) -> str:
 def _filters(records: Sequence[Mapping[str, Any]]) -> str:
     def select(name: str, values: Sequence[str]) -> str:
         options = "".join(f'<option value="{value}">{family_name(value)}</option>' for value in values)
-        return f'<label>{name.capitalize()} <select name="{name}"><option value="">all</option>{options}</select></label>'
+        return (f'<label>{name.capitalize()} <select name="{name}"><option value="">all</option>{options}</select>'
+                "</label>")
 
     chosen = [select(name, sorted({record[name] for record in records})) for name in ("family", "verdict", "profile")]
     return ('<form class="filters" id="filters" hidden>' + "".join(chosen) +
@@ -177,11 +183,12 @@ def _verdict_row(record: Mapping[str, Any], names: Mapping[str, str]) -> str:
     effect = "–" if record["effect"] is None else _number(record["effect"], sign=True)
     if record["ci_low"] is not None:
         effect += f" [{_number(record['ci_low'], sign=True)}, {_number(record['ci_high'], sign=True)}]"
-    return (f'<tr data-family="{record["family"]}" data-verdict="{record["verdict"]}" data-profile="{record["profile"]}">'
-            f'<td><a href="papers/{record["paper"]}.html">{html.escape(names.get(record["paper"], record["paper"]))}</a></td>'
+    paper, seeds, profile = record["paper"], record["n_seeds"], record["profile"]
+    return (f'<tr data-family="{record["family"]}" data-verdict="{record["verdict"]}" data-profile="{profile}">'
+            f'<td><a href="papers/{paper}.html">{html.escape(names.get(paper, paper))}</a></td>'
             f'<td class="claim">{claim}</td><td>{html.escape(record["panel"])}</td><td>{mark(record["verdict"])}</td>'
-            f'<td class="effect" data-value="{value}">{effect}</td><td data-value="{record["n_seeds"]}">{record["n_seeds"]}</td>'
-            f'<td>{family_name(record["family"])}</td><td>{html.escape(record["profile"])}</td></tr>')
+            f'<td class="effect" data-value="{value}">{effect}</td><td data-value="{seeds}">{seeds}</td>'
+            f'<td>{family_name(record["family"])}</td><td>{profile}</td></tr>')
 
 
 def mark(verdict: str) -> str:
@@ -193,12 +200,15 @@ def mark(verdict: str) -> str:
 
 def paper_list(lab: Lab) -> str:
     """The papers with a page, then all others of the four families with their status."""
-    parts = ["# Papers\n", *(f"- [{paper.name}](./{paper.id}.md): {paper.title} ({family_name(paper.family)})" for paper in lab.papers)]
+    parts = ["# Papers\n", *(f"- [{paper.name}](./{paper.id}.md): {paper.title} ({family_name(paper.family)})"
+                             for paper in lab.papers)]  # fmt: skip
     others = [line for line in index(lab.root) if not line["paper_folder"]]
     if others:
-        parts += [f"\n## Not replicated here ({len(others)})\n", "| paper | family | status | note |", "|---|---|---|---|"]
-        parts += [f"| [{_cell(line['title'])}]({line['url']}) | {family_name(line['family'])} | {line['status']} | {_cell(line['note'])} |"
-                  for line in others]  # fmt: skip
+        parts += [f"\n## Not replicated here ({len(others)})\n", "| paper | family | status | note |",
+                  "|---|---|---|---|"]
+        for line in others:
+            cells = (f"[{line['title']}]({line['url']})", family_name(line["family"]), line["status"], line["note"])
+            parts.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join(parts) + "\n"
 
 
@@ -216,8 +226,9 @@ def paper_page(lab: Lab, paper: Paper, pictured: Mapping[str, str]) -> str:
              "## Claims and verdicts", _marked(made[f"claims/{paper.id}"])]
     if pictured:
         parts += ["## Figures", *(f"![{alt}](../images/{name})" for name, alt in pictured.items())]
-    parts += ["## Every variant", made[f"ladder/{paper.id}"], "## Deviations from the paper", deviations(lab.root, paper),
-              "## Cost", cost(lab, paper, rows), "## Compute it again", commands(lab, paper, rows, records), *_titled(rest)]
+    parts += ["## Every variant", made[f"ladder/{paper.id}"],
+              "## Deviations from the paper", deviations(lab.root, paper), "## Cost", cost(lab, paper, rows),
+              "## Compute it again", commands(lab, paper, rows, records), *_titled(rest)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -225,7 +236,8 @@ def readme(text: str) -> tuple[str, dict[str, str]]:
     """A paper's README without its heading and its marked tables: what stands first, and the sections that are left."""
     text = _BLOCK.sub("", re.sub(r"\A# .*\n", "", text))
     sections = {title.strip(): body.strip() for title, body in _SECTION.findall(text)}
-    return re.split(r"^## ", text, maxsplit=1, flags=re.M)[0].strip(), {title: body for title, body in sections.items() if body}
+    first = re.split(r"^## ", text, maxsplit=1, flags=re.M)[0].strip()
+    return first, {title: body for title, body in sections.items() if body}
 
 
 def deviations(root: Path, paper: Paper) -> str:
@@ -235,7 +247,10 @@ def deviations(root: Path, paper: Paper) -> str:
     numbered = re.search(r"^Differs from the paper:\n(.*?)(?=^\S|\Z)", docstring[1] if docstring else "", re.M | re.S)
     ledger = next((body.strip() for title, body in _SECTION.findall(_text(root / "docs/discrepancies.md"))
                    if paper.arxiv and f"arXiv {paper.arxiv}" in title), "")
-    parts = [f"As numbered in `papers/{paper.id}/method.py`:", re.sub(r"^ +(?=\d+\.)", "", numbered[1], flags=re.M).rstrip()] if numbered else []
+    parts = []
+    if numbered:
+        parts = [f"As numbered in `papers/{paper.id}/method.py`:",
+                 re.sub(r"^ +(?=\d+\.)", "", numbered[1], flags=re.M).rstrip()]
     parts += ["Where the paper, its code and this project disagree or the paper is silent "
               "([whole ledger](../discrepancies.md)):", ledger] if ledger else []
     return "\n\n".join(parts) or "None is written down yet."
@@ -260,10 +275,12 @@ def commands(lab: Lab, paper: Paper, rows: Sequence[MetricRow], records: Sequenc
         metric = stories.headline(lab.root / "papers" / paper.id / "claims.yaml")
         first = min(rows, key=lambda row: (row.metric != metric, row.identity))
         lines.append(f"python -m common explain {paper.id}/{first.variant}/{first.metric}{option}")
-    shown = ", ".join(f'<a href="../notebooks/{one.name}.html">{one.env}, seed {one.seed}</a>' for one in lab.notebooks if one.paper == paper.id)
-    return "\n".join(["```text", *lines, "```", "", "The first line computes every number of this page, or finds it computed; the others say "
-                      "where a verdict and a mean come from, down to unit, hashes and commit.", "",
-                      f"Executed notebooks: {shown or 'none here yet; the first line makes them'}."])  # fmt: skip
+    mine = [one for one in lab.notebooks if one.paper == paper.id]
+    shown = ", ".join(f'<a href="../notebooks/{one.name}.html">{one.env}, seed {one.seed}</a>' for one in mine)
+    return "\n".join(["```text", *lines, "```", "",
+                      "The first line computes every number of this page, or finds it computed; the others say where a "
+                      "verdict and a mean come from, down to unit, hashes and commit.", "",
+                      f"Executed notebooks: {shown or 'none here yet; the first line makes them'}."])
 
 
 def _pictures(lab: Lab, paper: Paper) -> dict[str, tuple[str, str]]:
@@ -271,7 +288,8 @@ def _pictures(lab: Lab, paper: Paper) -> dict[str, tuple[str, str]]:
     rows = [row for row in lab.rows if row.paper == paper.id]
     records = [record for record in lab.records if record["paper"] == paper.id]
     made = pictures.of_paper(rows, records, lab.root / "papers" / paper.id / "claims.yaml") if rows else {}
-    return {f"{paper.id}_{kind}.svg": (svg(figure), f"{paper.name}: {pictures.SHOWS[kind]}") for kind, figure in made.items()}
+    return {f"{paper.id}_{kind}.svg": (svg(figure), f"{paper.name}: {pictures.SHOWS[kind]}")
+            for kind, figure in made.items()}
 
 
 def _marked(table: str) -> str:
@@ -291,28 +309,28 @@ def notebook_list(lab: Lab) -> str:
     """Every notebook of the project: where it lies, which papers run in it, and the executed copies that are here."""
     stories_of: dict[str, list[Paper]] = {}
     for paper in lab.papers:
-        found = re.search(r"^notebook: *notebooks/(\w+)\.py", _text(lab.root / "papers" / paper.id / "params.yaml"), re.M)
+        parameters = _text(lab.root / "papers" / paper.id / "params.yaml")
+        found = re.search(r"^notebook: *notebooks/(\w+)\.py", parameters, re.M)
         if found:
             stories_of.setdefault(found[1], []).append(paper)
     here = {one.name: one for one in lab.notebooks}
-    parts = ["# Notebooks\n", "Executed notebooks, each in one file that loads nothing. Open them for yourself with `make lab`.\n"]
+    parts = ["# Notebooks\n",
+             "Executed notebooks, each in one file that loads nothing. Open them for yourself with `make lab`.\n"]
     for source in sorted((lab.root / "notebooks").glob("*.py")):
         title = re.search(r"^# # (.+)", _text(source), re.M)
         parts.append(f"## {title[1] if title else source.stem}\n\n`notebooks/{source.name}`\n")
         if source.stem not in stories_of:
+            maker = "make report" if source.stem == "90_report" else "make smoke"
             parts.append(f'<a href="{source.stem}.html">Executed</a>\n' if source.stem in here else
-                         f"Not executed here; `{'make report' if source.stem == '90_report' else 'make smoke'}` executes it.\n")
+                         f"Not executed here; `{maker}` executes it.\n")
         for paper in stories_of.get(source.stem, ()):
             mine = [one for one in lab.notebooks if one.paper == paper.id]
-            shown = "; ".join(f"{env}: " + ", ".join(f'<a href="{one.name}.html">seed {one.seed}</a>' for one in mine if one.env == env)
-                              for env in dict.fromkeys(one.env for one in mine))  # fmt: skip
-            parts.append(f"- [{paper.name}](../papers/{paper.id}.md): " + (shown or f"not executed here; `make repro PAPERS={paper.id}` does it"))
+            shown = "; ".join(f"{env}: " + ", ".join(f'<a href="{one.name}.html">seed {one.seed}</a>' for one in found)
+                              for env, found in groupby(mine, key=lambda one: one.env))
+            parts.append(f"- [{paper.name}](../papers/{paper.id}.md): "
+                         + (shown or f"not executed here; `make repro PAPERS={paper.id}` does it"))
         parts.append("")
     return "\n".join(parts)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
 
 
 def _text(path: Path) -> str:

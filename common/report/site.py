@@ -1,7 +1,8 @@
 """The site: verdicts, papers, notebooks and documents as static pages that open from a disk and fetch nothing.
 
-MkDocs with the Material theme, because it turns the Markdown that this project already writes into pages that work on a
-phone and by keyboard, without a server, and refuses to build while a link leads nowhere. The same inputs give the same bytes.
+MkDocs with the Material theme, because it turns the Markdown that this project already writes into pages that work on
+a phone and by keyboard, without a server, and refuses to build while a link leads nowhere. The same inputs give the
+same bytes.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +58,9 @@ def write_site(lab: pages.Lab, out: Path) -> None:
             mkdocs(docs, site, pages.navigation(lab, made))
             wrong = broken(site)
             if wrong:
-                raise ConfigError(f"the site was not written: {wrong[0]}" + (f" (and {len(wrong) - 1} more)" if wrong[1:] else "")
-                                  + "; mend the document or the page that common/report/pages.py makes")
+                more = f" (and {len(wrong) - 1} more)" if wrong[1:] else ""
+                raise ConfigError(f"the site was not written: {wrong[0]}{more}; mend the document, or the page that "
+                                  "common/report/pages.py makes")
             _put_in_place(site, out, Path(folder, "before"))
 
 
@@ -74,7 +75,8 @@ def mkdocs(docs: Path, site: Path, nav: list[Any]) -> None:
     logger = logging.getLogger("mkdocs")
     logger.addHandler(warnings)
     try:
-        config = load_config(str(THEME / "mkdocs.yml"), docs_dir=str(docs.resolve()), site_dir=str(site.resolve()), nav=nav, strict=True)
+        config = load_config(str(THEME / "mkdocs.yml"), docs_dir=str(docs.resolve()),
+                             site_dir=str(site.resolve()), nav=nav, strict=True)
         config.plugins.on_startup(command="build", dirty=False)
         build(config)
         config.plugins.on_shutdown()

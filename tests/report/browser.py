@@ -1,4 +1,4 @@
-"""A headless Chromium driven through its DevTools protocol, for tests; as a program it takes the README's pictures of the site."""
+"""A headless Chromium driven through its DevTools protocol, for tests; as a program it takes pictures of the site."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ class Browser:
 
     def open(self, page: Path, *, width: int = 1280, height: int = 900, scheme: str = "light") -> None:
         """Show a file and wait until it is complete."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500)
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1,
+                  mobile=width < 500)
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         self.call("Page.navigate", url=page.resolve().as_uri())
         end = time.monotonic() + PATIENCE
@@ -59,7 +60,8 @@ class Browser:
         target.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
 
     def requested(self) -> list[str]:
-        return [event["params"]["request"]["url"] for event in self.events if event["method"] == "Network.requestWillBeSent"]
+        return [event["params"]["request"]["url"] for event in self.events
+                if event["method"] == "Network.requestWillBeSent"]
 
     def complaints(self) -> list[str]:
         """Exceptions, and errors and warnings of the console."""
@@ -81,8 +83,8 @@ def browser(path: str) -> Iterator[Browser]:
     import websocket
 
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars", "--disable-dev-shm-usage",
-                   "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"]
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars",
+                   "--disable-dev-shm-usage", "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"]
         process = subprocess.Popen([path, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             told, end = Path(profile, "DevToolsActivePort"), time.monotonic() + PATIENCE
@@ -102,7 +104,7 @@ def browser(path: str) -> Iterator[Browser]:
 
 
 def take_pictures(root: Path) -> None:
-    """``docs/images/site_front.png`` (wide, light) and ``site_phone.png`` (a paper, narrow, dark) of the site below ``root``."""
+    """``docs/images/site_front.png`` (wide, light) and ``site_phone.png`` (a paper, narrow, dark) of the site."""
     with browser(program()) as tab:
         tab.open(root / "site/index.html", width=1280, height=1240)
         tab.picture(root / "docs/images/site_front.png")
