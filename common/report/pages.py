@@ -21,6 +21,7 @@ from common.evaluate.tables import _number, blocks
 from common.report import pictures, stories, tables
 from common.report.notebooks import Executed, executed
 from common.report.show import svg
+from common.sweep.plan import USER_ENVS
 from common.sweep.unit import results_dir
 from common.track.rows import MetricRow
 
@@ -284,8 +285,8 @@ def commands(lab: Lab, paper: Paper, rows: Sequence[MetricRow], records: Sequenc
 
 
 def _pictures(lab: Lab, paper: Paper) -> dict[str, tuple[str, str]]:
-    """Name → (SVG, what it shows)."""
-    rows = [row for row in lab.rows if row.paper == paper.id]
+    """Name → (SVG, what it shows). As in the README, environments that need a user's files are left to the tables."""
+    rows = [row for row in lab.rows if row.paper == paper.id and row.env not in USER_ENVS]
     records = [record for record in lab.records if record["paper"] == paper.id]
     made = pictures.of_paper(rows, records, lab.root / "papers" / paper.id / "claims.yaml") if rows else {}
     return {f"{paper.id}_{kind}.svg": (svg(figure), f"{paper.name}: {pictures.SHOWS[kind]}")
