@@ -109,7 +109,6 @@ def take_pictures(root: Path) -> None:
         tab.open(root / "site/index.html", width=1280, height=1240)
         tab.picture(root / "docs/images/site_front.png")
         tab.open(root / "site/papers/confidence_critique.html", width=390, height=844, scheme="dark")
-        tab.value("document.querySelector('#claims-and-verdicts').scrollIntoView()")
         tab.picture(root / "docs/images/site_phone.png")
 
 
