@@ -48,6 +48,7 @@ def write_site(lab: pages.Lab, out: Path) -> None:
             docs, site = Path(folder, "docs"), Path(folder, "site")
             for name, text in made.items():
                 write_atomic(docs / name, text)
+            (docs / "images").mkdir(exist_ok=True)
             for path in (lab.root / "docs/images").glob("*.png"):
                 if f"images/{path.name}" in "".join(made[page] for page in pages.DOCUMENTS if page in made):
                     shutil.copy(path, docs / "images" / path.name)
