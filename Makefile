@@ -60,8 +60,8 @@ sweep: data  ## a grid over parameters and seeds (options: PAPER GRID SEEDS PROF
 	@$(PY) -m common sweep $(if $(FILE),--file $(FILE),--paper $(PAPER) --grid $(GRID)) $(if $(SEEDS),--seeds $(SEEDS)) \
 	  $(if $(PROFILE),--profile $(PROFILE)) $(if $(WORKERS),--workers $(WORKERS))
 
-report: setup  ## site/index.html from the tables in results/, about a minute
-	@echo "make report: executes the report notebook, about a minute; trains nothing"
+report: setup  ## the site from the tables in results/, one to two minutes; open site/index.html
+	@echo "make report: executes the report notebook and writes site/, one to two minutes; trains nothing"
 	@$(PY) -m common report
 
 bench: data  ## the speed suite, side by side with other libraries, under 10 minutes on one quiet core

@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--papers", type=_names, help="default: those of params.yaml")
     sub.add_argument("--units", type=int, default=2, help="how many units; default 2")
     sub.add_argument("--sample", type=int, help="number of the random sample; default: another one each day")
-    command("report", "execute the report notebook and write site/index.html")
+    command("report", "execute the report notebook and write the site: verdicts, papers, notebooks, documents")
     sub = command("repro", "dvc repro, telling what was rerun, restored and unchanged")
     sub.add_argument("--force", action="store_true", help="run all stages; finished units are still not recomputed")
     sub = command("smoke", "every stage and notebook at toy size, below runs/smoke/")

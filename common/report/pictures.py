@@ -9,8 +9,9 @@ no longer follows from the results.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 from PIL import Image
@@ -23,6 +24,11 @@ from common.track.files import storage
 from common.track.rows import MetricRow
 
 FOLDER = "docs/images"
+SHOWS = {"ladder": "its variants from the bottom to the top, as the paper orders them",
+         "acting": "the same policies alone, as the best of n episodes, and searching, on the same tasks",
+         "audit": "preference pairs that exact values confirm, and their number, against the threshold",
+         "forest": "effect and interval of every claim on the metric of most of them"}
+"""What a kind of picture shows, in words."""
 
 
 def drawn(root: Path) -> dict[str, tuple[Figure, str]]:
@@ -32,16 +38,23 @@ def drawn(root: Path) -> dict[str, tuple[Figure, str]]:
     rows = [row for row in load_rows(root / "results") if row.env not in USER_ENVS]
     for paper in sorted({row.paper for row in rows}):
         mine = [row for row in rows if row.paper == paper]
-        claims = root / "papers" / paper / "claims.yaml"
-        metric = stories.headline(claims)
-        rungs = max((stories.present(mine, group, metric) for group in stories.claim_groups(claims).values()), key=_some)
-        made[f"{paper}_ladder.png"] = (figures.ladder(mine, rungs, metric=metric), _hash(mine))
-        searched = stories.acting(mine, rungs)
-        if searched:
-            made[f"{paper}_acting.png"] = (figures.ladder(mine, searched, metric="planned_success"), _hash(mine))
-        prefix = f"{paper}@theta="
-        if any(row.variant.startswith(prefix) for row in mine):
-            made[f"{paper}_audit.png"] = (figures.audit(mine, prefix), _hash(mine))
+        for kind, figure in of_paper(mine, (), root / "papers" / paper / "claims.yaml").items():
+            made[f"{paper}_{kind}.png"] = (figure, _hash(mine))
+    return made
+
+
+def of_paper(rows: Sequence[MetricRow], records: Sequence[Mapping[str, Any]], claims: Path) -> dict[str, Figure]:
+    """Kind → figure of one paper's ``rows`` (some kinds need what the paper may not have), and the forest of its
+    ``records`` if there are any. ``claims``: the paper's claims.yaml, which has the order of its ladder."""
+    metric, paper = stories.headline(claims), rows[0].paper
+    rungs = max((stories.present(rows, group, metric) for group in stories.claim_groups(claims).values()), key=_some)
+    made = {"ladder": figures.ladder(rows, rungs, metric=metric)}
+    if searched := stories.acting(rows, rungs):
+        made["acting"] = figures.ladder(rows, searched, metric="planned_success")
+    if any(row.variant.startswith(f"{paper}@theta=") for row in rows):
+        made["audit"] = figures.audit(rows, f"{paper}@theta=")
+    if any(record["metric"] == metric and record["effect"] is not None for record in records):
+        made["forest"] = figures.forest(records, metric=metric)
     return made
 
 

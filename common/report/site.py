@@ -1,59 +1,113 @@
-"""The report notebook as one HTML file: no script, no font and no picture from anywhere else."""
+"""The site: verdicts, papers, notebooks and documents as static pages that open from a disk and fetch nothing.
+
+MkDocs with the Material theme, because it turns the Markdown that this project already writes into pages that work on
+a phone and by keyboard, without a server, and refuses to build while a link leads nowhere. The same inputs give the
+same bytes.
+"""
 
 from __future__ import annotations
 
-import re
+import logging
+import os
+import shutil
+import tempfile
 from pathlib import Path
+from typing import Any
 
 from common.config import ConfigError
-from common.track.files import write_atomic
+from common.report import notebooks, pages
+from common.report.webcheck import broken
+from common.track.files import storage, write_atomic
 
 NOTEBOOK = "notebooks/90_report.py"
-FOREIGN = re.compile(r"<script|<link|<iframe|@import|(?:src|poster)=[\"'](?!data:)|url\([\"']?(?!#|data:)", re.I)
-"""What would make a browser fetch or run something; links that a reader may follow are none of it."""
-
-STYLE = """:root{color-scheme:light}
-body{font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;color:#222;background:#fff;margin:0}
-main{max-width:1060px;margin:0 auto;padding:2rem 1.2rem 5rem}
-h1{font-size:1.9rem;line-height:1.2}h2{margin-top:2.6rem;border-bottom:1px solid #ddd;padding-bottom:.2rem}
-a{color:#0057a0}code,pre{font:0.88em/1.45 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
-code{background:#f3f3f3;padding:.1em .25em;border-radius:3px}pre{background:#f6f6f6;padding:.8em;overflow-x:auto}
-table{border-collapse:collapse;font-size:.85rem;display:block;overflow-x:auto;margin:1rem 0}
-th,td{border-bottom:1px solid #e2e2e2;padding:.32rem .6rem;text-align:left;vertical-align:top}
-th{border-bottom:2px solid #999}tr:hover td{background:#f7fafc}
-img,svg{max-width:100%;height:auto}.anchor-link{display:none}"""
+THEME = Path(__file__).with_name("theme")
+NOT_OURS = ("404.html", "sitemap.xml", "sitemap.xml.gz")
+"""What MkDocs adds for a server: addresses from its root, and the date of the build."""
 
 
 def build_site(root: Path, out: Path, *, profile: str) -> Path:
-    """Execute the report notebook at ``profile`` (in a process of its own, by papermill) and write ``out``.
+    """Execute the report notebook at ``profile`` (in a process of its own, by papermill) and write the folder ``out``.
 
-    Returns ``out``. Raises NotebookFailed (a ConfigError) when a cell fails: ``out`` then stays as it was.
+    Returns the front page. Raises NotebookFailed (a ConfigError) when a cell fails, ConfigError when a page would load
+    something from elsewhere or a link leads nowhere: ``out`` then stays as it was, as after an interruption.
     """
     from common.sweep.documents import render
 
-    executed = render(root, root / NOTEBOOK, None, {"profile": profile})
-    write_atomic(out, page(executed))
-    return out
+    render(root, root / NOTEBOOK, None, {"profile": profile})
+    write_site(pages.read_lab(root, profile), out)
+    return out / "index.html"
 
 
-def page(executed: Path) -> str:
-    """An executed notebook as a self-contained page: texts, tables and figures without the code cells.
+def write_site(lab: pages.Lab, out: Path) -> None:
+    """Write the folder ``out`` from what ``lab`` has, all or nothing. Raises as ``build_site``."""
+    made = pages.pages(lab)
+    work = lab.root / "build"
+    with storage(work):
+        work.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="site-", dir=work) as folder:
+            docs, site = Path(folder, "docs"), Path(folder, "site")
+            for name, text in made.items():
+                write_atomic(docs / name, text)
+            (docs / "images").mkdir(exist_ok=True)
+            for path in (lab.root / "docs/images").glob("*.png"):
+                if f"images/{path.name}" in "".join(made[page] for page in pages.DOCUMENTS if page in made):
+                    shutil.copy(path, docs / "images" / path.name)
+            for name in ("site.css", "verdicts.js"):
+                shutil.copy(THEME / name, docs / name)
+            for one in lab.notebooks:
+                write_atomic(docs / f"notebooks/{one.name}.html", notebooks.page(one.path, "index.html"))
+            mkdocs(docs, site, pages.navigation(lab, made))
+            wrong = broken(site)
+            if wrong:
+                more = f" (and {len(wrong) - 1} more)" if wrong[1:] else ""
+                raise ConfigError(f"the site was not written: {wrong[0]}{more}; mend the document, or the page that "
+                                  "common/report/pages.py makes")
+            _put_in_place(site, out, Path(folder, "before"))
 
-    Built on nbconvert's ``basic`` template, which has neither scripts nor styles of its own. Raises ConfigError
-    when the result would fetch or run anything all the same.
-    """
-    from nbconvert import HTMLExporter
 
-    exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_output_prompt=True)
-    body, _ = exporter.from_filename(str(executed))
-    title = re.search(r"<h1[^>]*>(.*?)<", body)
-    text = (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
-            f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            f"<title>{title[1].strip() if title else executed.stem}</title>\n<style>\n{STYLE}\n</style></head>\n"
-            f"<body><main>\n{body}\n</main></body></html>\n")
-    foreign = FOREIGN.search(text)
-    if foreign:
-        around = text[max(0, foreign.start() - 40) : foreign.end() + 60]
-        raise ConfigError(f"{executed.name}: the page would load something from outside ({around!r}) but a report must "
-                          "stand alone; remove that output from the notebook")
-    return text
+def mkdocs(docs: Path, site: Path, nav: list[Any]) -> None:
+    """``mkdocs build --strict`` of ``docs`` into ``site``. ConfigError with the first warning when there is any."""
+    os.environ.setdefault("NO_MKDOCS_2_WARNING", "1")  # an advertisement of another generator, not about this build
+    from mkdocs.commands.build import build
+    from mkdocs.config import load_config
+    from mkdocs.exceptions import MkDocsException
+
+    warnings = _Kept()
+    logger = logging.getLogger("mkdocs")
+    logger.addHandler(warnings)
+    try:
+        config = load_config(str(THEME / "mkdocs.yml"), docs_dir=str(docs.resolve()),
+                             site_dir=str(site.resolve()), nav=nav, strict=True)
+        config.plugins.on_startup(command="build", dirty=False)
+        build(config)
+        config.plugins.on_shutdown()
+    except MkDocsException as error:
+        told = warnings.messages or [str(error)]
+        raise ConfigError(f"the site was not written: {told[0]}; mend that page's source") from None
+    finally:
+        logger.removeHandler(warnings)
+    for name in NOT_OURS:
+        (site / name).unlink(missing_ok=True)
+
+
+class _Kept(logging.Handler):
+    """Keeps warnings and errors instead of printing them."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+def _put_in_place(new: Path, out: Path, aside: Path) -> None:
+    """Let ``new`` become ``out`` by renaming; what was there before goes ``aside``, and comes back if that fails."""
+    if out.exists():
+        os.replace(out, aside)
+    try:
+        os.replace(new, out)
+    except BaseException:
+        if aside.exists():
+            os.replace(aside, out)
+        raise

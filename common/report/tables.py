@@ -25,10 +25,11 @@ def cost_table(rows: Sequence[MetricRow], variants: Sequence[str]) -> str:
     return "\n".join(lines) if len(lines) > 2 else "No cost has been recorded yet."
 
 
-def timing_table(results: Path) -> str:
-    """Minutes and megabytes of one unit, from ``results/<paper>/timing.json`` (medians on the machine that ran)."""
+def timing_table(results: Path, paper: str = "*") -> str:
+    """Minutes and megabytes of one unit, from ``results/<paper>/timing.json`` (medians on the machine that ran), of all
+    papers unless one is named."""
     lines = ["| paper | profile | environment | minutes a unit | MB a unit | units |", "|---|---|---|---:|---:|---:|"]
-    for path in sorted(results.glob("*/timing.json")):
+    for path in sorted(results.glob(f"{paper}/timing.json")):
         for profile, by_env in json.loads(path.read_text(encoding="utf-8")).items():
             for env, seen in by_env.items():
                 cells = (path.parent.name, profile, env, seen["minutes"], seen["disk_mb"], seen["units"])

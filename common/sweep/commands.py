@@ -268,10 +268,10 @@ def verify(root: Path, *, papers: Sequence[str] | None, units: int, sample: int 
 
 
 def report(root: Path) -> int:
-    """Execute the report notebook into ``site/index.html``. Raises NotebookFailed."""
+    """Execute the report notebook and write the site. Raises NotebookFailed, ConfigError for a page that cannot be."""
     from common.report.site import build_site
 
-    page = build_site(root, root / "site" / "index.html", profile=load_lab(root).profile)
+    page = build_site(root, root / "site", profile=load_lab(root).profile)
     print(f"report: {_shown(root, page)}")
     return 0
 

@@ -8,7 +8,7 @@ import pytest
 
 from common.report.imagined import depths, differing, marked, viewer, walk_html, walks
 from common.report.show import svg
-from common.report.site import FOREIGN
+from common.report.webcheck import foreign
 from common.track.rows import COST_FIELDS, MetricRow
 
 WALK = {"task": "a", "prompt": "goal: x", "actions": ["click[1]", "click[2]"], "real": ["p 1\nred lamp $5", "over"],
@@ -34,7 +34,7 @@ def test_texts_are_harmless_and_the_viewer_stands_alone():
     evil = WALK | {"prompt": "<script>x</script>", "imagined": ["<b>\x00", "<img src=x>"], "actions": ["<i>", "&"]}
     html = viewer([evil])
     assert "<script" not in html and "<img" not in html and "<i>" not in html and "\x00" not in html
-    assert not FOREIGN.search(html) and "No walk" in viewer([])
+    assert foreign(html) == [] and "No walk" in viewer([])
 
 
 def test_telling_walks_come_first_one_a_task():

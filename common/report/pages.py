@@ -1,0 +1,338 @@
+"""The site's pages as Markdown, from tables, claims and documents; nothing here is computed that they do not hold.
+
+A page is its address below the site's folder (``papers/agent_q.md``) and its text; pictures are SVG texts beside them.
+"""
+
+from __future__ import annotations
+
+import csv
+import html
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from common.evaluate.claims import load_claims
+from common.evaluate.publish import judge_all, load_rows
+from common.evaluate.tables import _number, blocks
+from common.report import pictures, stories, tables
+from common.report.notebooks import Executed, executed
+from common.report.show import svg
+from common.sweep.plan import USER_ENVS
+from common.sweep.unit import results_dir
+from common.track.rows import MetricRow
+
+SIGNS = {"supported": "▲", "contradicted": "▼", "inconclusive": "○"}
+FAMILIES = {"self_correction": "Self-correction", "tree_search_dpo": "Tree-search DPO", 
+            "multi_agent": "Multi-agent training", "world_models": "World models"}  # fmt: skip
+DOCUMENTS = {"metrics.md": ("docs/metrics.md", "Glossary of metrics"),
+             "discrepancies.md": ("docs/discrepancies.md", "Ledger of discrepancies"),
+             "lab-log.md": ("docs/lab-log.md", "Lab log"), "performance.md": ("docs/performance.md", "Performance"),
+             "changelog.md": ("CHANGELOG.md", "Changelog")}  # fmt: skip
+"""Page → the file it shows and its name in the navigation."""
+
+_BLOCK = re.compile(r"<!-- [\w./@+-]+:begin -->.*?<!-- [\w./@+-]+:end -->\n?", re.S)
+_SECTION = re.compile(r"^## +(.+?)\n(.*?)(?=^## |\Z)", re.M | re.S)
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A folder below ``papers/`` and its line of ``papers/index.csv``: ``title``, ``arxiv`` and ``url`` may be ""."""
+
+    id: str
+    name: str
+    family: str
+    title: str
+    arxiv: str
+    url: str
+
+
+@dataclass(frozen=True)
+class Lab:
+    """All that pages are made of: metric rows and verdicts of a profile's results, papers, executed notebooks."""
+
+    root: Path
+    profile: str
+    rows: Sequence[MetricRow]
+    records: Sequence[Mapping[str, Any]]
+    papers: Sequence[Paper]
+    notebooks: Sequence[Executed]
+
+    @property
+    def results(self) -> Path:
+        return results_dir(self.root, self.profile)
+
+
+def read_lab(root: Path, profile: str) -> Lab:
+    """Read what ``root`` has; a clone in which nothing was run has the published tables and no executed notebooks."""
+    folder = results_dir(root, profile)
+    rows = load_rows(folder)
+    return Lab(root, profile, rows, judge_all(folder, root / "papers"), papers(root), executed(root, rows))
+
+
+def papers(root: Path) -> list[Paper]:
+    """The papers that have a folder, by family and name."""
+    listed = {Path(line["paper_folder"]).name: line for line in index(root) if line["paper_folder"]}
+    found = []
+    for path in sorted(root.glob("papers/*/claims.yaml")):
+        line, readme = listed.get(path.parent.name, {}), _text(path.with_name("README.md"))
+        heading = re.match(r"# +(.+)", readme)
+        name = heading[1].strip() if heading else path.parent.name
+        about = (line.get(field, "") for field in ("title", "arxiv", "url"))
+        found.append(Paper(path.parent.name, name, load_claims(path).family, *about))
+    return sorted(found, key=lambda paper: (paper.family, paper.name.lower()))
+
+
+def index(root: Path) -> list[dict[str, str]]:
+    """The lines of ``papers/index.csv``: every paper of the four families."""
+    path = root / "papers/index.csv"
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) if path.exists() else []
+
+
+def pages(lab: Lab) -> dict[str, str]:
+    """All pages and pictures, address → text."""
+    made = {"index.md": front(lab), "papers/index.md": paper_list(lab), "notebooks/index.md": notebook_list(lab)}
+    for paper in lab.papers:
+        pictured = _pictures(lab, paper)
+        made |= {f"images/{name}": text for name, (text, _) in pictured.items()}
+        made[f"papers/{paper.id}.md"] = paper_page(lab, paper, {name: alt for name, (_, alt) in pictured.items()})
+    made |= {page: _text(lab.root / file) for page, (file, _) in DOCUMENTS.items() if (lab.root / file).exists()}
+    return made
+
+
+def navigation(lab: Lab, made: Mapping[str, str]) -> list[Any]:
+    """MkDocs' ``nav``: verdicts, papers by family, notebooks, documents."""
+    families: dict[str, list[dict[str, str]]] = {}
+    for paper in lab.papers:
+        families.setdefault(family_name(paper.family), []).append({paper.name: f"papers/{paper.id}.md"})
+    documents = {page: {name: page} for page, (_, name) in DOCUMENTS.items() if page in made}
+    logs = [documents.pop(page) for page in ("lab-log.md", "performance.md", "changelog.md") if page in documents]
+    sections = {"Papers": ["papers/index.md", *({name: found} for name, found in families.items())],
+                "Notebooks": "notebooks/index.md", "Reference": list(documents.values()), "Log": logs}
+    return [{"Verdicts": "index.md"}, *({name: found} for name, found in sections.items() if found)]
+
+
+def family_name(family: str) -> str:
+    return FAMILIES.get(family, family)
+
+
+# -- the front page ------------------------------------------------------------------------------------
+
+
+def front(lab: Lab) -> str:
+    """At a glance, then every verdict in a table that a script makes sortable and filterable."""
+    counts = Counter(record["verdict"] for record in lab.records)
+    told = ", ".join(f"**{counts[verdict]} {verdict}**" for verdict in SIGNS)
+    parts = ["---\ntitle: Verdicts\nhide: [navigation, toc]\n---\n\n# Do the papers' claims hold?\n",
+             "Training methods of papers on LLM agents, replicated with nano policies trained from scratch. The training "
+             "seed is the unit of all statistics: effects are differences of means in the direction of the claim, paired "
+             "by seed, with t-intervals; *supported* and *contradicted* are decided after Holm's correction over all "
+             "claims of a paper on a panel, by rules written into `papers/<id>/claims.yaml`. *Inconclusive* does not mean "
+             "that there is no effect.\n",
+             (f"{len(lab.records)} verdicts: {told}.\n" if lab.records
+              else "No claim has been judged yet: run `make repro`.\n"),
+             "## At a glance\n", glance(lab), "\n## Every verdict\n", verdict_table(lab)]
+    return "\n".join(parts)
+
+
+def glance(lab: Lab) -> str:
+    """Counts of verdicts, a line for each paper."""
+    lines = [f"| paper | family | {' | '.join(f'{sign} {verdict}' for verdict, sign in SIGNS.items())} | seeds |",
+             "|---|---|---:|---:|---:|---:|"]
+    for paper in lab.papers:
+        mine = [record for record in lab.records if record["paper"] == paper.id]
+        counts = Counter(record["verdict"] for record in mine)
+        numbers = [str(counts[verdict]) for verdict in SIGNS] if mine else ["not recorded", "", ""]
+        seeds = max((record["n_seeds"] for record in mine), default="")
+        cells = (f"[{paper.name}](papers/{paper.id}.md)", family_name(paper.family), *numbers, str(seeds))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def verdict_table(lab: Lab) -> str:
+    """One row a verdict, as HTML, since rows and cells carry what the script sorts and filters by."""
+    if not lab.records:
+        return ""
+    names = {paper.id: paper.name for paper in lab.papers}
+    levels = " / ".join(f"{level:g}" for level in sorted({100 * record["confidence"] for record in lab.records}))
+    titles = ("Paper", "Claim", "Panel", "Verdict", f"Effect [{levels} % interval]", "Seeds", "Family", "Profile")
+    head = "".join(f'<th scope="col">{title}</th>' for title in titles)
+    return "\n".join([_filters(lab.records),
+                      '<div class="scroll" role="region" aria-label="Every verdict" tabindex="0">',
+                      '<table class="verdicts" id="verdicts">', f"<thead><tr>{head}</tr></thead>", "<tbody>",
+                      *(_verdict_row(record, names) for record in lab.records), "</tbody></table></div>", ""])
+
+
+def _filters(records: Sequence[Mapping[str, Any]]) -> str:
+    def select(name: str, values: Sequence[str]) -> str:
+        options = "".join(f'<option value="{value}">{family_name(value)}</option>' for value in values)
+        return (f'<label>{name.capitalize()} <select name="{name}"><option value="">all</option>{options}</select>'
+                "</label>")
+
+    chosen = [select(name, sorted({record[name] for record in records})) for name in ("family", "verdict", "profile")]
+    return ('<form class="filters" id="filters" hidden>' + "".join(chosen) +
+            '<label>Words <input type="search" name="words" placeholder="in any column"></label>'
+            '<button type="reset">Show all, first order</button><output name="shown"></output></form>')
+
+
+def _verdict_row(record: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    claim = html.escape(f"{record['id']} {record['statement']}")
+    value = "" if record["effect"] is None else f"{record['effect']:g}"
+    effect = "–" if record["effect"] is None else _number(record["effect"], sign=True)
+    if record["ci_low"] is not None:
+        effect += f" [{_number(record['ci_low'], sign=True)}, {_number(record['ci_high'], sign=True)}]"
+    paper, seeds, profile = record["paper"], record["n_seeds"], record["profile"]
+    return (f'<tr data-family="{record["family"]}" data-verdict="{record["verdict"]}" data-profile="{profile}">'
+            f'<td><a href="papers/{paper}.html">{html.escape(names.get(paper, paper))}</a></td>'
+            f'<td class="claim">{claim}</td><td>{html.escape(record["panel"])}</td><td>{mark(record["verdict"])}</td>'
+            f'<td class="effect" data-value="{value}">{effect}</td><td data-value="{seeds}">{seeds}</td>'
+            f'<td>{family_name(record["family"])}</td><td>{profile}</td></tr>')
+
+
+def mark(verdict: str) -> str:
+    return f'<span class="verdict {verdict}">{SIGNS[verdict]} {verdict}</span>'
+
+
+# -- papers --------------------------------------------------------------------------------------------
+
+
+def paper_list(lab: Lab) -> str:
+    """The papers with a page, then all others of the four families with their status."""
+    parts = ["# Papers\n", *(f"- [{paper.name}](./{paper.id}.md): {paper.title} ({family_name(paper.family)})"
+                             for paper in lab.papers)]  # fmt: skip
+    others = [line for line in index(lab.root) if not line["paper_folder"]]
+    if others:
+        parts += [f"\n## Not replicated here ({len(others)})\n", "| paper | family | status | note |",
+                  "|---|---|---|---|"]
+        for line in others:
+            cells = (f"[{line['title']}]({line['url']})", family_name(line["family"]), line["status"], line["note"])
+            parts.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    return "\n".join(parts) + "\n"
+
+
+def paper_page(lab: Lab, paper: Paper, pictured: Mapping[str, str]) -> str:
+    """One paper. ``pictured``: name of each of its pictures → what it shows."""
+    rows = [row for row in lab.rows if row.paper == paper.id]
+    records = [record for record in lab.records if record["paper"] == paper.id]
+    made = blocks(records, rows, [paper.id])
+    intro, sections = readme(_text(lab.root / "papers" / paper.id / "README.md"))
+    reported = {title: text for title, text in sections.items() if title == "What the paper reports"}
+    rest = {title: text for title, text in sections.items() if title not in reported}
+    source = f"[{paper.title}]({paper.url})" if paper.url else paper.title
+    about = " · ".join(text for text in (source, family_name(paper.family), f"`papers/{paper.id}/`") if text)
+    parts = [f"# {paper.name}", about, intro, *_titled(reported),
+             "## Claims and verdicts", _marked(made[f"claims/{paper.id}"])]
+    if pictured:
+        parts += ["## Figures", *(f"![{alt}](../images/{name})" for name, alt in pictured.items())]
+    parts += ["## Every variant", made[f"ladder/{paper.id}"],
+              "## Deviations from the paper", deviations(lab.root, paper), "## Cost", cost(lab, paper, rows),
+              "## Compute it again", commands(lab, paper, rows, records), *_titled(rest)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def readme(text: str) -> tuple[str, dict[str, str]]:
+    """A paper's README without its heading and its marked tables: what stands first, and the sections that are left."""
+    text = _BLOCK.sub("", re.sub(r"\A# .*\n", "", text))
+    sections = {title.strip(): body.strip() for title, body in _SECTION.findall(text)}
+    first = re.split(r"^## ", text, maxsplit=1, flags=re.M)[0].strip()
+    return first, {title: body for title, body in sections.items() if body}
+
+
+def deviations(root: Path, paper: Paper) -> str:
+    """What the method's docstring numbers, and the paper's part of the ledger."""
+    method = _text(root / "papers" / paper.id / "method.py")
+    docstring = re.match(r'r?"""(.*?)"""', method, re.S)
+    numbered = re.search(r"^Differs from the paper:\n(.*?)(?=^\S|\Z)", docstring[1] if docstring else "", re.M | re.S)
+    ledger = next((body.strip() for title, body in _SECTION.findall(_text(root / "docs/discrepancies.md"))
+                   if paper.arxiv and f"arXiv {paper.arxiv}" in title), "")
+    parts = []
+    if numbered:
+        parts = [f"As numbered in `papers/{paper.id}/method.py`:",
+                 re.sub(r"^ +(?=\d+\.)", "", numbered[1], flags=re.M).rstrip()]
+    parts += ["Where the paper, its code and this project disagree or the paper is silent "
+              "([whole ledger](../discrepancies.md)):", ledger] if ledger else []
+    return "\n\n".join(parts) or "None is written down yet."
+
+
+def cost(lab: Lab, paper: Paper, rows: Sequence[MetricRow]) -> str:
+    """Minutes and disk of a unit, and what each variant spent."""
+    spent = tables.cost_table(rows, sorted({row.variant for row in rows}))
+    folded = "\n".join(f"    {line}" for line in spent.splitlines())
+    return "\n\n".join([tables.timing_table(lab.results, paper.id),
+                        f'??? note "What each variant spent, mean over seeds"\n\n{folded}'])
+
+
+def commands(lab: Lab, paper: Paper, rows: Sequence[MetricRow], records: Sequence[Mapping[str, Any]]) -> str:
+    """The command that makes this page's numbers, those that trace one of them, and the executed notebooks."""
+    profile = f" PROFILE={lab.profile}" if lab.profile != "cpu" else ""
+    option = f" --profile {lab.profile}" if lab.profile != "cpu" else ""
+    lines = [f"make repro PAPERS={paper.id}{profile}"]
+    if records:
+        lines.append(f"python -m common explain {paper.id}/{records[0]['id']}@{records[0]['panel']}{option}")
+    if rows:
+        metric = stories.headline(lab.root / "papers" / paper.id / "claims.yaml")
+        first = min(rows, key=lambda row: (row.metric != metric, row.identity))
+        lines.append(f"python -m common explain {paper.id}/{first.variant}/{first.metric}{option}")
+    mine = [one for one in lab.notebooks if one.paper == paper.id]
+    shown = ", ".join(f'<a href="../notebooks/{one.name}.html">{one.env}, seed {one.seed}</a>' for one in mine)
+    return "\n".join(["```text", *lines, "```", "",
+                      "The first line computes every number of this page, or finds it computed; the others say where a "
+                      "verdict and a mean come from, down to unit, hashes and commit.", "",
+                      f"Executed notebooks: {shown or 'none here yet; the first line makes them'}."])
+
+
+def _pictures(lab: Lab, paper: Paper) -> dict[str, tuple[str, str]]:
+    """Name → (SVG, what it shows). As in the README, environments that need a user's files are left to the tables."""
+    rows = [row for row in lab.rows if row.paper == paper.id and row.env not in USER_ENVS]
+    records = [record for record in lab.records if record["paper"] == paper.id]
+    made = pictures.of_paper(rows, records, lab.root / "papers" / paper.id / "claims.yaml") if rows else {}
+    return {f"{paper.id}_{kind}.svg": (svg(figure), f"{paper.name}: {pictures.SHOWS[kind]}")
+            for kind, figure in made.items()}
+
+
+def _marked(table: str) -> str:
+    """A claims table with signs beside its verdicts."""
+    verdict = re.compile(rf"\| \*{{0,2}}({'|'.join(SIGNS)})\*{{0,2}}(?= [^|]*\|$)", re.M)
+    return verdict.sub(lambda found: f"| {mark(found[1])}", table)
+
+
+def _titled(sections: Mapping[str, str]) -> list[str]:
+    return [f"## {title}\n\n{text}" for title, text in sections.items()]
+
+
+# -- notebooks -----------------------------------------------------------------------------------------
+
+
+def notebook_list(lab: Lab) -> str:
+    """Every notebook of the project: where it lies, which papers run in it, and the executed copies that are here."""
+    stories_of: dict[str, list[Paper]] = {}
+    for paper in lab.papers:
+        parameters = _text(lab.root / "papers" / paper.id / "params.yaml")
+        found = re.search(r"^notebook: *notebooks/(\w+)\.py", parameters, re.M)
+        if found:
+            stories_of.setdefault(found[1], []).append(paper)
+    here = {one.name: one for one in lab.notebooks}
+    parts = ["# Notebooks\n",
+             "Executed notebooks, each in one file that loads nothing. Open them for yourself with `make lab`.\n"]
+    for source in sorted((lab.root / "notebooks").glob("*.py")):
+        title = re.search(r"^# # (.+)", _text(source), re.M)
+        parts.append(f"## {title[1] if title else source.stem}\n\n`notebooks/{source.name}`\n")
+        if source.stem not in stories_of:
+            maker = "make report" if source.stem == "90_report" else "make smoke"
+            parts.append(f'<a href="{source.stem}.html">Executed</a>\n' if source.stem in here else
+                         f"Not executed here; `{maker}` executes it.\n")
+        for paper in stories_of.get(source.stem, ()):
+            mine = [one for one in lab.notebooks if one.paper == paper.id]
+            shown = "; ".join(f"{env}: " + ", ".join(f'<a href="{one.name}.html">seed {one.seed}</a>' for one in found)
+                              for env, found in groupby(mine, key=lambda one: one.env))
+            parts.append(f"- [{paper.name}](../papers/{paper.id}.md): "
+                         + (shown or f"not executed here; `make repro PAPERS={paper.id}` does it"))
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""

@@ -1,0 +1,116 @@
+"""A headless Chromium driven through its DevTools protocol, for tests; as a program it takes pictures of the site."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import subprocess
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+PATIENCE = 30.0
+
+
+def program() -> str | None:
+    return next(filter(None, map(shutil.which, PROGRAMS)), None)
+
+
+class Browser:
+    """One tab. ``events`` keeps what the tab reported: requests, console messages, errors."""
+
+    def __init__(self, socket: Any) -> None:
+        self.socket, self.sent, self.events = socket, 0, []
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        self.sent += 1
+        self.socket.send(json.dumps({"id": self.sent, "method": method, "params": parameters}))
+        while True:
+            message = json.loads(self.socket.recv())
+            if message.get("id") == self.sent:
+                assert "error" not in message, message
+                return message["result"]
+            self.events.append(message)
+
+    def open(self, page: Path, *, width: int = 1280, height: int = 900, scheme: str = "light") -> None:
+        """Show a file and wait until it is complete."""
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1,
+                  mobile=width < 500)
+        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self.call("Page.navigate", url=page.resolve().as_uri())
+        end = time.monotonic() + PATIENCE
+        while self.value("document.readyState") != "complete" or not self.value("location.href").startswith("file:"):
+            assert time.monotonic() < end, f"{page} does not load"
+            time.sleep(0.05)
+
+    def value(self, expression: str) -> Any:
+        """The value of a JavaScript expression in the page, or what its promise comes to."""
+        return self.call("Runtime.evaluate", expression=expression, returnByValue=True,
+                         awaitPromise=True)["result"].get("value")
+
+    def picture(self, target: Path) -> None:
+        target.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
+
+    def requested(self) -> list[str]:
+        return [event["params"]["request"]["url"] for event in self.events
+                if event["method"] == "Network.requestWillBeSent"]
+
+    def complaints(self) -> list[str]:
+        """Exceptions, and errors and warnings of the console."""
+        found = []
+        for event in self.events:
+            method, told = event["method"], event["params"]
+            if method == "Runtime.exceptionThrown":
+                found.append(str(told["exceptionDetails"]))
+            elif method == "Runtime.consoleAPICalled" and told["type"] in ("error", "warning"):
+                found.append(str(told["args"]))
+            elif method == "Log.entryAdded" and told["entry"]["level"] in ("error", "warning"):
+                found.append(told["entry"]["text"])
+        return found
+
+
+@contextmanager
+def browser(path: str) -> Iterator[Browser]:
+    """Start the program at ``path`` with a profile of its own, and end it."""
+    import websocket
+
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars",
+                   "--disable-dev-shm-usage", "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"]
+        process = subprocess.Popen([path, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            told, end = Path(profile, "DevToolsActivePort"), time.monotonic() + PATIENCE
+            while not (told.exists() and "\n" in told.read_text()):
+                assert process.poll() is None and time.monotonic() < end, "the browser does not start"
+                time.sleep(0.05)
+            with urllib.request.urlopen(f"http://127.0.0.1:{told.read_text().split()[0]}/json") as answer:
+                tab = next(one for one in json.load(answer) if one["type"] == "page")
+            socket = websocket.create_connection(tab["webSocketDebuggerUrl"], timeout=PATIENCE, suppress_origin=True)
+            try:
+                yield Browser(socket)
+            finally:
+                socket.close()
+        finally:
+            process.terminate()
+            process.wait(timeout=PATIENCE)
+
+
+def take_pictures(root: Path) -> None:
+    """``docs/images/site_front.png`` (wide, light) and ``site_phone.png`` (a paper, narrow, dark) of the site."""
+    with browser(program()) as tab:
+        tab.open(root / "site/index.html", width=1280, height=1240)
+        tab.picture(root / "docs/images/site_front.png")
+        tab.open(root / "site/papers/confidence_critique.html", width=390, height=844, scheme="dark")
+        tab.picture(root / "docs/images/site_phone.png")
+
+
+if __name__ == "__main__":
+    take_pictures(Path(__file__).resolve().parents[2])
