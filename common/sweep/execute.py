@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -60,35 +60,48 @@ class _Worker:
 
 def execute(
     root: Path, planned: Sequence[Planned], *, workers: int, tracker: Tracker, tags: Mapping[str, str],
-    progress_seconds: float = 30.0,
+    progress_seconds: float = 30.0, more: Callable[[Sequence[Result]], Sequence[Planned]] | None = None,
 ) -> list[Result]:
     """Run the unfinished units of one paper and return one result per unit, in the order of the plan.
 
-    Results do not depend on ``workers``. Raises KeyboardInterrupt after SIGINT, SIGTERM or SIGHUP, once the
+    When all are done, ``more`` is given their results and adds units to the plan, until it adds none. Results do not depend on ``workers``. Raises KeyboardInterrupt after SIGINT, SIGTERM or SIGHUP, once the
     workers are gone and MLflow is told.
     """
     if not planned:
         return []
     tracker.close_orphans()
-    results = {index: Result(one, "skipped") for index, one in enumerate(planned) if one.finished}
-    if len(results) == len(planned):
-        return [results[index] for index in _ids(planned)]
+    planned, results = [*planned], {}
+    if all(one.finished for one in planned) and more is None:
+        return [Result(one, "skipped") for one in planned]
     sweep = tracker.sweep_run(planned[0].paper, provenance(root), tags)
-    for one in planned:
-        if one.finished:
-            tracker.skip(sweep, one.unit)
+
+    def skip_finished(first: int) -> None:
+        for index in range(first, len(planned)):
+            if planned[index].finished:
+                results[index] = Result(planned[index], "skipped")
+                tracker.skip(sweep, planned[index].unit)
+
+    skip_finished(0)
     queue = waiting(planned)
     running: dict[int, _Worker] = {}
     progress = Progress(len(queue), planned[0].paper, every=progress_seconds)
     last_tracked, server = 0.0, None
     try:
         with _signals() as received:
-            if len(queue) > 1 and fork_is_safe() and _slow_to_import(root, planned[0].paper):
+            if (len(queue) > 1 or more) and fork_is_safe() and _slow_to_import(root, planned[0].paper):
                 try:
                     server = ForkServer(root, worker_environment(root))
                 except OSError as error:
                     progress.say(f"each unit imports for itself, because nothing can be forked here ({error})")
-            while queue or running:
+            while True:
+                if more and not queue and not running and (new := more([results[index] for index in _ids(planned)])):
+                    first, planned = len(planned), [*planned, *new]
+                    skip_finished(first)
+                    queue = [index for index in waiting(planned) if index >= first]
+                    progress.total += len(queue)
+                    continue
+                if not queue and not running:
+                    break
                 while queue and len(running) < workers and not received:
                     index = queue.pop(0)
                     worker = running[index] = _start(root, planned[index], server)
