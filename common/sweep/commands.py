@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -36,9 +35,12 @@ STAGE_LINES = {
 
 
 def execute_plan(
-    root: Path, planned: Sequence[Planned], workers: int, resume: str, more: Callable[[Sequence], Sequence[Planned]] | None = None
+    root: Path, planned: Sequence[Planned], workers: int, resume: str, *, folder: Path | None = None, metric: str | None = None,
+    more: Callable[[Sequence], Sequence[Planned]] | None = None,
 ) -> list:
-    """Run a plan with MLflow, print the final table; exits with 130 and how to resume when interrupted."""
+    """Run a plan with MLflow and a board in ``folder``, print the final table; exits with 130 and how to resume when
+    interrupted."""
+    from common.sweep.board import Board, board_folder
     from common.sweep.execute import check_writable, execute, summary
     from common.track.mlflow_log import Tracker
 
@@ -46,11 +48,13 @@ def execute_plan(
     try:
         with Tracker(root) as tracker:
             tags = {"lab.profile": planned[0].profile, "lab.workers": str(workers), "lab.command": resume}
-            results = execute(root, planned, workers=workers, tracker=tracker, tags=tags, more=more)
+            board = Board(root, folder or board_folder(root, planned), paper=planned[0].paper, command=resume, metric=metric)
+            results = execute(root, planned, workers=workers, tracker=tracker, tags=tags, board=board, more=more)
     except KeyboardInterrupt as stop:
         print(f"interrupted ({stop}): finished units and stages are kept; to resume: {resume}", file=sys.stderr)
         sys.exit(130)
-    print(summary(results), flush=True)
+    said = summary(results)
+    print(said.splitlines()[-1] if sys.stdout.isatty() else said, flush=True)  # the terminal's table has the units already
     return results
 
 
@@ -117,16 +121,16 @@ def sweep(root: Path, asked: Sweep, *, workers: int | None, dry_run: bool, resum
     if dry_run:
         print(describe(planned, workers or lab.workers))
         return 0
+    from common.sweep.board import board_folder
+
     print(cost_line(planned, workers or lab.workers), flush=True)
-    failed = False
+    failed, folder = False, board_folder(root, planned)
     if not all(one.finished for one in planned):
-        results = execute_plan(root, planned, workers or lab.workers, resume)
+        results = execute_plan(root, planned, workers or lab.workers, resume, folder=folder, metric=asked.metric)
         failed = any(result.state == "failed" for result in results)
         planned = [result.planned for result in results if result.state != "failed"]
     from common.sweep.collect import table
 
-    name = hashlib.sha256(json.dumps(sorted(one.unit.key for one in planned)).encode()).hexdigest()[:12]
-    folder = root / "runs" / "sweeps" / f"{asked.paper}-{name}"
     _keep(root, planned, folder, table(root, planned, metric=asked.metric))
     for line in _best(root, planned, folder, metric=asked.metric, variant=asked.variant):
         print(line)
@@ -158,7 +162,7 @@ def _search(root: Path, asked: Sweep, *, workers: int, dry_run: bool, resume: st
     failed: list = []
     with search:
         if first := search.more([]):
-            results = execute_plan(root, first, workers, resume, search.more)
+            results = execute_plan(root, first, workers, resume, folder=search.folder, metric=asked.metric, more=search.more)
             failed = [one for one in results if one.state == "failed"]
         found = search.evaluated
     if not found:

@@ -22,9 +22,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from common.config import load_spec
+from common.sweep.board import Board
 from common.sweep.forkserver import ForkServer, fork_is_safe
 from common.sweep.plan import Planned, read_json, totals
-from common.sweep.progress import Progress
+from common.sweep.progress import LiveTable, Progress, progress_of
 from common.sweep.worker import THREAD_LIMITS, Job, Outcome
 from common.track.events import EventTail
 from common.track.files import StoreError, storage, write_atomic
@@ -60,9 +61,10 @@ class _Worker:
 
 def execute(
     root: Path, planned: Sequence[Planned], *, workers: int, tracker: Tracker, tags: Mapping[str, str],
-    progress_seconds: float = 30.0, more: Callable[[Sequence[Result]], Sequence[Planned]] | None = None,
+    board: Board, more: Callable[[Sequence[Result]], Sequence[Planned]] | None = None,
 ) -> list[Result]:
-    """Run the unfinished units of one paper and return one result per unit, in the order of the plan.
+    """Run the unfinished units of one paper and return one result per unit, in the order of the plan. ``board`` is empty and
+    shows them as they come.
 
     When all are done, ``more`` is given their results and adds units to the plan, until it adds none. Results do not depend on ``workers``. Raises KeyboardInterrupt after SIGINT, SIGTERM or SIGHUP, once the
     workers are gone and MLflow is told.
@@ -82,9 +84,10 @@ def execute(
                 tracker.skip(sweep, planned[index].unit)
 
     skip_finished(0)
+    board.add(planned)
     queue = waiting(planned)
     running: dict[int, _Worker] = {}
-    progress = Progress(len(queue), planned[0].paper, every=progress_seconds)
+    progress = progress_of(board, len(queue), " of this round" if more else "")
     last_tracked, server = 0.0, None
     try:
         with _signals() as received:
@@ -97,6 +100,7 @@ def execute(
                 if more and not queue and not running and (new := more([results[index] for index in _ids(planned)])):
                     first, planned = len(planned), [*planned, *new]
                     skip_finished(first)
+                    board.add(new)
                     queue = [index for index in waiting(planned) if index >= first]
                     progress.total += len(queue)
                     continue
@@ -104,6 +108,7 @@ def execute(
                     break
                 while queue and len(running) < workers and not received:
                     index = queue.pop(0)
+                    board.start(index)
                     worker = running[index] = _start(root, planned[index], server)
                     worker.tracked = tracker.unit_run(sweep, planned[index].unit)
                 time.sleep(POLL_SECONDS)
@@ -115,11 +120,13 @@ def execute(
                         _forward(worker, tracker)
                 for index in [index for index, worker in running.items() if worker.process.poll() is not None]:
                     results[index] = _finish(root, running.pop(index), tracker, progress)
+                    board.end(index, "failed" if results[index].state == "failed" else "finished", results[index].message)
                 done = sum(result.state != "skipped" for result in results.values())
                 progress.update(done, [worker.step for worker in running.values()],
                                 _minutes_left(planned, results, running, workers))
     except BaseException:
         _stop(running, tracker)
+        board.stop()
         tracker.kill(sweep)
         raise
     finally:
@@ -212,7 +219,7 @@ def _forward(worker: _Worker, tracker: Tracker) -> None:
         tracker.forward(worker.tracked, events)
 
 
-def _finish(root: Path, worker: _Worker, tracker: Tracker, progress: Progress) -> Result:
+def _finish(root: Path, worker: _Worker, tracker: Tracker, progress: Progress | LiveTable) -> Result:
     worker.process.stdin.close()
     _forward(worker, tracker)
     planned, folder = worker.planned, unit_path(root, worker.planned.unit)
