@@ -26,7 +26,7 @@ def parallel(settings: Sequence[Mapping[str, Any]], values: Sequence[float], *, 
     axes = figure.subplots()
     scales = [_scale([row.get(name) for row in rows]) for name in names]
     colour = Normalize(min(values), max(values) if max(values) > min(values) else min(values) + 1)
-    order = sorted(range(len(rows)), key=lambda i: -values[i] if lowest else values[i])
+    order = sorted(range(len(rows)), key=lambda i: (-values[i] if lowest else values[i], -i))
     for k in order:
         best = k == order[-1]
         heights = [place[_key(rows[k].get(name))] for name, (place, _) in zip(names, scales, strict=True)]

@@ -54,7 +54,8 @@ class Background:
     def __repr__(self) -> str:
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:]
         state = "running" if self.running else "over"
-        return "\n".join([f"a sweep in the background, process {self.pid}, {state}; it prints to {self.log.relative_to(self.root)}", *lines])
+        where = self.log.relative_to(self.root)
+        return "\n".join([f"a sweep in the background, process {self.pid}, {state}; it prints to {where}", *lines])
 
 
 def start_in_background(words: str, *, root: Path | None = None) -> Background:

@@ -96,8 +96,8 @@ def find_board(root: Path, name: str = "") -> Path:
     found = sorted((root / "runs" / "sweeps").glob(f"{name}*/board.json"), key=lambda path: path.stat().st_mtime)
     if not found:
         known = sorted(path.parent.name for path in (root / "runs" / "sweeps").glob("*/board.json"))
-        raise ConfigError(f'no sweep in runs/sweeps begins with "{name}"; known: {", ".join(known)}' if known else
-                          "no sweep has run here yet; start one: python -m common sweep --paper agent_q --grid search.alpha=0,0.5,1")
+        raise ConfigError(f'no sweep in runs/sweeps begins with "{name}"; known: {", ".join(known)}' if known else "no sweep "
+                          "has run here yet; start one: python -m common sweep --paper agent_q --grid search.alpha=0,0.5,1")
     return found[-1]
 
 
@@ -117,7 +117,9 @@ class Reader:
             state = "interrupted" if unit["state"] == "running" and not living else unit["state"]
             folder, expected = self._root / unit["folder"], _expected(unit, board["units"])
             spent = (time.time() - unit["started"]) / 60 if state == "running" else unit["minutes"]
-            at, latest = self._event(unit["folder"], board["metric"]) if state in ("running", "interrupted") else ("", unit["message"])
+            at, latest = "", unit["message"]
+            if state in ("running", "interrupted"):
+                at, latest = self._event(unit["folder"], board["metric"])
             left = max(expected - spent, 0.0) if state == "running" and expected is not None else None
             shown.append((state, unit["name"], self._stages(folder, unit), at, latest, f"{spent:.1f}" if spent else "",
                           "" if left is None else f"{left:.1f}"))
@@ -177,7 +179,8 @@ def headline(board: dict[str, Any], *, living: bool) -> str:
     if not living:
         count["interrupted"], count["running"] = count["interrupted"] + count["running"], 0
     parts = [f"{number} {state}" for state, number in count.items() if number]
-    over = "" if living else f"; nobody runs it now: {board['command']}" if count["waiting"] + count["interrupted"] else "; it is over"
+    open_ends = count["waiting"] + count["interrupted"]
+    over = "" if living else f"; nobody runs it now: {board['command']}" if open_ends else "; it is over"
     return f"{board['paper']}: {len(board['units'])} units, {', '.join(parts)}{over}"
 
 
@@ -185,4 +188,5 @@ def text(head: str, lines: Sequence[tuple[str, ...]]) -> str:
     """A plain table under its headline."""
     rows = [COLUMNS, *lines]
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
-    return "\n".join([head, *("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)])
+    padded = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join([head, *(row.rstrip() for row in padded)])

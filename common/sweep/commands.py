@@ -176,7 +176,11 @@ def _search(root: Path, asked: Sweep, *, workers: int, dry_run: bool, resume: st
         picture = parallel([one.setting for one in found], [one.value for one in found], outcome=what, lowest=asked.minimise)
         picture.savefig(search.folder / "parallel.png", dpi=110)
     number = found.index(best) + 1
-    print(f"{kind} {what} on {asked.panel} among {len(found)} settings: {best.value:.4f} at {spelled(best.setting)} (number {number})")
+    print(f"{kind} {what} on {asked.panel} among {len(found)} settings: {best.value:.4f} at {spelled(best.setting)} "
+          f"(number {number})")
+    if len(found) > 1 and len({one.value for one in found}) == 1:
+        print("all settings have the same value, so the best is only the first: more tasks or seeds, or another metric, may tell "
+              "them apart")
     if len(found) < asked.points and not failed:
         print(f"fewer than the {asked.points} settings asked for: TPE proposed only settings that were evaluated before")
     for one in found:

@@ -66,8 +66,8 @@ def execute(
     """Run the unfinished units of one paper and return one result per unit, in the order of the plan. ``board`` is empty and
     shows them as they come.
 
-    When all are done, ``more`` is given their results and adds units to the plan, until it adds none. Results do not depend on ``workers``. Raises KeyboardInterrupt after SIGINT, SIGTERM or SIGHUP, once the
-    workers are gone and MLflow is told.
+    When all are done, ``more`` is given their results and adds units to the plan, until it adds none. Results do not depend
+    on ``workers``. Raises KeyboardInterrupt after SIGINT, SIGTERM or SIGHUP, once the workers are gone and MLflow is told.
     """
     if not planned:
         return []

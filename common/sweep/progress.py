@@ -19,7 +19,8 @@ class Progress:
         self, total: int, label: str, *, what: str = "units", stream: TextIO | None = None, every: float = 30.0,
         scope: str = "",
     ) -> None:
-        """``what`` is counted; ``scope`` says what the time left is of; ``every`` is the number of seconds between two lines when ``stream`` is no terminal."""
+        """``what`` is counted; ``scope`` says what the time left is of; ``every`` is the number of seconds between two lines
+        when ``stream`` is no terminal."""
         self._stream = sys.stderr if stream is None else stream
         self._label, self.total, self._what, self._every, self._scope = label, total, what, every, scope
         self._start = self._last = time.monotonic()
@@ -102,7 +103,7 @@ class LiveTable:
                       caption=f"and {hidden} more" if hidden else None, caption_justify="left")
         for name in COLUMNS:
             table.add_column(name, justify="right" if name in ("stages", "minutes", "left") else "left",
-                             no_wrap=name not in ("unit", "latest"), overflow="fold" if name in ("unit", "latest") else "ellipsis")
+                             no_wrap=name not in ("unit", "latest"), overflow="fold")
         for line in lines:
             table.add_row(*map(Text, line), style=STYLES[line[0]])
         return table

@@ -95,11 +95,12 @@ class Search:
         self.corners = self.plan([{name: values[min(row, len(values) - 1)] for name, values in columns.items()}
                                   for row in range(max(map(len, columns.values())))])
         preset = [flat(resolve(params_class(root, spec), spec, self.profile, env)) for env in self.envs]
-        start = self._within({name: preset[0][name] for name in self._names if all(one[name] == preset[0][name] for one in preset)})
+        start = self._within({name: preset[0][name] for name in self._names
+                              if all(one[name] == preset[0][name] for one in preset)})
         self.preset = self._setting(start) if start else None  # tried first, so that the best is seen beside it
-        # Everything that a value depends on; not the number of points, so that a search can be continued.
+        # Everything that a value depends on; not points and workers, so that a search can be continued with others.
         what = [asked.paper, self.envs, self.profile, self.seeds, asked.metric, variant, asked.panel, asked.minimise,
-                asked.sample, workers, [(one.name, one.low, one.high, one.log) for one in self.ranges], dict(asked.grid),
+                asked.sample, [(one.name, one.low, one.high, one.log) for one in self.ranges], dict(asked.grid),
                 [one.unit.key for one in self.corners]]
         digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
         self.folder = root / "runs" / "sweeps" / f"{asked.paper}-search-{digest}"

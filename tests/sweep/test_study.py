@@ -25,7 +25,8 @@ ASKED = Sweep("toy", {"kind": ["a", "b"]}, (Range("x", 0, 1),), points=7, seeds=
 def widen(root: Path) -> Path:
     """The toy with a rate, a kind and panels; its metric is highest at x = 0.3 and kind a."""
     method, params = root / "papers/toy/method.py", root / "papers/toy/params.yaml"
-    text = method.read_text().replace("    fail_at: int\n", "    fail_at: int\n    x: float\n    kind: str\n    panels: tuple[str, ...]\n")
+    fields = "    fail_at: int\n    x: float\n    kind: str\n    panels: tuple[str, ...]\n"
+    text = method.read_text().replace("    fail_at: int\n", fields)
     start = text.index("    return [MetricRow(")
     method.write_text(text[:start] + '''    gain = -(unit.params.x - 0.3) ** 2 - (unit.params.kind == "b") + 0.1 * unit.seed
     return [MetricRow(paper=unit.paper, env=unit.env, profile=unit.profile, scale="nano", variant="method",
