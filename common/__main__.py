@@ -6,6 +6,7 @@ Each command imports what it needs when it is called, and every error of a user 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import shlex
 import signal
@@ -50,8 +51,12 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--range", nargs="+", action="extend", default=[], dest="ranges", metavar="NAME=FROM:TO[:log]",
                      help="draw from a range, for example rl.lr=0.0001:0.001:log; may be repeated")
     sub.add_argument("--points", type=int, help="how many settings to draw from the ranges")
-    sub.add_argument("--draw", default="latin", help="latin (hypercube, the default) or random")
+    sub.add_argument("--draw", help="latin (hypercube, the default) or random")
     sub.add_argument("--sample", type=int, default=0, help="number of the draw; another number draws other settings")
+    sub.add_argument("--search", metavar="METRIC", help="let Optuna's TPE propose --points settings, one after the other, "
+                     "that raise this metric's mean over seeds on a tuning panel")
+    sub.add_argument("--minimise", action="store_true", help="search for the lowest instead of the highest mean")
+    sub.add_argument("--panel", help="panel of a search: validation (default) or train; never a test panel")
     sub.add_argument("--seeds", help="seeds such as 0-4; default: 0")
     sub.add_argument("--metric", help="show only this metric in the table, and take it for the best setting")
     sub.add_argument("--variant", help="whose metric decides which setting is best; default: the paper's method")
@@ -87,17 +92,26 @@ def _sweep(root: Path, options: argparse.Namespace) -> Sweep:
     """The design that the options describe, or the file that they name."""
     from common.sweep import design
 
-    described = [f"--{name}" for name in ("paper", "envs", "profile", "seeds", "metric", "grid", "points")
+    described = [f"--{name}" for name in ("paper", "envs", "profile", "seeds", "metric", "grid", "points", "draw", "sample",
+                                          "search", "minimise", "panel")
                  if getattr(options, name)] + ["--range"] * bool(options.ranges)
     if options.file and described:
         raise ConfigError(f"{described[0]} is given beside --file but the file describes the sweep; write it into "
                           f"{options.file.name} or leave --file out")
     if not options.file and not options.paper:
         raise ConfigError("a sweep needs --paper or --file; write for example --paper agent_q --grid search.alpha=0,0.5,1")
+    if not options.search and (options.minimise or options.panel):
+        raise ConfigError(f"--{'minimise' if options.minimise else 'panel'} belongs to a search; add --search METRIC or leave "
+                          "it out")
+    given = {name: getattr(options, name) for name in ("profile", "metric", "variant", "draw", "panel", "minimise", "points")
+             if getattr(options, name) is not None}
+    if options.search:
+        given = design.searching(options.search, given, "the command")
     found = design.read_sweep(options.file) if options.file else design.Sweep(
-        options.paper, seeds=options.seeds or "0", envs=options.envs, profile=options.profile, metric=options.metric,
-        settings=design.settings(design.parse_grid(options.grid), [design.parse_range(text) for text in options.ranges],
-                                 points=options.points, draw=options.draw, sample=options.sample))  # fmt: skip
+        options.paper, design.parse_grid(options.grid), tuple(design.parse_range(text) for text in options.ranges),
+        seeds=options.seeds or "0", envs=options.envs, sample=options.sample, **given)
+    if options.file and options.variant:
+        found = dataclasses.replace(found, variant=options.variant)
     if options.notebook:
         check_paper(root, found.paper, "--paper")
         own = Path(load_spec(root, found.paper).notebook).stem
@@ -115,7 +129,7 @@ def _dispatch(root: Path, options: argparse.Namespace) -> int:
         return commands.run(root, options.paper, envs=options.envs, seeds=options.seeds, profile=options.profile,
                             workers=options.workers, results=options.results, dry_run=options.dry_run)
     if name == "sweep":
-        return commands.sweep(root, _sweep(root, options), workers=options.workers, variant=options.variant,
+        return commands.sweep(root, _sweep(root, options), workers=options.workers,
                               dry_run=options.dry_run, resume=shlex.join(["python", "-m", "common", *sys.argv[1:]]))
     if name == "claims":
         return commands.claims(root, profile=options.profile, readme=not options.no_readme)

@@ -128,6 +128,12 @@ show(figures.ladder(rows, ["before", "after"]))
 # | `make mlflow` | the same in a browser, live while a sweep runs |
 # | `papers/<id>/method.py` | a method in one file, with its departures from the paper |
 # | `make sweep GRID="search.alpha=0,0.5,1"` | your own question |
+#
+# From a notebook, a sweep runs beside the kernel and is looked at from any cell, also after the browser was closed:
+#
+#     from common.report.live import sweep_view
+#     from common.sweep.background import start_in_background
+#     sweep_view(start_in_background("--paper agent_q --envs countdown-v1 --profile smoke --grid search.alpha=0,1"))
 
 # %%
 for where in ("countdown-v1", "shop-v1"):

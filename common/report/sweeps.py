@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from common.report.figures import INK, WIDTH
 
 
-def parallel(settings: Sequence[Mapping[str, Any]], values: Sequence[float], *, outcome: str) -> Figure:
-    """Parallel coordinates (Inselberg 1985): ``settings[i]`` led to ``values[i]``; the best is drawn last and thick.
+def parallel(settings: Sequence[Mapping[str, Any]], values: Sequence[float], *, outcome: str, lowest: bool = False) -> Figure:
+    """Parallel coordinates (Inselberg 1985): ``settings[i]`` led to ``values[i]``; the best is drawn last and thick, which
+    is the highest, or the ``lowest``.
 
     An axis of numbers that span a factor of ten or more is logarithmic; what is not a number has its values spread
     evenly, in their order of appearance. ``outcome`` names the last axis and the colours, dark to bright.
@@ -25,8 +26,9 @@ def parallel(settings: Sequence[Mapping[str, Any]], values: Sequence[float], *, 
     axes = figure.subplots()
     scales = [_scale([row.get(name) for row in rows]) for name in names]
     colour = Normalize(min(values), max(values) if max(values) > min(values) else min(values) + 1)
-    for k in sorted(range(len(rows)), key=lambda i: values[i]):
-        best = k == max(range(len(rows)), key=lambda i: values[i])
+    order = sorted(range(len(rows)), key=lambda i: (-values[i] if lowest else values[i], -i))
+    for k in order:
+        best = k == order[-1]
         heights = [place[_key(rows[k].get(name))] for name, (place, _) in zip(names, scales, strict=True)]
         axes.plot(range(len(names)), heights, color=colormaps["viridis"](0.9 * colour(values[k])), lw=3 if best else 1.2)
     for x, (_, ticks) in enumerate(scales):
@@ -38,7 +40,7 @@ def parallel(settings: Sequence[Mapping[str, Any]], values: Sequence[float], *, 
     axes.set_yticks([])
     axes.set_xlim(-0.15, len(names) - 0.6)
     axes.spines[:].set_visible(False)
-    note = f"{len(rows)} settings; thick: the highest {outcome}, {max(values):.3f}"
+    note = f"{len(rows)} settings; thick: the {'lowest' if lowest else 'highest'} {outcome}, {values[order[-1]]:.3f}"
     figure.supxlabel(note, fontsize=8, color="#555555")
     return figure
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from common.config.strict import spell_float
 from common.sweep.plan import Planned, read_json
 from common.track.files import write_atomic
 from common.track.rows import MetricRow, write_metrics
@@ -64,22 +65,33 @@ def means(
     return {where: [(overrides[name], statistics.mean(values)) for name, values in by.items()] for where, by in found.items()}
 
 
-def table(root: Path, planned: Sequence[Planned], *, metric: str | None = None) -> str:
+def spelled(overrides: Mapping[str, Any]) -> str:
+    """An override set for people, and for the command line's ``--grid``."""
+    texts = {name: spell_float(value) if isinstance(value, float) else json.dumps(value) if isinstance(value, (list, bool))
+             else str(value) for name, value in overrides.items()}
+    return " ".join(f"{name}={text}" for name, text in texts.items()) or "(as in the preset)"
+
+
+def table(
+    root: Path, planned: Sequence[Planned], *, metric: str | None = None, variant: str | None = None, best: str | None = None
+) -> str:
     """Means over seeds: one line per override set, environment, panel, variant and metric.
 
-    ``metric`` keeps one metric only. ± is the standard error over seeds, left out for a single seed.
+    ``metric`` and ``variant`` keep one only; ``best`` is the override set, as written, to mark. ± is the standard error
+    over seeds, left out for a single seed.
     """
     groups: dict[tuple[str, ...], list[float]] = {}
     for one in planned:
-        changes = " ".join(f"{name}={value}" for name, value in one.overrides.items()) or "(as in the preset)"
+        changes = spelled(one.overrides)
         for row in finished_rows(unit_path(root, one.unit)):
-            if metric is None or row.metric == metric:
+            if metric in (None, row.metric) and variant in (None, row.variant):
                 groups.setdefault((changes, row.env, row.panel, row.variant, row.metric), []).append(row.value)
     if not groups:
         return f'no rows{f" of the metric {metric}" if metric else ""}'
     lines = [("overrides", "env", "panel", "variant", "metric", "mean", "seeds")]
     for group, values in groups.items():
         error = f" ± {statistics.stdev(values) / len(values) ** 0.5:.4f}" if len(values) > 1 else ""
-        lines.append((*group, f"{statistics.mean(values):.4f}{error}", str(len(values))))
+        mark = "  <- best" if group[0] == best else ""
+        lines.append((*group, f"{statistics.mean(values):.4f}{error}", f"{len(values)}{mark}"))
     widths = [max(len(line[column]) for line in lines) for column in range(7)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)

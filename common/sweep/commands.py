@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from common.config import ConfigError, LabParams, check_paper, check_profile, known_papers, load_lab, load_spec
+from common.config import (
+    ConfigError, LabParams, check_paper, check_profile, field_types, hint, known_papers, load_lab, load_spec,
+)
 from common.lm.bases import has_base
 from common.sweep.base import build_bases
-from common.sweep.design import Sweep
+from common.sweep.declared import params_class
+from common.sweep.design import Sweep, fitted, settings
 from common.sweep.plan import (
     Planned, USER_ENVS, cost_line, default_envs, describe, parse_seeds, plan,
 )
@@ -30,8 +34,13 @@ STAGE_LINES = {
 """How ``dvc repro`` says what it did with a stage."""
 
 
-def execute_plan(root: Path, planned: Sequence[Planned], workers: int, resume: str) -> list:
-    """Run a plan with MLflow, print the final table; exits with 130 and how to resume when interrupted."""
+def execute_plan(
+    root: Path, planned: Sequence[Planned], workers: int, resume: str, *, folder: Path | None = None, metric: str | None = None,
+    more: Callable[[Sequence], Sequence[Planned]] | None = None,
+) -> list:
+    """Run a plan with MLflow and a board in ``folder``, print the final table; exits with 130 and how to resume when
+    interrupted."""
+    from common.sweep.board import Board, board_folder
     from common.sweep.execute import check_writable, execute, summary
     from common.track.mlflow_log import Tracker
 
@@ -39,11 +48,13 @@ def execute_plan(root: Path, planned: Sequence[Planned], workers: int, resume: s
     try:
         with Tracker(root) as tracker:
             tags = {"lab.profile": planned[0].profile, "lab.workers": str(workers), "lab.command": resume}
-            results = execute(root, planned, workers=workers, tracker=tracker, tags=tags)
+            board = Board(root, folder or board_folder(root, planned), paper=planned[0].paper, command=resume, metric=metric)
+            results = execute(root, planned, workers=workers, tracker=tracker, tags=tags, board=board, more=more)
     except KeyboardInterrupt as stop:
         print(f"interrupted ({stop}): finished units and stages are kept; to resume: {resume}", file=sys.stderr)
         sys.exit(130)
-    print(summary(results), flush=True)
+    said = summary(results)
+    print(said.splitlines()[-1] if sys.stdout.isatty() else said, flush=True)  # the terminal's table has the units already
     return results
 
 
@@ -60,9 +71,9 @@ def run(
     if profile is not None:
         check_profile(profile, "--profile")
     lab = load_lab(root)
-    asked = lab if seeds is None else _replaced(lab, seeds=parse_seeds(seeds))
-    asked = asked if profile is None else _replaced(asked, profile=profile)
-    asked = asked if workers is None else _replaced(asked, workers=workers)
+    asked = lab if seeds is None else replace(lab, seeds=parse_seeds(seeds))
+    asked = asked if profile is None else replace(asked, profile=profile)
+    asked = asked if workers is None else replace(asked, workers=workers)
     planned = plan(root, paper, seeds=asked.seeds, profile=asked.profile, envs=envs, dry=dry_run)
     if dry_run:
         print(describe(planned, asked.workers))
@@ -92,45 +103,117 @@ def run(
     return 0
 
 
-def _replaced(lab: LabParams, **changes: object) -> LabParams:
-    import dataclasses
-
-    return dataclasses.replace(lab, **changes)
-
-
 def _shown(root: Path, path: Path) -> str:
     return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
 
 
-def sweep(root: Path, asked: Sweep, *, workers: int | None, variant: str | None, dry_run: bool, resume: str) -> int:
-    """The units of a design; rows stay in the run store. A table, the best setting of each panel and a picture are printed
+def sweep(root: Path, asked: Sweep, *, workers: int | None, dry_run: bool, resume: str) -> int:
+    """The units of a design, or of a search; rows stay in the run store. A table, the best setting and a picture are printed
     and kept in ``runs/sweeps``. Returns the exit code."""
     check_paper(root, asked.paper, "--paper")
     lab = load_lab(root)
+    if asked.search:
+        return _search(root, asked, workers=workers or lab.workers, dry_run=dry_run, resume=resume)
+    kinds = field_types(params_class(root, load_spec(root, asked.paper)))
+    grid = settings(asked.grid, fitted(asked.ranges, kinds), points=asked.points, draw=asked.draw, sample=asked.sample)
     planned = plan(root, asked.paper, seeds=parse_seeds(asked.seeds), profile=asked.profile or lab.profile,
-                   envs=asked.envs, grid=asked.settings, dry=dry_run)
+                   envs=asked.envs, grid=grid, dry=dry_run)
     if dry_run:
         print(describe(planned, workers or lab.workers))
         return 0
+    from common.sweep.board import board_folder
+
     print(cost_line(planned, workers or lab.workers), flush=True)
-    failed = False
+    failed, folder = False, board_folder(root, planned)
     if not all(one.finished for one in planned):
-        results = execute_plan(root, planned, workers or lab.workers, resume)
+        results = execute_plan(root, planned, workers or lab.workers, resume, folder=folder, metric=asked.metric)
         failed = any(result.state == "failed" for result in results)
         planned = [result.planned for result in results if result.state != "failed"]
-    from common.sweep.collect import rows_of, table
+    from common.sweep.collect import table
 
-    text = table(root, planned, metric=asked.metric)
-    print(text)
-    name = hashlib.sha256(json.dumps(sorted(one.unit.key for one in planned)).encode()).hexdigest()[:12]
-    rows = [{"overrides": one.overrides, "row": vars(row)} for one in planned for row in rows_of(root, [one])]
-    folder = root / "runs" / "sweeps" / f"{asked.paper}-{name}"
-    write_atomic(folder / "rows.jsonl", "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
-    write_atomic(folder / "table.txt", text + "\n")
-    for line in _best(root, planned, folder, metric=asked.metric, variant=variant):
+    _keep(root, planned, folder, table(root, planned, metric=asked.metric))
+    for line in _best(root, planned, folder, metric=asked.metric, variant=asked.variant):
         print(line)
     print(f"kept in {_shown(root, folder)}")
     return 1 if failed else 0
+
+
+def _keep(root: Path, planned: Sequence[Planned], folder: Path, text: str) -> None:
+    """Print the table and keep it in ``folder``, with all rows."""
+    from common.sweep.collect import rows_of
+
+    print(text)
+    rows = [{"overrides": one.overrides, "row": vars(row)} for one in planned for row in rows_of(root, [one])]
+    write_atomic(folder / "rows.jsonl", "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
+    write_atomic(folder / "table.txt", text + "\n")
+
+
+def _search(root: Path, asked: Sweep, *, workers: int, dry_run: bool, resume: str) -> int:
+    """Settings that TPE proposes, evaluated on a tuning panel; the best one, and the command that measures it."""
+    from common.report.sweeps import parallel
+    from common.sweep.collect import spelled, table
+    from common.sweep.study import Search
+
+    search = Search(root, asked, variant=_target(root, asked), workers=workers)
+    print(search.cost(), flush=True)
+    if dry_run:
+        print("for example:", *describe(search.corners, workers).splitlines()[:-2], sep="\n")
+        return 0
+    failed: list = []
+    with search:
+        if first := search.more([]):
+            results = execute_plan(root, first, workers, resume, folder=search.folder, metric=asked.metric, more=search.more)
+            failed = [one for one in results if one.state == "failed"]
+        found = search.evaluated
+    if not found:
+        print(f"no setting was evaluated; correct the cause and run again: {resume}")
+        return 1
+    best = (min if asked.minimise else max)(found, key=lambda one: one.value)
+    shown = [replace(unit, overrides=one.setting) for one in found for unit in one.planned]
+    what, kind = f"{asked.metric} of {search.variant}", "lowest" if asked.minimise else "highest"
+    _keep(root, shown, search.folder, table(root, shown, metric=asked.metric, variant=search.variant, best=spelled(best.setting)))
+    if len(found) > 1:
+        picture = parallel([one.setting for one in found], [one.value for one in found], outcome=what, lowest=asked.minimise)
+        picture.savefig(search.folder / "parallel.png", dpi=110)
+    number = found.index(best) + 1
+    print(f"{kind} {what} on {asked.panel} among {len(found)} settings: {best.value:.4f} at {spelled(best.setting)} "
+          f"(number {number})")
+    if len(found) > 1 and len({one.value for one in found}) == 1:
+        print("all settings have the same value, so the best is only the first: more tasks or seeds, or another metric, may tell "
+              "them apart")
+    if len(found) < asked.points and not failed:
+        print(f"fewer than the {asked.points} settings asked for: TPE proposed only settings that were evaluated before")
+    for one in found:
+        if one.setting == search.preset:
+            print(f"the preset, {spelled(one.setting)}: {one.value:.4f}")
+    again = ["python", "-m", "common", "sweep", "--paper", asked.paper, "--grid", *spelled(best.setting).split(" "),
+             "--seeds", ",".join(map(str, load_lab(root).seeds))]
+    again += ["--envs", ",".join(asked.envs)] if asked.envs else []
+    again += ["--profile", asked.profile] if asked.profile else []
+    print(f"to measure it on the test panels with all seeds: {shlex.join(again)}")
+    print(f"kept in {_shown(root, search.folder)}")
+    return 1 if failed else 0
+
+
+def _target(root: Path, asked: Sweep) -> str:
+    """The variant whose metric a search raises: as asked, else the highest of the paper's ladder that has the metric."""
+    from common.report import stories
+    from common.track.rows import read_metrics
+
+    rows = [row for path in sorted((root / "results" / asked.paper).glob("metrics*.jsonl")) for row in read_metrics(path)]
+    if rows and asked.metric not in (metrics := {row.metric for row in rows}):
+        raise ConfigError(f'search: {asked.paper} has no metric "{asked.metric}"; {hint(asked.metric, metrics)}')
+    having = {row.variant for row in rows if row.metric == asked.metric}
+    if asked.variant:
+        if rows and asked.variant not in having:
+            raise ConfigError(f'variant: no "{asked.variant}" of {asked.paper} has {asked.metric}; {hint(asked.variant, having)}')
+        return asked.variant
+    claims = root / "papers" / asked.paper / "claims.yaml"
+    groups = stories.claim_groups(claims) if claims.is_file() else {}
+    ladder = [name for group in groups.values() for name in reversed(group) if not rows or name in having]
+    if not ladder:
+        raise ConfigError(f"no claim of {asked.paper} says which variant's {asked.metric} to search for; name one by --variant")
+    return ladder[0]
 
 
 def _best(root: Path, planned: Sequence[Planned], folder: Path, *, metric: str | None, variant: str | None) -> list[str]:
@@ -138,7 +221,7 @@ def _best(root: Path, planned: Sequence[Planned], folder: Path, *, metric: str |
     ``metric`` and ``variant`` those of the paper's claims: the metric of most, the top of the first ladder."""
     from common.report import stories
     from common.report.sweeps import parallel
-    from common.sweep.collect import means
+    from common.sweep.collect import means, spelled
 
     claims = root / "papers" / planned[0].paper / "claims.yaml" if planned else Path()
     ladder: list[str] = []
@@ -153,8 +236,7 @@ def _best(root: Path, planned: Sequence[Planned], folder: Path, *, metric: str |
         if not values or len(values) < 2:
             continue
         best = max(values, key=lambda pair: pair[1])
-        changes = " ".join(f"{name}={value}" for name, value in best[0].items()) or "(as in the preset)"
-        lines.append(f"highest {metric} of {variant} on {panel}: {best[1]:.4f} at {changes}")
+        lines.append(f"highest {metric} of {variant} on {panel}: {best[1]:.4f} at {spelled(best[0])}")
         picture = parallel([one for one, _ in values], [value for _, value in values], outcome=f"{metric} of {variant}")
         picture.savefig(folder / f"parallel.{panel.replace('/', '.')}.png", dpi=110)
     if not lines:

@@ -1,14 +1,15 @@
 """What a sweep tries: full grids, random draws and Latin hypercubes over ranges, from options or from a YAML file.
 
 A design is a list of override sets (dotted names → values). Values are checked against the paper's dataclasses by
-:func:`common.sweep.plan.plan`, before anything starts.
+:func:`common.sweep.plan.plan`, before anything starts. A search (:mod:`common.sweep.study`) has the same axes, and chooses
+its override sets one after the other.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,30 +46,47 @@ class Range:
             low, high = self.low, self.high + 1  # each whole number gets a share of its own
             value = low * (high / low) ** u if self.log else low + u * (high - low)
             return min(int(value), self.high)
-        value = self.low * (self.high / self.low) ** u if self.log else self.low + u * (self.high - self.low)
+        return self.rounded(self.low * (self.high / self.low) ** u if self.log else self.low + u * (self.high - self.low))
+
+    def rounded(self, value: float) -> float:
+        """``value`` with few digits, not beyond the ends; whole numbers of a whole range as they are."""
+        if isinstance(self.low, int) and isinstance(self.high, int):
+            return int(value)
         return min(max(float(f"{value:.{DIGITS}g}"), float(self.low)), float(self.high))
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """One sweep. ``settings``: its override sets; ``seeds`` as typed; None leaves the choice to ``params.yaml``."""
+    """One sweep as asked. ``seeds`` as typed; what is None is left to ``params.yaml`` and to the paper's claims.
+
+    ``search``: TPE chooses ``points`` settings from ``ranges`` and from the values of ``grid``, to raise ``metric`` of
+    ``variant`` on ``panel`` (``minimise``: to lower it). Otherwise grid and draws are run whole.
+    """
 
     paper: str
-    settings: tuple[Mapping[str, Any], ...]
+    grid: Mapping[str, Sequence[Any]]
+    ranges: tuple[Range, ...] = ()
+    points: int | None = None
+    draw: str = "latin"
+    sample: int = 0
     seeds: str = "0"
     envs: tuple[str, ...] | None = None
     profile: str | None = None
     metric: str | None = None
+    variant: str | None = None
+    search: bool = False
+    minimise: bool = False
+    panel: str = "validation"
 
 
-def settings(
-    grid: Mapping[str, Sequence[Any]], ranges: Sequence[Range], *, points: int | None, draw: str, sample: int
-) -> tuple[dict[str, Any], ...]:
-    """The full grid; with ``ranges`` each of its settings beside each of ``points`` draws.
+def fitted(ranges: Sequence[Range], kinds: Mapping[str, Any]) -> tuple[Range, ...]:
+    """``ranges`` with real ends where the parameter is a real number: 0:1 of a rate is an interval, not two values."""
+    return tuple(replace(one, low=float(one.low), high=float(one.high)) if kinds.get(one.name) is float else one
+                 for one in ranges)
 
-    ``draw``: "latin", a Latin hypercube (McKay et al. 1979): each range in ``points`` equal parts, one draw in each;
-    or "random", independent draws. ``sample`` numbers the draws: the same number, the same settings.
-    """
+
+def check_axes(grid: Mapping[str, Sequence[Any]], ranges: Sequence[Range], points: int | None) -> None:
+    """ConfigError for a parameter swept twice, for none at all, and for ranges without a number of points."""
     names = [*grid, *(one.name for one in ranges)]
     for name in names:
         if names.count(name) > 1:
@@ -79,6 +97,17 @@ def settings(
     if ranges and (not isinstance(points, int) or points < 1):
         raise ConfigError(f"points is {points!r} but ranges need a whole number of settings to draw; give for example "
                           "--points 8")
+
+
+def settings(
+    grid: Mapping[str, Sequence[Any]], ranges: Sequence[Range], *, points: int | None, draw: str, sample: int
+) -> tuple[dict[str, Any], ...]:
+    """The full grid; with ``ranges`` each of its settings beside each of ``points`` draws.
+
+    ``draw``: "latin", a Latin hypercube (McKay et al. 1979): each range in ``points`` equal parts, one draw in each;
+    or "random", independent draws. ``sample`` numbers the draws: the same number, the same settings.
+    """
+    check_axes(grid, ranges, points)
     if points is not None and not ranges:
         raise ConfigError(f"points is {points} but there is no range to draw from; give one, for example "
                           "--range rl.lr=0.0001:0.001:log")
@@ -145,15 +174,21 @@ def read_sweep(path: Path) -> Sweep:
         points: 8
         draw: latin                    # or random
         sample: 0                      # another number draws other settings
+        variant: score                 # whose metric decides which setting is best
+        search: delta                  # instead of metric and draw: TPE proposes the settings, to raise this
+        minimise: false                # or to lower it,
+        panel: validation              # on this panel
 
     Raises ConfigError: one sentence with file, name, value and rule.
     """
     where = path.name
     raw = load_yaml(path, where)
-    require_keys(raw, ["paper"], ["envs", "profile", "seeds", "metric", "grid", "ranges", "points", "draw", "sample"], where)
+    require_keys(raw, ["paper"], ["envs", "profile", "seeds", "metric", "grid", "ranges", "points", "draw", "sample", "variant",
+                                "search", "minimise", "panel"], where)  # fmt: skip
     for name, kind, what in (("paper", str, "text"), ("profile", str, "text"), ("metric", str, "text"),
                              ("envs", list, "a list"), ("grid", dict, "a mapping"), ("ranges", dict, "a mapping"),
-                             ("sample", int, "a whole number"), ("draw", str, "text")):
+                             ("sample", int, "a whole number"), ("draw", str, "text"), ("variant", str, "text"),
+                             ("search", str, "text"), ("minimise", bool, "true or false"), ("panel", str, "text")):
         if name in raw and not isinstance(raw[name], kind):
             raise ConfigError(f"{where}: {name} is {raw[name]!r} but must be {what}; correct it")
     for name, values in raw.get("grid", {}).items():
@@ -168,10 +203,17 @@ def read_sweep(path: Path) -> Sweep:
         if scale not in ("linear", "log"):
             raise ConfigError(f'{where}: the scale of {name} is {scale!r}; {hint(scale, ("linear", "log"))}')
         ranges.append(Range(name, ends["from"], ends["to"], scale == "log"))
-    return Sweep(
-        paper=raw["paper"], seeds=str(raw.get("seeds", "0")), envs=tuple(raw["envs"]) if "envs" in raw else None,
-        profile=raw.get("profile"), metric=raw.get("metric"),
-        settings=settings(raw.get("grid", {}), ranges, points=raw.get("points"), draw=raw.get("draw", "latin"),
-                          sample=raw.get("sample", 0)),
-    )  # fmt: skip
+    given = {name: raw[name] for name in ("points", "draw", "sample", "profile", "metric", "variant", "minimise", "panel")
+             if name in raw}
+    if "search" in raw:
+        given = searching(raw["search"], given, where)
+    return Sweep(paper=raw["paper"], seeds=str(raw.get("seeds", "0")), envs=tuple(raw["envs"]) if "envs" in raw else None,
+                 grid=raw.get("grid", {}), ranges=tuple(ranges), **given)
 
+
+def searching(metric: str, given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """What ``given`` says of a sweep that searches for ``metric``. ConfigError where it says something of a design."""
+    for name in ("metric", "draw"):
+        if name in given:
+            raise ConfigError(f"{where}: {name} is {given[name]!r} beside search but a search has its own; leave one of them out")
+    return {**given, "metric": metric, "search": True}

@@ -16,15 +16,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from common.config import load_spec
+from common.sweep.board import Board
 from common.sweep.forkserver import ForkServer, fork_is_safe
 from common.sweep.plan import Planned, read_json, totals
-from common.sweep.progress import Progress
+from common.sweep.progress import LiveTable, Progress, progress_of
 from common.sweep.worker import THREAD_LIMITS, Job, Outcome
 from common.track.events import EventTail
 from common.track.files import StoreError, storage, write_atomic
@@ -60,37 +61,54 @@ class _Worker:
 
 def execute(
     root: Path, planned: Sequence[Planned], *, workers: int, tracker: Tracker, tags: Mapping[str, str],
-    progress_seconds: float = 30.0,
+    board: Board, more: Callable[[Sequence[Result]], Sequence[Planned]] | None = None,
 ) -> list[Result]:
-    """Run the unfinished units of one paper and return one result per unit, in the order of the plan.
+    """Run the unfinished units of one paper and return one result per unit, in the order of the plan. ``board`` is empty and
+    shows them as they come.
 
-    Results do not depend on ``workers``. Raises KeyboardInterrupt after SIGINT, SIGTERM or SIGHUP, once the
-    workers are gone and MLflow is told.
+    When all are done, ``more`` is given their results and adds units to the plan, until it adds none. Results do not depend
+    on ``workers``. Raises KeyboardInterrupt after SIGINT, SIGTERM or SIGHUP, once the workers are gone and MLflow is told.
     """
     if not planned:
         return []
     tracker.close_orphans()
-    results = {index: Result(one, "skipped") for index, one in enumerate(planned) if one.finished}
-    if len(results) == len(planned):
-        return [results[index] for index in _ids(planned)]
+    planned, results = [*planned], {}
+    if all(one.finished for one in planned) and more is None:
+        return [Result(one, "skipped") for one in planned]
     sweep = tracker.sweep_run(planned[0].paper, provenance(root), tags)
-    for one in planned:
-        if one.finished:
-            tracker.skip(sweep, one.unit)
+
+    def skip_finished(first: int) -> None:
+        for index in range(first, len(planned)):
+            if planned[index].finished:
+                results[index] = Result(planned[index], "skipped")
+                tracker.skip(sweep, planned[index].unit)
+
+    skip_finished(0)
+    board.add(planned)
     queue = waiting(planned)
     running: dict[int, _Worker] = {}
-    progress = Progress(len(queue), planned[0].paper, every=progress_seconds)
+    progress = progress_of(board, len(queue), " of this round" if more else "")
     last_tracked, server = 0.0, None
     try:
         with _signals() as received:
-            if len(queue) > 1 and fork_is_safe() and _slow_to_import(root, planned[0].paper):
+            if (len(queue) > 1 or more) and fork_is_safe() and _slow_to_import(root, planned[0].paper):
                 try:
                     server = ForkServer(root, worker_environment(root))
                 except OSError as error:
                     progress.say(f"each unit imports for itself, because nothing can be forked here ({error})")
-            while queue or running:
+            while True:
+                if more and not queue and not running and (new := more([results[index] for index in _ids(planned)])):
+                    first, planned = len(planned), [*planned, *new]
+                    skip_finished(first)
+                    board.add(new)
+                    queue = [index for index in waiting(planned) if index >= first]
+                    progress.total += len(queue)
+                    continue
+                if not queue and not running:
+                    break
                 while queue and len(running) < workers and not received:
                     index = queue.pop(0)
+                    board.start(index)
                     worker = running[index] = _start(root, planned[index], server)
                     worker.tracked = tracker.unit_run(sweep, planned[index].unit)
                 time.sleep(POLL_SECONDS)
@@ -102,11 +120,13 @@ def execute(
                         _forward(worker, tracker)
                 for index in [index for index, worker in running.items() if worker.process.poll() is not None]:
                     results[index] = _finish(root, running.pop(index), tracker, progress)
+                    board.end(index, "failed" if results[index].state == "failed" else "finished", results[index].message)
                 done = sum(result.state != "skipped" for result in results.values())
                 progress.update(done, [worker.step for worker in running.values()],
                                 _minutes_left(planned, results, running, workers))
     except BaseException:
         _stop(running, tracker)
+        board.stop()
         tracker.kill(sweep)
         raise
     finally:
@@ -199,7 +219,7 @@ def _forward(worker: _Worker, tracker: Tracker) -> None:
         tracker.forward(worker.tracked, events)
 
 
-def _finish(root: Path, worker: _Worker, tracker: Tracker, progress: Progress) -> Result:
+def _finish(root: Path, worker: _Worker, tracker: Tracker, progress: Progress | LiveTable) -> Result:
     worker.process.stdin.close()
     _forward(worker, tracker)
     planned, folder = worker.planned, unit_path(root, worker.planned.unit)

@@ -22,3 +22,16 @@ def test_a_parameter_that_never_changes_or_is_left_out_has_an_axis_all_the_same(
     figure = parallel([{"a": 1}, {"a": 1, "b": 2}, {}], [0.0, 0.0, 0.0], outcome="m")
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["a", "b", "m"]
     figure.canvas.draw()
+
+
+def test_the_lowest_may_be_the_best():
+    figure = parallel([{"a": 1}, {"a": 2}, {"a": 3}], [0.2, 0.1, 0.3], outcome="kl", lowest=True)
+    lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 2 and line.get_xdata()[0] != line.get_xdata()[1]]
+    assert [line.get_linewidth() for line in lines] == [1.2, 1.2, 3] and lines[-1].get_ydata()[1] == 0.0
+    assert "the lowest kl, 0.100" in figure.get_supxlabel()
+
+
+def test_of_equal_settings_the_first_is_the_thick_one():
+    figure = parallel([{"a": 1}, {"a": 2}, {"a": 3}], [0.0, 0.0, 0.0], outcome="m")
+    thick = [line for line in figure.axes[0].lines if line.get_linewidth() == 3]
+    assert [line.get_ydata()[0] for line in thick] == [0.0]

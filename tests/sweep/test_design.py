@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from common.config import ConfigError
-from common.sweep.design import Range, Sweep, parse_grid, parse_range, read_sweep, settings
+from common.sweep.design import Range, Sweep, fitted, parse_grid, parse_range, read_sweep, settings
 
 
 def drawn(*ranges: str, points: int = 8, draw: str = "latin", sample: int = 0, **grid) -> tuple[dict, ...]:
@@ -88,11 +88,22 @@ sample: 5
 def test_a_file_says_what_the_options_say(tmp_path):
     path = tmp_path / "sweep.yaml"
     path.write_text(FILE)
+    ranges = (parse_range("rl.lr=0.0001:0.001:log"), parse_range("rl.group=4:8"))
     assert read_sweep(path) == Sweep(
-        "score", drawn("rl.lr=0.0001:0.001:log", "rl.group=4:8", points=3, sample=5, **{"rl.alpha": [1.0, 10.0]}),
-        seeds="0-1", envs=("arithmetic-v1",), profile="smoke", metric="delta")
+        "score", {"rl.alpha": [1.0, 10.0]}, ranges, points=3, sample=5, seeds="0-1", envs=("arithmetic-v1",), profile="smoke",
+        metric="delta")
     path.write_text("paper: toy\ngrid: {steps: [3]}\n")
-    assert read_sweep(path) == Sweep("toy", ({"steps": 3},))
+    assert read_sweep(path) == Sweep("toy", {"steps": [3]})
+    path.write_text(FILE.replace("metric: delta", "search: delta\nminimise: true\nvariant: score"))
+    assert read_sweep(path) == Sweep(
+        "score", {"rl.alpha": [1.0, 10.0]}, ranges, points=3, sample=5, seeds="0-1", envs=("arithmetic-v1",), profile="smoke",
+        metric="delta", variant="score", search=True, minimise=True)
+
+
+def test_whole_ends_of_a_real_parameter_are_an_interval():
+    ranges = [Range("rate", 0, 1), Range("depth", 0, 1)]
+    assert fitted(ranges, {"rate": float, "depth": int}) == (Range("rate", 0.0, 1.0), Range("depth", 0, 1))
+    assert type(fitted(ranges, {"rate": float})[0].at(0.4)) is float
 
 
 @pytest.mark.parametrize(("change", "message"), [
@@ -104,6 +115,7 @@ def test_a_file_says_what_the_options_say(tmp_path):
     (("{from: 4, to: 8}", "{from: 4}"), 'the name "to" is missing'),
     (("envs: [arithmetic-v1]", "envs: arithmetic-v1"), "sweep.yaml: envs is 'arithmetic-v1' but must be a list"),
     (("0.0001", "1e-4"), "YAML readers disagree"),
+    (("sample: 5", "search: delta"), "sweep.yaml: metric is 'delta' beside search but a search has its own"),
 ])  # fmt: skip
 def test_a_mistake_in_the_file_is_one_sentence(tmp_path, change, message):
     path = tmp_path / "sweep.yaml"
