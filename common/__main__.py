@@ -70,6 +70,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--papers", type=_names, help="default: those of params.yaml")
     sub.add_argument("--units", type=int, default=2, help="how many units; default 2")
     sub.add_argument("--sample", type=int, help="number of the random sample; default: another one each day")
+    sub = command("traces", "show a paper's recorded episodes, pairs and trees in MLflow; a few are there without it")
+    sub.add_argument("paper", help="id of the paper, a folder below papers/")
+    sub.add_argument("--profile", default="cpu", help="cpu (default) or smoke")
+    sub.add_argument("--episodes", type=int, default=20, help="episodes of each variant of each unit; default 20")
     command("report", "execute the report notebook and write site/index.html")
     sub = command("repro", "dvc repro, telling what was rerun, restored and unchanged")
     sub.add_argument("--force", action="store_true", help="run all stages; finished units are still not recomputed")
@@ -124,6 +128,8 @@ def _dispatch(root: Path, options: argparse.Namespace) -> int:
 
         print("\n".join(explain(root, options.target, options.profile)))
         return 0
+    if name == "traces":
+        return commands.traces(root, options.paper, profile=options.profile, episodes=options.episodes)
     if name == "verify":
         return commands.verify(root, papers=options.papers, units=options.units, sample=options.sample)
     if name == "repro":
