@@ -34,6 +34,11 @@ def local_uri(root: Path) -> str:
     return f"sqlite:///{root.resolve()}/mlruns/mlflow.db"
 
 
+def is_database(uri: str) -> bool:
+    """Whether MLflow's client writes to the database itself, rather than to a server that does."""
+    return uri.partition(":")[0].partition("+")[0] in ("sqlite", "postgresql", "mysql", "mssql")
+
+
 def metric_key(name: str) -> str:
     """``name`` with what MLflow does not allow in a metric's name replaced: ``pass@1`` becomes ``pass_at_1``."""
     return re.sub(r"[^\w\-. /]", "_", name.replace("@", "_at_"))
@@ -84,8 +89,9 @@ def running_runs(client: Any) -> list[Any]:
 
 @contextmanager
 def start_up_lock(root: Path, uri: str) -> Iterator[None]:
-    """One process at a time inside the block when the store is a file. StoreError when mlruns/ is not writable."""
-    if not uri.startswith("sqlite:"):
+    """One process of this project at a time inside the block when the store is a database, whose tables the first to
+    come makes. StoreError when mlruns/ is not writable."""
+    if not is_database(uri):
         yield
         return
     with storage(root / "mlruns"):
@@ -104,11 +110,11 @@ def quiet_environment() -> None:
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """What a store may raise when it fails; the errors of requests are OSErrors."""
+    """What a store may raise when it fails; errors of requests are OSErrors, the want of a driver an ImportError."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    return (MlflowException, SQLAlchemyError, OSError, StoreError)
+    return (MlflowException, SQLAlchemyError, OSError, ImportError, StoreError)
 
 
 def patiently(action: Callable[[], T], attempts: int = 6) -> T:

@@ -52,7 +52,7 @@ def spans(turns: Turns, *, trace: str, variant: str, tags: Mapping[str, str], at
     last, logprobs = turns[-1], [turn["logprob"] for turn in turns if "logprob" in turn]
     whole = {"turns": len(turns), **{name: last[name] for name in ("reward", "done", "right") if name in last}}
     whole |= {"logprob": round(sum(logprobs), 4)} if logprobs else {}
-    tags = {**tags, "lab.variant": variant, "lab.task": last["task"],
+    tags = {**tags, "mlflow.traceName": f"{variant} {last['task']}", "lab.variant": variant, "lab.task": last["task"],
             **{f"lab.{name}": str(last[name]) for name in ("reward", "right") if name in last}}
     whole |= {f"mlflow.traceTag.{name}": value for name, value in tags.items()}
     made = [_span(trace, 0, f"{variant} {last['task']}", "AGENT", (at_ns, at_ns + len(turns) * TURN_NS),

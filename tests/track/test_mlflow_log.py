@@ -120,6 +120,7 @@ def test_a_sweep_is_nested_tagged_streamed_and_browsable(root, tmp_path):
     table = json.loads(Path(store.download_artifacts(run.run_id, "tables/pairs.json", str(tmp_path))).read_text())
     assert table["columns"] == ["chosen", "q"] and len(table["data"]) == TABLE_ROWS
     assert table["data"][1] == ["a1", '{"exact": 1}']
+    assert json.loads(tags["mlflow.loggedArtifacts"]) == [{"path": "tables/pairs.json", "type": "table"}]
     assert [file.path for file in store.list_artifacts(sweep.run_id)] == ["source.diff"]
     assert str(root / "mlruns" / "artifacts") in store.get_experiment_by_name("ladder").artifact_location
 
@@ -227,6 +228,11 @@ def test_a_nonsense_address_is_treated_alike(root):
     assert tracker.uri == local_uri(root) and len(tracker.warnings) == 1
 
 
+def test_a_database_without_its_driver_is_treated_alike(root):
+    tracker = Tracker(root, "postgresql+nodriver://lab@nowhere/lab")
+    assert tracker.uri == local_uri(root) and "going on with the local store" in tracker.warnings[0]
+
+
 def test_with_no_store_at_all_the_sweep_goes_on(tmp_path, monkeypatch):
     (tmp_path / "mlruns").write_text("a file where the store should be")
     with Tracker(tmp_path) as tracker:
@@ -272,7 +278,8 @@ def test_an_artifact_that_is_refused_does_not_end_tracking(root, monkeypatch):
         patch.setattr(MlflowClient, "log_artifacts", refuse)
         run = tracker.unit_run(tracker.sweep_run("ladder", SOURCE, {}), UNIT)
         tracker.finish(run, finished_run(root).path)
-        assert len(tracker.warnings) == 1 and "did not take the artifacts" in tracker.warnings[0]
+        assert [warning.partition(";")[0] for warning in tracker.warnings] == [
+            "MLflow did not take the artifacts", "MLflow did not take the tables"]
     assert runs(root)[run.name].info.status == "FINISHED"
 
 
