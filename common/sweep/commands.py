@@ -291,6 +291,19 @@ def traces(root: Path, paper: str, *, profile: str, episodes: int) -> int:
     return 0
 
 
+def export(root: Path, paper: str, out: Path) -> int:
+    """Write the RO-Crate of a paper's results."""
+    check_paper(root, paper, "paper")
+    from common.report.crate import export as write
+
+    folder = write(root, paper, out)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    size = sum(path.stat().st_size for path in files) / 1e6
+    print(f"{paper}: {len(files)} files, {size:.1f} MB in {_shown(root, folder)}; "
+          "ro-crate-metadata.json describes them")
+    return 0
+
+
 def report(root: Path) -> int:
     """Execute the report notebook into ``site/index.html``. Raises NotebookFailed."""
     from common.report.site import build_site

@@ -30,8 +30,8 @@ from typing import Any, TypeVar
 from common.report.pages import figures, pages
 from common.track import traces
 from common.track.mlflow_store import (
-    failures, inputs, is_database, local_uri, metric_key, patiently, quiet_environment, running_runs, short, start_up_lock,
-    table,
+    failures, inputs, is_database, local_uri, metric_key, patiently, quiet_environment, running_runs, short,
+    start_up_lock, table,
 )
 from common.track.owner import alive, current_owner
 from common.track.provenance import Provenance
@@ -249,13 +249,17 @@ class Tracker:
         for variant, metrics in by_variant.items():
             self._batch(self._variant(run, variant), metrics=metrics)
 
+    def variant_run(self, run: Tracked, variant: str) -> str:
+        """The id of a variant's run in a unit's; "" when there is none."""
+        return self._variants.get((run.run_id, variant), "")
+
     def _variant(self, run: Tracked, variant: str) -> str:
         """The id of the variant's run, opened when needed."""
         if (run.run_id, variant) not in self._variants and run.run_id:
             tags = {"lab.variant": variant, **self._unit_tags.get(run.run_id, {})}
             child = self._create(run.experiment_id, variant, "variant", run.run_id, tags)
             self._variants[run.run_id, variant] = child.run_id
-        return self._variants.get((run.run_id, variant), "")
+        return self.variant_run(run, variant)
 
     def _batch(self, run_id: str, *, metrics: list[Any] = (), params: Mapping[str, Any] | None = None,
                tags: Mapping[str, str] | None = None) -> None:
