@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from common.report.pages import figures, pages
+from common.report.kept import figures, pages
 from common.track import traces
 from common.track.mlflow_store import (
     failures, inputs, is_database, local_uri, metric_key, patiently, quiet_environment, running_runs, short,
