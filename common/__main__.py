@@ -75,6 +75,20 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--papers", type=_names, help="default: those of params.yaml")
     sub.add_argument("--units", type=int, default=2, help="how many units; default 2")
     sub.add_argument("--sample", type=int, help="number of the random sample; default: another one each day")
+    sub = command("traces", "show a paper's recorded episodes, pairs and trees in MLflow; a few are there without it")
+    sub.add_argument("paper", help="id of the paper, a folder below papers/")
+    sub.add_argument("--profile", default="cpu", help="cpu (default) or smoke")
+    sub.add_argument("--episodes", type=int, default=20, help="episodes of each variant of each unit; default 20")
+    sub = command("publish-model", "register a trained policy in MLflow, with its signature and model card")
+    sub.add_argument("paper", help="id of the paper, a folder below papers/")
+    sub.add_argument("--env", required=True, help="the environment it was trained in")
+    sub.add_argument("--variant", help="default: of those with weights the one that is best on the published rows")
+    sub.add_argument("--policy", help="name of the weights, where it is not the variant's (iwm.act, value.refiner.dpo)")
+    sub.add_argument("--seed", type=int, help="training seed; default: the lowest")
+    sub.add_argument("--profile", default="cpu", help="cpu (default) or smoke")
+    sub = command("export", "a paper's results as an RO-Crate: tables, verdicts, figures, data panels, model cards")
+    sub.add_argument("paper", help="id of the paper, a folder below papers/")
+    sub.add_argument("--out", type=Path, required=True, help="the folder to write, which must not exist")
     command("report", "execute the report notebook and write the site: verdicts, papers, notebooks, documents")
     sub = command("repro", "dvc repro, telling what was rerun, restored and unchanged")
     sub.add_argument("--force", action="store_true", help="run all stages; finished units are still not recomputed")
@@ -138,6 +152,17 @@ def _dispatch(root: Path, options: argparse.Namespace) -> int:
 
         print("\n".join(explain(root, options.target, options.profile)))
         return 0
+    if name == "traces":
+        return commands.traces(root, options.paper, profile=options.profile, episodes=options.episodes)
+    if name == "publish-model":
+        check_paper(root, options.paper, "paper")
+        from common.sweep.publish import publish_model
+
+        print(publish_model(root, options.paper, env=options.env, profile=options.profile, variant=options.variant,
+                            policy=options.policy, seed=options.seed))
+        return 0
+    if name == "export":
+        return commands.export(root, options.paper, options.out)
     if name == "verify":
         return commands.verify(root, papers=options.papers, units=options.units, sample=options.sample)
     if name == "repro":

@@ -349,6 +349,43 @@ def verify(root: Path, *, papers: Sequence[str] | None, units: int, sample: int 
     return 0 if recompute(root, lab, papers=papers or lab.papers, n=units, seed=number) else 1
 
 
+def traces(root: Path, paper: str, *, profile: str, episodes: int) -> int:
+    """Show in MLflow what a paper's finished units kept: ``episodes`` traces of every variant, pages and figures."""
+    from common.track.mlflow_log import Tracker
+    from common.track.store import read_unit
+
+    check_paper(root, paper, "paper")
+    check_profile(profile, "--profile")
+    if episodes < 1:
+        raise ConfigError(f"--episodes is {episodes} but must be at least 1; leave it out for 20")
+    done = [(path.parent, read_unit(path.parent)) for path in sorted((root / "runs" / paper).glob("*/DONE"))]
+    done = [(path, unit) for path, unit in done if unit.profile == profile]
+    if not done:
+        raise ConfigError(f"no unit of {paper} is finished here at profile {profile}, so there is nothing to show; "
+                          f"run: python -m common run --paper {paper} --profile {profile}")
+    with Tracker(root) as tracker:
+        for path, unit in done:
+            run = tracker.reopen(unit.key)
+            said = (f"{tracker.show(run, path, episodes=episodes)} traces, MLflow run {run.run_id}" if run.run_id else
+                    "not in this MLflow store, which was made or moved after the unit was finished")
+            print(f"{unit.name}: {said}", flush=True)
+    print(f"To look at them: make mlflow, experiment {paper}, tab Traces")
+    return 0
+
+
+def export(root: Path, paper: str, out: Path) -> int:
+    """Write the RO-Crate of a paper's results."""
+    check_paper(root, paper, "paper")
+    from common.report.crate import export as write
+
+    folder = write(root, paper, out)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    size = sum(path.stat().st_size for path in files) / 1e6
+    print(f"{paper}: {len(files)} files, {size:.1f} MB in {_shown(root, folder)}; "
+          "ro-crate-metadata.json describes them")
+    return 0
+
+
 def report(root: Path) -> int:
     """Execute the report notebook and write the site. Raises NotebookFailed, ConfigError for a page that cannot be."""
     from common.report.site import build_site

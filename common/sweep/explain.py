@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from common.config import ConfigError, hint, load_yaml
 from common.evaluate.claims import load_claims
 from common.sweep.plan import Planned, plan, read_json
 from common.sweep.unit import results_dir
-from common.track.mlflow_store import local_uri, quiet_environment
+from common.track.mlflow_store import failures, local_uri, quiet_environment, short
 from common.track.provenance import lock_hash
 from common.track.rows import MetricRow, read_metrics
 from common.track.store import UnitSpec, finished_rows, read_unit, unit_path
@@ -172,21 +174,27 @@ def _units(root: Path, units: Mapping[str, UnitSpec]) -> Iterator[str]:
 
 def _mlflow(root: Path, keys: Sequence[str]) -> dict[str, list[tuple[str, str, str, bool]]]:
     """Run id, status, commit and whether it was dirty, of the MLflow runs of units; empty where nothing is tracked."""
-    uri = local_uri(root)
-    if not keys or not Path(uri.removeprefix("sqlite:///")).exists():
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or local_uri(root)
+    if not keys or (uri == local_uri(root) and not Path(uri.removeprefix("sqlite:///")).exists()):
         return {}
     quiet_environment()
+    for name, value in (("MAX_RETRIES", "0"), ("TIMEOUT", "4")):  # for a server that is gone; MLflow's default is minutes
+        os.environ.setdefault(f"MLFLOW_HTTP_REQUEST_{name}", value)
     from mlflow.tracking import MlflowClient
 
-    client = MlflowClient(uri)
-    experiments = [one.experiment_id for one in client.search_experiments()]
     found: dict[str, list[tuple[str, str, str, bool]]] = {}
-    for key in keys:
-        for run in client.search_runs(experiments, f"tags.`lab.key` = '{key}' and tags.`lab.kind` = 'unit'"):
-            tags = run.data.tags
-            found.setdefault(key, []).append((run.info.run_id, run.info.status,
-                                              tags.get("mlflow.source.git.commit", "none"),
-                                              tags.get("lab.dirty") == "true"))  # fmt: skip
+    try:
+        client = MlflowClient(uri)
+        experiments = [one.experiment_id for one in client.search_experiments()]
+        for key in keys:
+            for run in client.search_runs(experiments, f"tags.`lab.key` = '{key}' and tags.`lab.kind` = 'unit'"):
+                tags = run.data.tags
+                found.setdefault(key, []).append((run.info.run_id, run.info.status,
+                                                  tags.get("mlflow.source.git.commit", "none"),
+                                                  tags.get("lab.dirty") == "true"))  # fmt: skip
+    except failures() as error:
+        print(f"warning: MLflow at {uri} does not answer; its runs are left out (reason: {short(error)})",
+              file=sys.stderr)  # fmt: skip
     return found
 
 

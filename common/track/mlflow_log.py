@@ -6,6 +6,7 @@
         run = tracker.unit_run(sweep, unit)          # RUNNING from here on
         tracker.forward(run, tail.read())            # as often as you like; an EventTail remembers its place
         tracker.finish(run, unit_path(root, unit))   # or tracker.fail(run, notebook, last_lines)
+        tracker.show(tracker.reopen(unit.key), unit_path(root, unit), episodes=20)    # more traces, at any time
         tracker.finish_sweep(sweep, failed=0)
 
 No method raises because of MLflow. An unreachable server is replaced by the local sqlite store at the
@@ -19,14 +20,18 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from common.report.kept import figures, pages
+from common.track import traces
 from common.track.mlflow_store import (
-    failures, local_uri, metric_key, patiently, quiet_environment, running_runs, short, start_up_lock, table,
+    failures, inputs, is_database, local_uri, metric_key, patiently, quiet_environment, running_runs, short,
+    start_up_lock, table,
 )
 from common.track.owner import alive, current_owner
 from common.track.provenance import Provenance
@@ -36,6 +41,10 @@ T = TypeVar("T")
 
 OWNER = "lab.owner"
 """Tag of every run of ours: the process that answers for it, see ``common.track.owner``."""
+
+EPISODES = 2
+"""Episodes of every variant that become traces when a unit ends, on the same tasks for all; ``python -m common traces``
+adds more. A turn costs half a millisecond."""
 
 _BATCH = {"metrics": 1000, "params": 100, "tags": 100}
 _CHECK_SECONDS = 4
@@ -69,6 +78,7 @@ class Tracker:
         self._open: dict[str, None] = {}  # run ids, outer before inner
         self._source: dict[str, dict[str, str]] = {}  # by paper
         self._unit_tags: dict[str, dict[str, str]] = {}  # by run id, for the variants
+        self._monitors: dict[str, Any] = {}  # by run id
         self.uri = ""
         self._client: Any = None
         local = local_uri(self._root)
@@ -130,7 +140,7 @@ class Tracker:
             return
         try:
             patiently(lambda: action(self._client))
-        except (*failures(), ValueError) as error:
+        except (*failures(), ValueError, NotImplementedError) as error:  # the last: a server that is too old for traces
             self._warn(f"MLflow did not take {what}; it stays in the run folder (reason: {short(error)})")
 
     # -- starting runs ---------------------------------------------------------------------------
@@ -169,7 +179,37 @@ class Tracker:
             self._batch(run.run_id, params=params)
             self._attach("the resolved parameters", lambda client: client.log_dict(
                 run.run_id, json.loads(unit.params), "config.resolved.json"))
+            self._attach("the data panels", lambda client: client.log_inputs(
+                run.run_id, inputs(self._root, unit.data)))
+            self._monitor(run.run_id)
         return run
+
+    def _monitor(self, run_id: str) -> None:
+        """Processor, memory, disk, network and GPU of the machine every ten seconds, as long as the run is open. Units
+        that run side by side share the machine and its numbers."""
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        self._monitors[run_id] = SystemMetricsMonitor(run_id, tracking_uri=self.uri)
+        self._monitors[run_id].start()
+
+    def reopen(self, key: str) -> Tracked:
+        """The latest finished run of the unit with this key, and its variants; without an id when there is none."""
+        from mlflow.entities import ViewType
+
+        def search(client: Any, query: str, experiments: list[str]) -> list[Any]:
+            return list(client.search_runs(experiments, query, ViewType.ACTIVE_ONLY, max_results=1000))
+
+        experiments = self._do(lambda client: [one.experiment_id for one in client.search_experiments()], [])
+        query = f"tags.`lab.key` = '{key}' and tags.`lab.kind` = 'unit' and attributes.status = 'FINISHED'"
+        found = self._do(lambda client: search(client, query, experiments), [])
+        if not found:
+            return _OFF
+        info = found[0].info
+        inner = f"tags.`mlflow.parentRunId` = '{info.run_id}'"
+        for child in self._do(lambda client: search(client, inner, [info.experiment_id]), []):
+            self._variants[info.run_id, child.data.tags["lab.variant"]] = child.info.run_id
+        self._unit_tags[info.run_id] = {name: found[0].data.tags[name] for name in _SHARED_TAGS}
+        return Tracked(run_id=info.run_id, experiment_id=info.experiment_id, name=info.run_name)
 
     def _experiment(self, client: Any, paper: str) -> str:
         with start_up_lock(self._root, self.uri):
@@ -181,8 +221,8 @@ class Tracker:
             return found.experiment_id
 
     def _artifact_location(self) -> str | None:
-        """Beside the sqlite file; a server knows its own place."""
-        return (self._root / "mlruns" / "artifacts").as_uri() if self.uri.startswith("sqlite:") else None
+        """In this project, for a database holds no files; a server knows its own place."""
+        return (self._root / "mlruns" / "artifacts").as_uri() if is_database(self.uri) else None
 
     def _create(self, experiment: str, name: str, kind: str, parent: str, tags: Mapping[str, str]) -> Tracked:
         if not experiment:
@@ -209,13 +249,17 @@ class Tracker:
         for variant, metrics in by_variant.items():
             self._batch(self._variant(run, variant), metrics=metrics)
 
+    def variant_run(self, run: Tracked, variant: str) -> str:
+        """The id of a variant's run in a unit's; "" when there is none."""
+        return self._variants.get((run.run_id, variant), "")
+
     def _variant(self, run: Tracked, variant: str) -> str:
         """The id of the variant's run, opened when needed."""
         if (run.run_id, variant) not in self._variants and run.run_id:
             tags = {"lab.variant": variant, **self._unit_tags.get(run.run_id, {})}
             child = self._create(run.experiment_id, variant, "variant", run.run_id, tags)
             self._variants[run.run_id, variant] = child.run_id
-        return self._variants.get((run.run_id, variant), "")
+        return self.variant_run(run, variant)
 
     def _batch(self, run_id: str, *, metrics: list[Any] = (), params: Mapping[str, Any] | None = None,
                tags: Mapping[str, str] | None = None) -> None:
@@ -252,7 +296,34 @@ class Tracker:
         if run.run_id:
             self._attach("the metric rows", lambda client: client.log_artifact(run.run_id, str(path / "rows.jsonl")))
             self._attach_folder(run, path)
+            self.show(run, path)
         self._end(run, "FINISHED")
+
+    def show(self, run: Tracked, path: Path, *, episodes: int = EPISODES) -> int:
+        """Put what a finished unit kept where MLflow's pages show it; how many traces there are.
+
+        The first ``episodes`` episodes or dialogues of every variant become traces of that variant's run (sent again,
+        they stay one); pairs, expansions and decisions become HTML files below ``pages``, the notebook's pictures SVG
+        files below ``figures``. Nothing is shown that the unit did not keep.
+        """
+        made = {"pages": pages(path / "artifacts"), "figures": figures(path / "notebook.ipynb")}
+        with tempfile.TemporaryDirectory() as folder:
+            for kind, files in made.items():
+                for name, text in files.items():
+                    (Path(folder) / kind).mkdir(exist_ok=True)
+                    (Path(folder) / kind / name).write_text(text, encoding="utf-8")
+            if any(made.values()):
+                self._attach("the pages", lambda client: client.log_artifacts(run.run_id, folder))
+        at, tags, by_run = (path / "DONE").stat().st_mtime_ns, self._unit_tags.get(run.run_id, {}), {}
+        for variant, tasks in traces.kept(path / "artifacts").items():
+            target = self._variant(run, variant)
+            for task, turns in list(tasks.items())[:episodes] if target else ():
+                name = traces.trace_id(target, variant, task)
+                found = traces.spans(turns, trace=name, variant=variant, tags=tags, at_ns=at)
+                by_run.setdefault(target, {})[name] = found
+        if by_run:
+            self._attach("the traces", lambda client: traces.send(client, run.experiment_id, by_run))
+        return sum(map(len, by_run.values()))
 
     def _attach_folder(self, run: Tracked, path: Path) -> None:
         """The executed notebook, everything in ``artifacts/``, and its record files as tables."""
@@ -261,9 +332,17 @@ class Tracker:
         artifacts = path / "artifacts"
         if artifacts.is_dir() and any(artifacts.iterdir()):
             self._attach("the artifacts", lambda client: client.log_artifacts(run.run_id, str(artifacts), "artifacts"))
-            for file in sorted(artifacts.glob("*.jsonl")):
-                self._attach(f"the table {file.name}", lambda client, file=file: client.log_table(
-                    run.run_id, data=table(file), artifact_file=f"tables/{file.stem}.json"))
+            self._tables(run, artifacts)
+
+    def _tables(self, run: Tracked, artifacts: Path) -> None:
+        """As ``client.log_table`` would, which asks the store several times for every table."""
+        files = sorted(artifacts.glob("*.jsonl"))
+        with tempfile.TemporaryDirectory() as folder:
+            for file in files:
+                table(file).to_json(Path(folder) / f"{file.stem}.json", orient="split", index=False)
+            self._attach("the tables", lambda client: client.log_artifacts(run.run_id, folder, "tables"))
+        shown = [{"path": f"tables/{file.stem}.json", "type": "table"} for file in files]
+        self._batch(run.run_id, tags={"mlflow.loggedArtifacts": json.dumps(shown)} if files else {})
 
     def fail(self, run: Tracked, notebook: Path | None, tail: str) -> None:
         """End a unit's run and its variants as FAILED.
@@ -296,11 +375,18 @@ class Tracker:
         inner = [child for (parent, _), child in self._variants.items() if parent == run.run_id]
         for run_id in [*inner, run.run_id]:
             if run_id and self._open.pop(run_id, 0) is None:
+                self._unwatch(run_id)
                 self._do(lambda client, run_id=run_id: client.set_terminated(run_id, status), None)
+
+    def _unwatch(self, run_id: str) -> None:
+        monitor = self._monitors.pop(run_id, None)
+        if monitor:
+            monitor.finish()
 
     def close(self) -> None:
         """End as KILLED whatever this tracker opened and nobody ended: an interrupted sweep leaves nothing RUNNING."""
         for run_id in reversed(list(self._open)):
+            self._unwatch(run_id)
             self._do(lambda client, run_id=run_id: client.set_terminated(run_id, "KILLED"), None)
         self._open.clear()
 

@@ -11,11 +11,12 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from common.config.strict import load_yaml
 from common.track.files import StoreError, storage
 
 T = TypeVar("T")
@@ -23,15 +24,46 @@ T = TypeVar("T")
 TABLE_ROWS = 500
 """At most so many records of an ``artifacts/*.jsonl`` are shown as an MLflow table; the file is attached whole."""
 
+OTHERS = ("database is locked", "UNIQUE constraint failed", "duplicate key value")
+"""What a store says when another process wrote at the same moment: sqlite's file is taken, or both made the same entry,
+such as that of a data panel, which the next attempt finds made."""
+
 
 def local_uri(root: Path) -> str:
     """The default store: one absolute sqlite file, the same from every working directory."""
     return f"sqlite:///{root.resolve()}/mlruns/mlflow.db"
 
 
+def is_database(uri: str) -> bool:
+    """Whether MLflow's client writes to the database itself, rather than to a server that does."""
+    return uri.partition(":")[0].partition("+")[0] in ("sqlite", "postgresql", "mysql", "mssql")
+
+
 def metric_key(name: str) -> str:
     """``name`` with what MLflow does not allow in a metric's name replaced: ``pass@1`` becomes ``pass_at_1``."""
     return re.sub(r"[^\w\-. /]", "_", name.replace("@", "_at_"))
+
+
+def inputs(root: Path, data: Mapping[str, str]) -> list[Any]:
+    """The panels of a unit (environment → hash) as MLflow's dataset inputs: where they lie, and no copy of them.
+
+    The digest is the first 36 characters (MLflow's limit) of the hash in the unit's key; the source names the folder
+    and, where ``data.dvc`` tracks it, DVC's hash of all data; the profile counts the rows of each panel.
+    """
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    tracked = load_yaml(root / "data.dvc", "data.dvc") if (root / "data.dvc").exists() else {}
+    dvc = {"dvc": out["md5"] for out in tracked.get("outs", ())}
+    found = []
+    for env, digest in sorted(data.items()):
+        manifest = root / "data" / env / "manifest.json"
+        files = json.loads(manifest.read_text(encoding="utf-8"))["files"] if manifest.exists() else {}
+        rows = {name.removesuffix(".jsonl"): entry["rows"] for name, entry in files.items()}
+        source = {"uri": f"data/{env}", **dvc, "sha256": digest}
+        dataset = Dataset(name=env, digest=digest[:36], source_type="dvc" if dvc else "local",
+                          source=json.dumps(source), profile=json.dumps(rows))
+        found.append(DatasetInput(dataset, [InputTag("mlflow.data.context", "panels")]))
+    return found
 
 
 def running_runs(client: Any) -> list[Any]:
@@ -57,8 +89,9 @@ def running_runs(client: Any) -> list[Any]:
 
 @contextmanager
 def start_up_lock(root: Path, uri: str) -> Iterator[None]:
-    """One process at a time inside the block when the store is a file. StoreError when mlruns/ is not writable."""
-    if not uri.startswith("sqlite:"):
+    """One process of this project at a time inside the block when the store is a database, whose tables the first to
+    come makes. StoreError when mlruns/ is not writable."""
+    if not is_database(uri):
         yield
         return
     with storage(root / "mlruns"):
@@ -72,25 +105,25 @@ def start_up_lock(root: Path, uri: str) -> Iterator[None]:
 def quiet_environment() -> None:
     """No usage reports, no lines about the schema. Call it before MLflow is imported."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a laboratory reports to nobody
-    for name in ("mlflow.store.db.utils", "alembic", "alembic.runtime.migration"):
+    for name in ("mlflow.store.db.utils", "alembic", "alembic.runtime.migration", "mlflow.system_metrics"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """What a store may raise when it fails; the errors of requests are OSErrors."""
+    """What a store may raise when it fails; errors of requests are OSErrors, the want of a driver an ImportError."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    return (MlflowException, SQLAlchemyError, OSError, StoreError)
+    return (MlflowException, SQLAlchemyError, OSError, ImportError, StoreError)
 
 
 def patiently(action: Callable[[], T], attempts: int = 6) -> T:
-    """Another process writing to the sqlite file is not a failure: try again for some seconds."""
+    """Another process writing to the same store is not a failure: try again for some seconds."""
     for attempt in range(attempts - 1):
         try:
             return action()
         except failures() as error:
-            if "database is locked" not in str(error):
+            if not any(sign in str(error) for sign in OTHERS):
                 raise
             time.sleep(0.25 * 2**attempt)
     return action()

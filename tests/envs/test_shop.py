@@ -107,7 +107,7 @@ def test_price_limit_is_the_larger_of_two_of_the_next_four():
     assert price_limit(20.0, 0.0, 0.0) == 40.0  # above the price, so 30 and 40 are drawn
 
 
-def test_pages_and_choices():
+def test_kept_and_choices():
     env = ShopEnv(TINY)
     env.reset(TASK)
     assert env.actions() == [f"search[{query}]" for query in DATA["queries"]]

@@ -28,6 +28,10 @@ ROOT = Path(__file__).resolve().parents[2]
     (["set", "profil=cpu"], 'unknown name "profil"; did you mean "profile"?'),
     (["base", "--env", "shop-v2"], 'unknown environment "shop-v2"; did you mean "shop-v1"?'),
     (["base", "--env", "shop-v1", "--profile", "gpu"], "has no base model of ours"),
+    (["traces", "tooy"], 'unknown paper "tooy"; did you mean "toy"?'),
+    (["traces", "toy"], "no unit of toy is finished here at profile cpu"),
+    (["export", "toy", "--out", "crate"], "no results of toy are published"),
+    (["publish-model", "toy", "--env", "toy-v1"], "toy in toy-v1 is not finished here at profile cpu"),
 ])
 def test_a_typo_stops_before_anything_slow_is_imported(lab, arguments, message):
     code = ("import sys; sys.argv[1:] = %r\nfrom common.__main__ import main\ncode = main()\n"

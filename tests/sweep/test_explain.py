@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 from common.config import ConfigError
+from common.sweep.explain import _mlflow
 from common.sweep.verify import compare, prediction_interval
 from common.track.rows import MetricRow, cost_of
 from common.types import Cost
@@ -140,3 +141,17 @@ def test_rows_are_identical_inside_outside_or_not_comparable():
     assert not out.ok and "published 2" in out.outside[0]
     with pytest.raises(ConfigError, match="1 rows are in one table only"):
         compare("u", [row(2, 2.0), row(2, 1.0, "b")], published)
+
+
+def test_runs_are_looked_for_in_the_store_that_is_named(tmp_path, monkeypatch, capsys):
+    from common.track.mlflow_store import local_uri
+    from tests.track.test_mlflow_log import SOURCE, UNIT, Tracker
+
+    with Tracker(tmp_path / "elsewhere") as tracker:
+        run = tracker.unit_run(tracker.sweep_run("ladder", SOURCE, {}), UNIT)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert _mlflow(tmp_path, [UNIT.key]) == {}
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", local_uri(tmp_path / "elsewhere"))
+    assert _mlflow(tmp_path, [UNIT.key]) == {UNIT.key: [(run.run_id, "KILLED", "abc123", True)]}
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql+nodriver://nowhere/lab")
+    assert _mlflow(tmp_path, [UNIT.key]) == {} and "does not answer; its runs are left out" in capsys.readouterr().err

@@ -120,6 +120,7 @@ def test_a_sweep_is_nested_tagged_streamed_and_browsable(root, tmp_path):
     table = json.loads(Path(store.download_artifacts(run.run_id, "tables/pairs.json", str(tmp_path))).read_text())
     assert table["columns"] == ["chosen", "q"] and len(table["data"]) == TABLE_ROWS
     assert table["data"][1] == ["a1", '{"exact": 1}']
+    assert json.loads(tags["mlflow.loggedArtifacts"]) == [{"path": "tables/pairs.json", "type": "table"}]
     assert [file.path for file in store.list_artifacts(sweep.run_id)] == ["source.diff"]
     assert str(root / "mlruns" / "artifacts") in store.get_experiment_by_name("ladder").artifact_location
 
@@ -227,6 +228,11 @@ def test_a_nonsense_address_is_treated_alike(root):
     assert tracker.uri == local_uri(root) and len(tracker.warnings) == 1
 
 
+def test_a_database_without_its_driver_is_treated_alike(root):
+    tracker = Tracker(root, "postgresql+nodriver://lab@nowhere/lab")
+    assert tracker.uri == local_uri(root) and "going on with the local store" in tracker.warnings[0]
+
+
 def test_with_no_store_at_all_the_sweep_goes_on(tmp_path, monkeypatch):
     (tmp_path / "mlruns").write_text("a file where the store should be")
     with Tracker(tmp_path) as tracker:
@@ -272,7 +278,8 @@ def test_an_artifact_that_is_refused_does_not_end_tracking(root, monkeypatch):
         patch.setattr(MlflowClient, "log_artifacts", refuse)
         run = tracker.unit_run(tracker.sweep_run("ladder", SOURCE, {}), UNIT)
         tracker.finish(run, finished_run(root).path)
-        assert len(tracker.warnings) == 1 and "did not take the artifacts" in tracker.warnings[0]
+        assert [warning.partition(";")[0] for warning in tracker.warnings] == [
+            "MLflow did not take the artifacts", "MLflow did not take the tables"]
     assert runs(root)[run.name].info.status == "FINISHED"
 
 
@@ -283,23 +290,46 @@ from common.track.mlflow_log import Tracker
 from tests.track.test_mlflow_log import SOURCE, events
 from tests.track.units import UNIT
 with Tracker(Path(sys.argv[1])) as tracker:
+    assert not sys.argv[2] or tracker.uri == sys.argv[2], tracker.warnings
     sweep = tracker.sweep_run("ladder", SOURCE, {})
     for i in range(4):
         run = tracker.unit_run(sweep, UNIT)
-        tracker.forward(run, events(f"variant{i}", [0.5] * 20))
+        for step in range(10):  # as a sweep forwards them: a few at a time
+            tracker.forward(run, events(f"variant{i}", [0.5] * 10)[step:step + 1])
         tracker.kill(run)
     tracker.finish_sweep(sweep, failed=0)
     assert tracker.warnings == [], tracker.warnings
 """
 
 
-def test_two_sweeps_may_start_and_write_at_the_same_time(tmp_path):
-    command = [sys.executable, "-c", PARALLEL, str(tmp_path)]
-    both = [subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    assert [process.communicate()[1] if process.wait() else "" for process in both] == ["", ""]
-    store = client(tmp_path)
+def four_writers(folder, uri=""):
+    """Four sweeps that start and write at once; what each wrote to standard error, and a client of the store."""
+    from mlflow.tracking import MlflowClient
+
+    environment = {**os.environ, **({"MLFLOW_TRACKING_URI": uri} if uri else {})}
+    command = [sys.executable, "-c", PARALLEL, str(folder), uri]
+    writers = [subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE, text=True)
+               for _ in range(4)]
+    ends = [(writer.communicate()[1], writer.returncode) for writer in writers]
+    assert [said if code or "warning" in said else "" for said, code in ends] == [""] * 4
+    return MlflowClient(uri or local_uri(folder))
+
+
+def check_nothing_is_lost(store):
     (experiment,) = [one for one in store.search_experiments() if one.name == "ladder"]
-    assert len(store.search_runs([experiment.experiment_id])) == 2 * (1 + 4 * 2)
+    found = store.search_runs([experiment.experiment_id], max_results=1000)
+    kinds = [one.data.tags["lab.kind"] for one in found]
+    assert {kind: kinds.count(kind) for kind in kinds} == {"sweep": 4, "unit": 16, "variant": 16}
+    for one in found:
+        if one.data.tags["lab.kind"] == "variant":
+            history = store.get_metric_history(one.info.run_id, "loss")
+            assert sorted((point.step, point.value) for point in history) == [(step, 0.5) for step in range(10)]
+        if one.data.tags["lab.kind"] == "unit":
+            assert one.data.params["alpha"] == "0.5" and len(one.inputs.dataset_inputs) == 1
+
+
+def test_four_sweeps_may_start_and_write_at_the_same_time(tmp_path):
+    check_nothing_is_lost(four_writers(tmp_path))
 
 
 def test_a_locked_database_is_waited_for_and_other_failures_are_not(monkeypatch):
