@@ -4,7 +4,7 @@ import json
 import re
 
 from common.report import kept
-from common.report.site import FOREIGN
+from common.report.webcheck import foreign
 
 EVIL = "<script>alert(1)</script>"
 
@@ -22,7 +22,7 @@ def test_pairs_stand_side_by_side_the_widest_first():
     page = kept.pairs_page("pairs.r1", [pair(0.5), pair(1.0)])
     assert page.index("t#1.0") < page.index("t#0.5") and "2 preference pairs" in page
     assert "chosen: Q 1.000, log π_ref -1.000" in page and "rejected: Q 0.250, log π_ref -2.000" in page
-    assert EVIL not in page and not FOREIGN.search(page)
+    assert EVIL not in page and not foreign(page)
 
 
 def test_an_expansion_unfolds_as_it_was_sampled():
