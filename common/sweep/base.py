@@ -19,7 +19,7 @@ from common.envs import ENV_IDS, env_file
 from common.lm.bases import has_base, settings_for
 from common.sweep.plan import USER_ENVS, verify_panels
 from common.sweep.progress import Progress
-from common.sweep.unit import BASE_PROFILES, base_dir, data_hashes
+from common.sweep.unit import BASE_PROFILES, base_dir, data_hashes, folder_hash
 from common.track.code import code_hash
 from common.track.files import storage
 from common.track.provenance import lock_hash
@@ -55,6 +55,11 @@ def base_key(root: Path, env: str, profile: str) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def _kept(root: Path, env: str, profile: str) -> Path:
+    """Where the run store keeps the base model."""
+    return root / "runs" / "base" / f"{env}-{profile}-{base_key(root, env, profile)}"
+
+
 def shown_by(progress: Progress) -> Callable[[int, dict[str, float]], None]:
     """A training log that shows how far the training is and how long the rest will take at its pace so far."""
     ends: list[float] = []  # of updates; what came before the first one does not come again
@@ -85,7 +90,7 @@ def build_base(root: Path, env: str, profile: str) -> str:
                           f"{hint(profile, BASE_PROFILES)}")
     verify_panels(root, env)
     target = base_dir(root, env, profile)
-    kept = root / "runs" / "base" / f"{env}-{profile}-{base_key(root, env, profile)}"
+    kept = _kept(root, env, profile)
     trained = not kept.exists()
     with storage(kept):
         if trained:
@@ -105,15 +110,28 @@ def build_base(root: Path, env: str, profile: str) -> str:
     return f"base model of {env} ({profile}): {done} → {where}"
 
 
+def outdated(root: Path, envs: Sequence[str], profile: str) -> list[str]:
+    """Those of ``envs`` whose base model is absent, or not what its training would give now. Of one that came from
+    elsewhere, DVC's cache for example, its stage knows whether it is."""
+    def current(env: str) -> bool:
+        target = base_dir(root, env, profile)
+        if not target.is_dir() or not any((root / "runs" / "base").glob(f"{env}-{profile}-*")):
+            return target.is_dir()
+        kept = _kept(root, env, profile)
+        return kept.is_dir() and folder_hash(kept) == folder_hash(target)
+
+    return [env for env in envs if profile in BASE_PROFILES and has_base(env) and not current(env)]
+
+
 def build_bases(root: Path, envs: Sequence[str], *, workers: int) -> None:
-    """Train the absent base models of ``envs`` side by side, each in a process of one thread.
+    """Train those base models of ``envs`` that are :func:`outdated` side by side, each in a process of one thread.
 
     DVC runs one stage at a time; it then finds these models made. A training that fails leaves its message, and its
     stage to fail again. Ended early, by Ctrl-C or a signal, it ends all trainings.
     """
-    absent = [env for env in envs if has_base(env) and not (root / BASE_PROFILES["cpu"] / env).is_dir()]
-    if min(len(absent), workers) < 2:
-        return  # nothing to do side by side
+    absent = outdated(root, envs, "cpu")
+    if not absent:
+        return
     started: list[subprocess.Popen] = []
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "LAB_ROOT": str(root)}
 

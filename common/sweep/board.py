@@ -49,15 +49,18 @@ class Board:
     """The units of one sweep, in the order of its plan. Only the process that runs the sweep has one."""
 
     def __init__(self, root: Path, folder: Path, *, paper: str, command: str, metric: str | None = None) -> None:
-        """``metric`` is the one to show of each unit's events, where it is among them."""
+        """``paper`` names what is run: a paper, or several. ``metric`` is the one to show of each unit's events, where it is
+        among them."""
         self.root, self.folder, self.paper, self.entries = root, folder, paper, []
         self._head = {"paper": paper, "command": command, "metric": metric, "started": time.time(), "owner": current_owner()}
 
     def add(self, planned: Sequence[Planned]) -> None:
+        several = len({one.paper for one in planned} | {self.paper}) > 1
         for one in planned:
             changes = "".join(f" {name}={value}" for name, value in one.overrides.items() if name not in ("panel", "panels"))
             folder = unit_path(self.root, one.unit).relative_to(self.root).as_posix()
-            self.entries.append(Entry(f"{one.env} seed {one.seed}{changes}", one.env, one.profile, folder,
+            name = f"{one.env} seed {one.seed}{changes}"
+            self.entries.append(Entry(f"{one.paper} {name}" if several else name, one.env, one.profile, folder,
                                       "restored" if one.finished else "waiting", one.minutes))
         self.write()
 

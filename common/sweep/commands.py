@@ -17,7 +17,7 @@ from common.config import (
     ConfigError, LabParams, check_paper, check_profile, field_types, hint, known_papers, load_lab, load_spec,
 )
 from common.lm.bases import has_base
-from common.sweep.base import build_bases
+from common.sweep.base import build_bases, outdated
 from common.sweep.declared import params_class
 from common.sweep.design import Sweep, fitted, settings
 from common.sweep.plan import (
@@ -48,7 +48,8 @@ def execute_plan(
     try:
         with Tracker(root) as tracker:
             tags = {"lab.profile": planned[0].profile, "lab.workers": str(workers), "lab.command": resume}
-            board = Board(root, folder or board_folder(root, planned), paper=planned[0].paper, command=resume, metric=metric)
+            papers = ", ".join(dict.fromkeys(one.paper for one in planned))
+            board = Board(root, folder or board_folder(root, planned), paper=papers, command=resume, metric=metric)
             results = execute(root, planned, workers=workers, tracker=tracker, tags=tags, board=board, more=more)
     except KeyboardInterrupt as stop:
         print(f"interrupted ({stop}): finished units and stages are kept; to resume: {resume}", file=sys.stderr)
@@ -246,11 +247,13 @@ def _best(root: Path, planned: Sequence[Planned], folder: Path, *, metric: str |
 
 
 def repro(root: Path, *, force: bool) -> int:
-    """``dvc repro``, absent base models two at a time before it, with a plain account of what was rerun, restored and
-    unchanged."""
+    """``dvc repro`` with a plain account of what was rerun, restored and unchanged. DVC runs one stage at a time; so that no
+    worker waits for a stage's last one, base models and units are computed before it and found by their stages."""
     lab = load_lab(root)
     try:
         build_bases(root, lab.envs, workers=lab.workers)
+        if not outdated(root, lab.envs, lab.profile):  # a training failed: its stage will say so
+            _run_together(root, lab)
     except KeyboardInterrupt:
         print("interrupted: finished base models are kept; to resume: make repro", file=sys.stderr)
         return 130
@@ -279,6 +282,13 @@ def repro(root: Path, *, force: bool) -> int:
     else:
         print("Nothing had to be rerun: code, data, parameters and environment are those of the results here.")
     return 0
+
+
+def _run_together(root: Path, lab: LabParams) -> None:
+    """The unfinished units of all papers in one pool. Failed ones are left to their stages to report, which try them again."""
+    planned = [one for paper in lab.papers for one in plan(root, paper, seeds=lab.seeds, profile=lab.profile)]
+    if not all(one.finished for one in planned):
+        execute_plan(root, [one for one in planned if not one.finished], lab.workers, "make repro")
 
 
 def set_params(root: Path, assignments: Sequence[str]) -> int:

@@ -63,8 +63,8 @@ def execute(
     root: Path, planned: Sequence[Planned], *, workers: int, tracker: Tracker, tags: Mapping[str, str],
     board: Board, more: Callable[[Sequence[Result]], Sequence[Planned]] | None = None,
 ) -> list[Result]:
-    """Run the unfinished units of one paper and return one result per unit, in the order of the plan. ``board`` is empty and
-    shows them as they come.
+    """Run the unfinished units and return one result per unit, in the order of the plan. ``board`` is empty and shows them as
+    they come. MLflow gets a sweep of each paper.
 
     When all are done, ``more`` is given their results and adds units to the plan, until it adds none. Results do not depend
     on ``workers``. Raises KeyboardInterrupt after SIGINT, SIGTERM or SIGHUP, once the workers are gone and MLflow is told.
@@ -75,13 +75,15 @@ def execute(
     planned, results = [*planned], {}
     if all(one.finished for one in planned) and more is None:
         return [Result(one, "skipped") for one in planned]
-    sweep = tracker.sweep_run(planned[0].paper, provenance(root), tags)
+    papers = list(dict.fromkeys(one.paper for one in planned))
+    source = provenance(root)
+    sweeps = {paper: tracker.sweep_run(paper, source, tags) for paper in papers}
 
     def skip_finished(first: int) -> None:
         for index in range(first, len(planned)):
             if planned[index].finished:
                 results[index] = Result(planned[index], "skipped")
-                tracker.skip(sweep, planned[index].unit)
+                tracker.skip(sweeps[planned[index].paper], planned[index].unit)
 
     skip_finished(0)
     board.add(planned)
@@ -91,7 +93,7 @@ def execute(
     last_tracked, server = 0.0, None
     try:
         with _signals() as received:
-            if (len(queue) > 1 or more) and fork_is_safe() and _slow_to_import(root, planned[0].paper):
+            if (len(queue) > 1 or more) and fork_is_safe() and any(_slow_to_import(root, one) for one in papers):
                 try:
                     server = ForkServer(root, worker_environment(root))
                 except OSError as error:
@@ -110,7 +112,7 @@ def execute(
                     index = queue.pop(0)
                     board.start(index)
                     worker = running[index] = _start(root, planned[index], server)
-                    worker.tracked = tracker.unit_run(sweep, planned[index].unit)
+                    worker.tracked = tracker.unit_run(sweeps[planned[index].paper], planned[index].unit)
                 time.sleep(POLL_SECONDS)
                 if received:
                     raise KeyboardInterrupt(signal.Signals(received[0]).name)
@@ -127,13 +129,16 @@ def execute(
     except BaseException:
         _stop(running, tracker)
         board.stop()
-        tracker.kill(sweep)
+        for sweep in sweeps.values():
+            tracker.kill(sweep)
         raise
     finally:
         progress.close()
         if server:
             server.close()
-    tracker.finish_sweep(sweep, failed=sum(result.state == "failed" for result in results.values()))
+    for paper, sweep in sweeps.items():
+        failed = [one for one in results.values() if one.state == "failed" and one.planned.paper == paper]
+        tracker.finish_sweep(sweep, failed=len(failed))
     return [results[index] for index in _ids(planned)]
 
 
@@ -214,8 +219,8 @@ def worker_environment(root: Path) -> dict[str, str]:
 def _forward(worker: _Worker, tracker: Tracker) -> None:
     events = worker.tail.read()
     if events:
-        last = events[-1]
-        worker.step = f"{worker.planned.env} seed {worker.planned.seed}: {last['variant']} step {last['step']}"
+        last, unit = events[-1], worker.planned
+        worker.step = f"{unit.paper} {unit.env} seed {unit.seed}: {last['variant']} step {last['step']}"
         tracker.forward(worker.tracked, events)
 
 
@@ -282,13 +287,18 @@ def _minutes(worker: _Worker) -> float:
 def _minutes_left(
     planned: Sequence[Planned], results: Mapping[int, Result], running: Mapping[int, _Worker], workers: int
 ) -> float | None:
-    """Expected minutes: units done in this sweep say more than earlier estimates."""
-    done = [result.minutes for result in results.values() if result.state == "succeeded"]
+    """Expected minutes: units done in this sweep say more than earlier estimates, which say how their lengths compare."""
+    done = [result for result in results.values() if result.state == "succeeded"]
     left = [planned[index] for index in _ids(planned) if index not in results]
     if done:
-        expected = sum(done) / len(done)
-        spent = sum(min(_minutes(worker), expected) for worker in running.values())
-        return max(len(left) * expected - spent, 0.0) / max(1, min(workers, len(left)))
+        compared = all(one.minutes for one in planned)  # else all units count alike
+        pace = sum(one.minutes for one in done) / sum(one.planned.minutes if compared else 1.0 for one in done)
+
+        def expected(one: Planned) -> float:
+            return pace * (one.minutes if compared else 1.0)
+
+        spent = sum(min(_minutes(worker), expected(worker.planned)) for worker in running.values())
+        return max(sum(map(expected, left)) - spent, 0.0) / max(1, min(workers, len(left)))
     minutes, _ = totals(left, workers)
     return None if minutes is None else max(minutes - max((_minutes(w) for w in running.values()), default=0.0), 0.0)
 

@@ -141,6 +141,20 @@ def test_absent_base_models_are_trained_two_at_a_time(lab, monkeypatch, capfd):
     assert capfd.readouterr().out == ""
 
 
+def test_a_base_model_of_another_training_is_outdated(lab, monkeypatch):
+    monkeypatch.setattr(base, "base_key", lambda root, env, profile: "key")
+    assert base.outdated(lab, ["toy-v1", "shop-v1"], "cpu") == ["shop-v1"]  # the first one came from elsewhere
+    kept = lab / "runs/base/toy-v1-cpu-key"
+    kept.mkdir(parents=True)
+    (kept / "weights.json").write_text("{}\n")
+    assert base.outdated(lab, ["toy-v1"], "cpu") == []
+    (lab / "models/toy-v1/weights.json").write_text("{1}\n")
+    assert base.outdated(lab, ["toy-v1"], "cpu") == ["toy-v1"]
+    kept.rename(kept.with_name("toy-v1-cpu-earlier"))
+    assert base.outdated(lab, ["toy-v1"], "cpu") == ["toy-v1"]
+    assert base.outdated(lab, ["toy-v1"], "gpu") == []  # starts from no base model of ours
+
+
 def test_interrupted_trainings_side_by_side_are_ended(lab, monkeypatch):
     program(lab, monkeypatch, "#!/bin/sh\nexec sleep 60\n")
     started = time.monotonic()

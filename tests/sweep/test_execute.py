@@ -6,6 +6,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -68,6 +70,30 @@ def test_the_executed_notebook_is_kept_with_the_values_it_was_given(finished):
     given = sorted(notebook.metadata.papermill.parameters.seed for notebook in notebooks)
     assert given == [0, 1]
     assert all(isinstance(notebook.metadata.papermill.input_path, str) for notebook in notebooks)
+
+
+def test_units_of_two_papers_share_the_workers(tmp_path, new_lab, run_in, statuses):
+    """What `make repro` does before DVC: one pool, a sweep of each paper in MLflow, and their stages find all finished."""
+    root = new_lab(tmp_path / "lab")
+    for name in ("method.py", "params.yaml", "__init__.py"):
+        target = root / "papers/twin" / name
+        target.parent.mkdir(exist_ok=True)
+        target.write_text((root / "papers/toy" / name).read_text().replace("papers/toy", "papers/twin"))
+    notebook = (root / "notebooks/toy.py").read_text()
+    (root / "notebooks/toy.py").write_text(notebook.replace(
+        "from papers.toy import method", 'import importlib\n\nmethod = importlib.import_module(f"papers.{paper}.method")'))
+    (root / "params.yaml").write_text((root / "params.yaml").read_text().replace("[toy]", "[toy, twin]"))
+    code = ("from pathlib import Path; from common.config import load_lab; from common.sweep.commands import _run_together; "
+            "root = Path('.').resolve(); _run_together(root, load_lab(root))")
+    shown = subprocess.run([sys.executable, "-c", code], cwd=root, text=True, stdin=subprocess.DEVNULL,
+                           env={**os.environ, "LAB_ROOT": str(root), "PYTHONPATH": str(root)}, capture_output=True, check=True).stdout
+    assert "4 succeeded, 0 failed, 0 skipped" in shown
+    assert {"toy toy-v1 seed 1 cpu", "twin toy-v1 seed 0 cpu"} <= {line.split("min  ")[-1] for line in shown.splitlines()}
+    assert statuses(root)["sweep"] == ["FINISHED"] * 2 and statuses(root)["unit"] == ["FINISHED"] * 4
+    (board,) = root.glob("runs/sweeps/*/board.json")
+    assert {unit["name"].split()[0] for unit in json.loads(board.read_text())["units"]} == {"toy", "twin"}
+    assert "nothing to run" in run_in(root, "run", "--paper", "twin").stdout
+    assert totals(root / "results/twin/metrics.jsonl") == {0: expected_total(0), 1: expected_total(1)}
 
 
 def test_running_again_starts_nothing_and_says_so(finished, run_in):
