@@ -16,7 +16,7 @@
 # **What you will see**: the equations beside the functions that implement them, worked out by hand; all variants of
 # the paper at matched budgets; what each agent learned; dialogues before and after.
 #
-# **How long it takes**: nothing if this unit was run before (`make repro` runs seeds 0–4), otherwise about four
+# **How long it takes**: nothing if this unit was run before (`make repro` runs seeds 0–4), otherwise two to ten
 # minutes on one CPU core at the profile `cpu`, seconds at `smoke`. Nothing here needs a GPU.
 
 # %% tags=["parameters"]

@@ -8,6 +8,7 @@ draws 95 % t-intervals over training seeds; one seed has no interval and is draw
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -177,11 +178,21 @@ def budget(
     return figure
 
 
+DENSE = 60
+"""Most points of a training curve that can be told apart."""
+
+
+def moving_mean(values: Sequence[float], reach: int) -> list[float]:
+    """Mean of each value and of those up to ``reach`` before and after it, fewer at the ends."""
+    return [fmean(values[max(0, i - reach) : i + reach + 1]) for i in range(len(values))]
+
+
 def curves(points: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> Figure:
     """Training curves, a panel for each of ``metrics``, a line for each variant; rounds follow one another.
 
     ``points``: records with variant, round, update, metric, value (``stories.training_points``). A round
-    that went on from another one starts right of it; vertical gaps between rounds are new data.
+    that went on from another one starts right of it; vertical gaps between rounds are new data. Where a round has
+    more than ``DENSE`` points, they are faint, and their moving mean is the line.
     """
     across = min(2, len(metrics))
     down = -(-len(metrics) // across)
@@ -194,8 +205,12 @@ def curves(points: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> Figur
             for part in sorted({p["round"] for p in points if p["variant"] == variant}):
                 mine = [p for p in points if (p["variant"], p["round"]) == (variant, part)]
                 own = sorted((p["update"], p["value"]) for p in mine if p["metric"] == metric)
-                axes.plot([start + x for x, _ in own], [y for _, y in own], color=CYCLE[k % 8], lw=1.4,
-                          ls="-" if k < 8 else "--", label=variant if start == 0 else None)
+                look = {"color": CYCLE[k % 8], "ls": "-" if k < 8 else "--"}
+                x, y = [start + update for update, _ in own], [value for _, value in own]
+                if len(y) > DENSE:
+                    axes.plot(x, y, **look, lw=0.6, alpha=0.25)
+                    y = moving_mean(y, DENSE // 4)
+                axes.plot(x, y, **look, lw=1.4, label=variant if start == 0 else None)
                 start += max(p["update"] for p in mine)
         axes.set_ylabel(metric)
         axes.grid(color="#e6e6e6", lw=0.8)

@@ -86,6 +86,14 @@ def test_curves_put_the_second_round_behind_the_first():
     assert [list(line.get_xdata()) for line in axes.lines] == [[1, 2, 3], [4, 5, 6]]
 
 
+def test_a_long_curve_is_drawn_by_its_moving_mean():
+    assert figures.moving_mean([1.0, 2.0, 6.0, 3.0], 1) == [1.5, 3.0, 11 / 3, 4.5]
+    points = [{"variant": "a", "round": 1, "update": u, "metric": "loss", "value": float(u % 2)} for u in range(1, 101)]
+    faint, line = figures.curves(points, ("loss",)).axes[0].lines
+    assert list(faint.get_ydata())[:2] == [1.0, 0.0] and faint.get_alpha() < 0.5
+    assert all(abs(y - 0.5) < 0.04 for y in line.get_ydata()[15:-15]) and line.get_label() == "a"
+
+
 def test_an_ablation_leaves_out_absent_variants():
     series = {"s": {0.0: "a0", 0.5: "ah", 1.0: "a1"}}
     figure = figures.ablation([row("a0", 0, 0.1), row("a1", 0, 0.3)], series, xlabel="α")
