@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -54,6 +55,7 @@ class _Worker:
     job: Job
     tail: EventTail
     log: Path
+    gpu: str
     tracked: Tracked = Tracked("", "", "")
     started: float = field(default_factory=time.monotonic)
     step: str = "starting"
@@ -90,7 +92,7 @@ def execute(
     queue = waiting(planned)
     running: dict[int, _Worker] = {}
     progress = progress_of(board, len(queue), " of this round" if more else "")
-    last_tracked, server = 0.0, None
+    last_tracked, server, devices = 0.0, None, gpus()
     try:
         with _signals() as received:
             if (len(queue) > 1 or more) and fork_is_safe() and any(_slow_to_import(root, one) for one in papers):
@@ -111,7 +113,7 @@ def execute(
                 while queue and len(running) < workers and not received:
                     index = queue.pop(0)
                     board.start(index)
-                    worker = running[index] = _start(root, planned[index], server)
+                    worker = running[index] = _start(root, planned[index], server, _idlest(devices, running))
                     worker.tracked = tracker.unit_run(sweeps[planned[index].paper], planned[index].unit)
                 time.sleep(POLL_SECONDS)
                 if received:
@@ -176,7 +178,23 @@ def _signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _start(root: Path, planned: Planned, server: ForkServer | None) -> _Worker:
+def gpus() -> list[str]:
+    """The GPUs that workers may use, as CUDA_VISIBLE_DEVICES names them: those it names now, else all. torch, which would
+    know too, is not imported here."""
+    given, tool = os.environ.get("CUDA_VISIBLE_DEVICES"), shutil.which("nvidia-smi")
+    if given is not None or tool is None:
+        return [name.strip() for name in (given or "").split(",") if name.strip()]
+    listed = subprocess.run([tool, "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True)
+    return listed.stdout.split() if listed.returncode == 0 else []
+
+
+def _idlest(devices: Sequence[str], running: Mapping[int, _Worker]) -> str:
+    """The GPU that the fewest running workers have; "" without GPUs."""
+    taken = [worker.gpu for worker in running.values()]
+    return min(devices, key=taken.count, default="")
+
+
+def _start(root: Path, planned: Planned, server: ForkServer | None, gpu: str) -> _Worker:
     folder = unit_path(root, planned.unit)
     with storage(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -186,16 +204,20 @@ def _start(root: Path, planned: Planned, server: ForkServer | None) -> _Worker:
         job = Job(root=str(root), notebook=str(planned.notebook), parameters=planned.parameters,
                   executed=str(folder / "notebook.ipynb"), outcome=str(folder / "outcome.json"),
                   failed=str(root / "runs" / "failed" / planned.paper / kept))
-        process = start_worker(root, job, log, server)
-    return _Worker(planned, process, job, EventTail(folder / "events.jsonl"), log)
+        process = start_worker(root, job, log, server, gpu)
+    return _Worker(planned, process, job, EventTail(folder / "events.jsonl"), log, gpu)
 
 
-def start_worker(root: Path, job: Job, log: Path, server: ForkServer | None = None) -> subprocess.Popen[str]:
+def start_worker(
+    root: Path, job: Job, log: Path, server: ForkServer | None = None, gpu: str = ""
+) -> subprocess.Popen[str]:
     """Start a worker in a session of its own, forked from ``server`` if there is one; it ends when its standard input is
-    closed or this process dies."""
+    closed or this process dies. It sees the one ``gpu``, if that is named."""
     module = "common.sweep.worker"
     command = server.command(module) if server else [sys.executable, "-m", module]
     environment = server.environment if server else worker_environment(root)
+    if gpu:
+        environment = {**environment, "CUDA_VISIBLE_DEVICES": gpu}
     with open(log, "w", encoding="utf-8") as output:
         process = subprocess.Popen(command, cwd=root, env=environment, text=True, stdin=subprocess.PIPE, stdout=output,
                                    stderr=subprocess.STDOUT, start_new_session=True)

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from common.rng import derive
+from common.sweep import execute
 
 
 def expected_total(seed: int, steps: int = 4) -> float:
@@ -94,6 +95,31 @@ def test_units_of_two_papers_share_the_workers(tmp_path, new_lab, run_in, status
     assert {unit["name"].split()[0] for unit in json.loads(board.read_text())["units"]} == {"toy", "twin"}
     assert "nothing to run" in run_in(root, "run", "--paper", "twin").stdout
     assert totals(root / "results/twin/metrics.jsonl") == {0: expected_total(0), 1: expected_total(1)}
+
+
+def test_each_worker_gets_a_gpu_of_its_own(tmp_path, new_lab, run_in):
+    """Two GPUs by name, two workers: their kernels see one each. Nothing here needs a GPU: only its name is handed on."""
+    root = new_lab(tmp_path / "lab")
+    with open(root / "notebooks/toy.py", "a", encoding="utf-8") as notebook:
+        notebook.write('\n# %%\nimport os\n\nprint("gpu", os.environ.get("CUDA_VISIBLE_DEVICES"))\n')
+    params = (root / "papers/toy/params.yaml").read_text()
+    (root / "papers/toy/params.yaml").write_text(params.replace("pause: {default: 0.0", "pause: {default: 0.5"))
+    result = run_in(root, "run", "--paper", "toy", CUDA_VISIBLE_DEVICES="3, 5")
+    assert result.returncode == 0, result.stdout
+    said = "".join(path.read_text() for path in root.glob("runs/toy/*/notebook.ipynb"))
+    assert sorted(re.findall(r'"gpu (\w+)', said)) == ["3", "5"]
+
+
+def test_gpus_are_those_that_are_named_or_listed(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for given, expected in (("0,2", ["0", "2"]), ("", []), (None, [])):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given) if given is not None else monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+        assert execute.gpus() == expected
+    tool = tmp_path / "nvidia-smi"
+    for text, expected in (("echo 0; echo 1", ["0", "1"]), ("echo broken; exit 9", [])):
+        tool.write_text(f"#!/bin/sh\n{text}\n")
+        tool.chmod(0o755)
+        assert execute.gpus() == expected
 
 
 def test_running_again_starts_nothing_and_says_so(finished, run_in):
