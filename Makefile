@@ -45,6 +45,8 @@ test: data  ## the test suite, at most 15 minutes on two cores
 	@echo "make test: the test suite in two processes, at most 15 minutes"
 	@$(PY) -m pip install -qq -c requirements.lock reasoning-gym==0.1.25 >/dev/null 2>&1 || \
 	  echo "reasoning-gym could not be installed (it needs a C compiler): tests against its verifier will be skipped"
+	@$(PY) -m pip install -qq -c requirements.lock ray==2.60.0 >/dev/null 2>&1 || \
+	  echo "Ray could not be installed: tests of sweeps over several machines will be skipped"
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 tests
 
 smoke: data  ## every stage and notebook at toy size, under 10 minutes on two cores

@@ -13,7 +13,7 @@ import signal
 import sys
 from pathlib import Path
 
-from common.config import ConfigError, check_paper, load_spec
+from common.config import ConfigError, check_paper, hint, load_spec
 from common.sweep.design import Sweep
 from common.sweep.unit import project_root
 from common.track.files import StoreError
@@ -34,7 +34,9 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--paper", required=required, help="id of the paper, a folder below papers/")
         sub.add_argument("--envs", type=_names, help="environments, default: all that need no files of yours")
         sub.add_argument("--profile", help="smoke, cpu, smol, gpu or paper; default: params.yaml")
-        sub.add_argument("--workers", type=int, help="worker processes; default: params.yaml")
+        sub.add_argument("--workers", type=int, help="worker processes; default: params.yaml, on a cluster all its cores")
+        sub.add_argument("--executor", default="local", help="local (this machine, the default) or ray (a cluster)")
+        sub.add_argument("--address", help="of the Ray cluster, HOST:PORT as ray start --head prints it")
         sub.add_argument("--dry-run", action="store_true", help="print units, parameters, minutes, disk; run nothing")
 
     sub = command("run", "run the units of a paper that are not finished, then write its table")
@@ -135,16 +137,28 @@ def _sweep(root: Path, options: argparse.Namespace) -> Sweep:
     return found
 
 
+def _cluster(options: argparse.Namespace) -> str | None:
+    """The address of the Ray cluster to run on, None for this machine."""
+    if options.executor not in ("local", "ray"):
+        raise ConfigError(f'--executor: "{options.executor}" is not one; {hint(options.executor, ("local", "ray"))}')
+    if options.address and options.executor == "local":
+        raise ConfigError(f'--address is "{options.address}" but units run on this machine; add --executor ray or leave it out')
+    if options.executor == "ray" and not options.address:
+        raise ConfigError("--executor ray needs the cluster's address; add --address HOST:PORT, which ray start --head prints")
+    return options.address
+
+
 def _dispatch(root: Path, options: argparse.Namespace) -> int:
     from common.sweep import commands
 
     name = options.command
     if name == "run":
         return commands.run(root, options.paper, envs=options.envs, seeds=options.seeds, profile=options.profile,
-                            workers=options.workers, results=options.results, dry_run=options.dry_run)
+                            workers=options.workers, results=options.results, dry_run=options.dry_run, cluster=_cluster(options))
     if name == "sweep":
         return commands.sweep(root, _sweep(root, options), workers=options.workers,
-                              dry_run=options.dry_run, resume=shlex.join(["python", "-m", "common", *sys.argv[1:]]))
+                              dry_run=options.dry_run, cluster=_cluster(options),
+                              resume=shlex.join(["python", "-m", "common", *sys.argv[1:]]))
     if name == "claims":
         return commands.claims(root, profile=options.profile, readme=not options.no_readme)
     if name == "explain":

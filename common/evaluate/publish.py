@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,26 @@ def read_claims(path: Path) -> list[dict[str, Any]]:
         if not isinstance(record, dict) or tuple(record) != FIELDS:
             raise ConfigError(f"{path.name}: record {number} does not have the fields {', '.join(FIELDS)}; {again}")
     return records
+
+
+def moved(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for every claim whose effect or verdict is another than before, changed verdicts first. Claims that one side
+    lacks are left out: nothing moved there."""
+    def name(record: Mapping[str, Any]) -> tuple[str, str, str, str]:
+        return record["paper"], record["id"], record["panel"], record["profile"]
+
+    def effect(record: Mapping[str, Any]) -> str:
+        return "none" if record["effect"] is None else f"{record['effect']:+.4g}"
+
+    old, lines = {name(record): record for record in before}, []
+    for record in after:
+        was = old.get(name(record))
+        if was and (was["verdict"], was["effect"]) != (record["verdict"], record["effect"]):
+            other = was["verdict"] != record["verdict"]
+            verdict = f"{was['verdict']} → {record['verdict']}" if other else f"still {record['verdict']}"
+            lines.append((not other, f"{record['paper']}/{record['id']}@{record['panel']}: {verdict}, effect "
+                                     f"{effect(was)} → {effect(record)}"))
+    return [line for _, line in sorted(lines, key=lambda one: one[0])]
 
 
 def insert_tables(root: Path, records: Sequence[dict[str, Any]] | None = None) -> list[Path]:

@@ -22,6 +22,7 @@ from common.report import pictures, stories, tables
 from common.report.notebooks import Executed, executed
 from common.report.show import svg
 from common.sweep.plan import USER_ENVS
+from common.sweep.sources import said, stale_tables
 from common.sweep.unit import results_dir
 from common.track.rows import MetricRow
 
@@ -60,6 +61,7 @@ class Lab:
     records: Sequence[Mapping[str, Any]]
     papers: Sequence[Paper]
     notebooks: Sequence[Executed]
+    stale: Mapping[tuple[str, str, str], Sequence[str] | None]
 
     @property
     def results(self) -> Path:
@@ -69,8 +71,8 @@ class Lab:
 def read_lab(root: Path, profile: str) -> Lab:
     """Read what ``root`` has; a clone in which nothing was run has the published tables and no executed notebooks."""
     folder = results_dir(root, profile)
-    rows = load_rows(folder)
-    return Lab(root, profile, rows, judge_all(folder, root / "papers"), papers(root), executed(root, rows))
+    rows, records = load_rows(folder), judge_all(folder, root / "papers")
+    return Lab(root, profile, rows, records, papers(root), executed(root, rows), stale_tables(root, folder, records))
 
 
 def papers(root: Path) -> list[Paper]:
@@ -147,7 +149,8 @@ def glance(lab: Lab) -> str:
         counts = Counter(record["verdict"] for record in mine)
         numbers = [str(counts[verdict]) for verdict in SIGNS] if mine else ["not recorded", "", ""]
         seeds = max((record["n_seeds"] for record in mine), default="")
-        cells = (f"[{paper.name}](papers/{paper.id}.md)", family_name(paper.family), *numbers, str(seeds))
+        old = " (stale)" if any(changed for (of, *_), changed in lab.stale.items() if of == paper.id) else ""
+        cells = (f"[{paper.name}](papers/{paper.id}.md){old}", family_name(paper.family), *numbers, str(seeds))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -281,6 +284,8 @@ def commands(lab: Lab, paper: Paper, rows: Sequence[MetricRow], records: Sequenc
     return "\n".join(["```text", *lines, "```", "",
                       "The first line computes every number of this page, or finds it computed; the others say where a "
                       "verdict and a mean come from, down to unit, hashes and commit.", "",
+                      *(f"The table of {env} is {said(changed)}."
+                        for (of, env, _), changed in lab.stale.items() if of == paper.id), "",
                       f"Executed notebooks: {shown or 'none here yet; the first line makes them'}."])
 
 

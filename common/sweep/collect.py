@@ -11,6 +11,7 @@ from typing import Any
 
 from common.config.strict import spell_float
 from common.sweep.plan import Planned, read_json
+from common.sweep.sources import record
 from common.track.files import write_atomic
 from common.track.rows import MetricRow, write_metrics
 from common.track.store import finished_rows, unit_path
@@ -22,12 +23,13 @@ def rows_of(root: Path, planned: Sequence[Planned]) -> list[MetricRow]:
 
 
 def publish(root: Path, planned: Sequence[Planned], target: Path) -> None:
-    """Write ``target`` (metrics.jsonl: a function of the units alone) and, beside it, ``timing.json``.
+    """Write ``target`` (metrics.jsonl: a function of the units alone) and, beside it, ``timing.json`` and ``source.json``.
 
     ``timing.json`` holds minutes and megabytes by profile and environment for the estimates of others. It
     keeps what it says of other profiles, and of environments for which the store has no time.
     """
     write_metrics(target, rows_of(root, planned))
+    record(root, planned, target)
     timing = read_json(target.parent / "timing.json")
     for profile, env in sorted({(one.profile, one.env) for one in planned}):
         seen = [read_json(unit_path(root, one.unit) / "timing.json") for one in planned

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from common.config import (
     ConfigError, LabParams, check_paper, check_profile, field_types, hint, known_papers, load_lab, load_spec,
@@ -36,10 +37,10 @@ STAGE_LINES = {
 
 def execute_plan(
     root: Path, planned: Sequence[Planned], workers: int, resume: str, *, folder: Path | None = None, metric: str | None = None,
-    more: Callable[[Sequence], Sequence[Planned]] | None = None,
+    more: Callable[[Sequence], Sequence[Planned]] | None = None, ray: bool = False,
 ) -> list:
     """Run a plan with MLflow and a board in ``folder``, print the final table; exits with 130 and how to resume when
-    interrupted."""
+    interrupted. ``ray``: on the cluster that was joined."""
     from common.sweep.board import Board, board_folder
     from common.sweep.execute import check_writable, execute, summary
     from common.track.mlflow_log import Tracker
@@ -50,7 +51,7 @@ def execute_plan(
             tags = {"lab.profile": planned[0].profile, "lab.workers": str(workers), "lab.command": resume}
             papers = ", ".join(dict.fromkeys(one.paper for one in planned))
             board = Board(root, folder or board_folder(root, planned), paper=papers, command=resume, metric=metric)
-            results = execute(root, planned, workers=workers, tracker=tracker, tags=tags, board=board, more=more)
+            results = execute(root, planned, workers=workers, tracker=tracker, tags=tags, board=board, more=more, ray=ray)
     except KeyboardInterrupt as stop:
         print(f"interrupted ({stop}): finished units and stages are kept; to resume: {resume}", file=sys.stderr)
         sys.exit(130)
@@ -61,9 +62,10 @@ def execute_plan(
 
 def run(
     root: Path, paper: str, *, envs: Sequence[str] | None, seeds: str | None, profile: str | None,
-    workers: int | None, results: Path | None, dry_run: bool,
+    workers: int | None, results: Path | None, dry_run: bool, cluster: str | None = None,
 ) -> int:
-    """Units of one paper as ``params.yaml`` asks, or as the options narrow it. Returns the exit code.
+    """Units of one paper as ``params.yaml`` asks, or as the options narrow it. Returns the exit code. ``cluster``: the
+    address of a Ray cluster to run them on.
 
     ``results/`` is written only for exactly what ``params.yaml`` asks (or where ``results`` says); narrowed
     runs stay in the run store, smoke runs write below ``runs/smoke/``.
@@ -74,7 +76,7 @@ def run(
     lab = load_lab(root)
     asked = lab if seeds is None else replace(lab, seeds=parse_seeds(seeds))
     asked = asked if profile is None else replace(asked, profile=profile)
-    asked = asked if workers is None else replace(asked, workers=workers)
+    asked = replace(asked, workers=_count(root, lab, workers, cluster))
     planned = plan(root, paper, seeds=asked.seeds, profile=asked.profile, envs=envs, dry=dry_run)
     if dry_run:
         print(describe(planned, asked.workers))
@@ -82,9 +84,9 @@ def run(
     print(cost_line(planned, asked.workers), flush=True)
     resume = f"python -m common run --paper {paper}" + "".join(
         f" --{name} {value}" for name, value in (("envs", ",".join(envs or ())), ("seeds", seeds), ("profile", profile),
-                                                 ("workers", workers)) if value)
+                                                 ("workers", workers), ("executor ray --address", cluster)) if value)
     if not all(one.finished for one in planned):
-        outcome = execute_plan(root, planned, asked.workers, resume)
+        outcome = execute_plan(root, planned, asked.workers, resume, ray=cluster is not None)
         if any(result.state == "failed" for result in outcome):
             print(f"{paper}: no table was written, because units failed; correct the cause and run again: {resume}")
             return 1
@@ -104,30 +106,45 @@ def run(
     return 0
 
 
+def _count(root: Path, lab: LabParams, workers: int | None, cluster: str | None) -> int:
+    """How many units at once: as asked, else every core of a cluster, else as params.yaml says."""
+    if workers is not None and workers < 1:
+        raise ConfigError(f"--workers is {workers} but must be at least 1; use the number of free cores")
+    if cluster is None:
+        return lab.workers if workers is None else workers
+    from common.sweep.cluster import connect
+
+    cores = connect(root, cluster)
+    return cores if workers is None else min(workers, cores)
+
+
 def _shown(root: Path, path: Path) -> str:
     return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
 
 
-def sweep(root: Path, asked: Sweep, *, workers: int | None, dry_run: bool, resume: str) -> int:
+def sweep(
+    root: Path, asked: Sweep, *, workers: int | None, dry_run: bool, resume: str, cluster: str | None = None
+) -> int:
     """The units of a design, or of a search; rows stay in the run store. A table, the best setting and a picture are printed
     and kept in ``runs/sweeps``. Returns the exit code."""
     check_paper(root, asked.paper, "--paper")
     lab = load_lab(root)
+    workers = _count(root, lab, workers, cluster)
     if asked.search:
-        return _search(root, asked, workers=workers or lab.workers, dry_run=dry_run, resume=resume)
+        return _search(root, asked, workers=workers, dry_run=dry_run, resume=resume, ray=cluster is not None)
     kinds = field_types(params_class(root, load_spec(root, asked.paper)))
     grid = settings(asked.grid, fitted(asked.ranges, kinds), points=asked.points, draw=asked.draw, sample=asked.sample)
     planned = plan(root, asked.paper, seeds=parse_seeds(asked.seeds), profile=asked.profile or lab.profile,
                    envs=asked.envs, grid=grid, dry=dry_run)
     if dry_run:
-        print(describe(planned, workers or lab.workers))
+        print(describe(planned, workers))
         return 0
     from common.sweep.board import board_folder
 
-    print(cost_line(planned, workers or lab.workers), flush=True)
+    print(cost_line(planned, workers), flush=True)
     failed, folder = False, board_folder(root, planned)
     if not all(one.finished for one in planned):
-        results = execute_plan(root, planned, workers or lab.workers, resume, folder=folder, metric=asked.metric)
+        results = execute_plan(root, planned, workers, resume, folder=folder, metric=asked.metric, ray=cluster is not None)
         failed = any(result.state == "failed" for result in results)
         planned = [result.planned for result in results if result.state != "failed"]
     from common.sweep.collect import table
@@ -149,7 +166,7 @@ def _keep(root: Path, planned: Sequence[Planned], folder: Path, text: str) -> No
     write_atomic(folder / "table.txt", text + "\n")
 
 
-def _search(root: Path, asked: Sweep, *, workers: int, dry_run: bool, resume: str) -> int:
+def _search(root: Path, asked: Sweep, *, workers: int, dry_run: bool, resume: str, ray: bool) -> int:
     """Settings that TPE proposes, evaluated on a tuning panel; the best one, and the command that measures it."""
     from common.report.sweeps import parallel
     from common.sweep.collect import spelled, table
@@ -163,7 +180,8 @@ def _search(root: Path, asked: Sweep, *, workers: int, dry_run: bool, resume: st
     failed: list = []
     with search:
         if first := search.more([]):
-            results = execute_plan(root, first, workers, resume, folder=search.folder, metric=asked.metric, more=search.more)
+            results = execute_plan(root, first, workers, resume, folder=search.folder, metric=asked.metric, more=search.more,
+                                   ray=ray)
             failed = [one for one in results if one.state == "failed"]
         found = search.evaluated
     if not found:
@@ -329,8 +347,9 @@ def claims(root: Path, *, profile: str | None, readme: bool) -> int:
 
     ``readme``: also fill the marked tables of README.md and the other documents.
     """
-    from common.evaluate.publish import insert_tables, judge_all, write_claims
+    from common.evaluate.publish import insert_tables, judge_all, moved, write_claims
     from common.evaluate.tables import claims_table
+    from common.sweep.sources import stale_tables
 
     if profile is not None:
         check_profile(profile, "--profile")
@@ -341,7 +360,21 @@ def claims(root: Path, *, profile: str | None, readme: bool) -> int:
     print(claims_table(records))
     print(f"\n{len(records)} verdicts in {_shown(root, folder / 'claims.json')}"
           + "".join(f"; updated {_shown(root, path)}" for path in changed))
+    for line in moved(_committed_claims(root, folder), records):
+        print(f"moved since the last commit: {line}")
+    for (paper, env, of_profile), changed in stale_tables(root, folder, records).items():
+        if changed:
+            option = "" if of_profile == "cpu" else f" PROFILE={of_profile}"
+            print(f"stale: {paper} on {env} was computed from other {', '.join(changed)}; to compute it anew: "
+                  f"make repro PAPERS={paper}{option}")
     return 0
+
+
+def _committed_claims(root: Path, folder: Path) -> list[dict[str, Any]]:
+    """The verdicts of the last commit; none outside git, or where they are in no commit."""
+    asked = ["git", "-C", str(root), "show", f"HEAD:./{_shown(root, folder / 'claims.json')}"]
+    shown = subprocess.run(asked, capture_output=True, text=True).stdout if shutil.which("git") else ""
+    return json.loads(shown) if shown else []
 
 
 def verify(root: Path, *, papers: Sequence[str] | None, units: int, sample: int | None) -> int:

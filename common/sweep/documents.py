@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from common.config import ConfigError
-from common.sweep.execute import read_outcome, start_worker
+from common.sweep.execute import read_outcome
 from common.sweep.notebook import check_notebook, code_cells, declared, parameters_cell
 from common.sweep.worker import Job
+from common.sweep.workers import start_worker
 from common.track.files import storage
 
 

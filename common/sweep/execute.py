@@ -9,25 +9,21 @@ after a SIGKILL the workers end by themselves and the next start closes the orph
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.config import load_spec
 from common.sweep.board import Board
-from common.sweep.forkserver import ForkServer, fork_is_safe
 from common.sweep.plan import Planned, read_json, totals
 from common.sweep.progress import LiveTable, Progress, progress_of
-from common.sweep.worker import THREAD_LIMITS, Job, Outcome
+from common.sweep.worker import Job, Outcome
+from common.sweep.workers import Local, Worker, Workers
 from common.track.events import EventTail
 from common.track.files import StoreError, storage, write_atomic
 from common.track.mlflow_log import Tracked, Tracker
@@ -49,13 +45,12 @@ class Result:
 
 
 @dataclass
-class _Worker:
+class _Running:
     planned: Planned
-    process: subprocess.Popen[str]
+    worker: Worker
     job: Job
     tail: EventTail
     log: Path
-    gpu: str
     tracked: Tracked = Tracked("", "", "")
     started: float = field(default_factory=time.monotonic)
     step: str = "starting"
@@ -63,10 +58,10 @@ class _Worker:
 
 def execute(
     root: Path, planned: Sequence[Planned], *, workers: int, tracker: Tracker, tags: Mapping[str, str],
-    board: Board, more: Callable[[Sequence[Result]], Sequence[Planned]] | None = None,
+    board: Board, more: Callable[[Sequence[Result]], Sequence[Planned]] | None = None, ray: bool = False,
 ) -> list[Result]:
     """Run the unfinished units and return one result per unit, in the order of the plan. ``board`` is empty and shows them as
-    they come. MLflow gets a sweep of each paper.
+    they come. MLflow gets a sweep of each paper. ``ray``: on the cluster that was joined, instead of on this machine.
 
     When all are done, ``more`` is given their results and adds units to the plan, until it adds none. Results do not depend
     on ``workers``. Raises KeyboardInterrupt after SIGINT, SIGTERM or SIGHUP, once the workers are gone and MLflow is told.
@@ -90,16 +85,13 @@ def execute(
     skip_finished(0)
     board.add(planned)
     queue = waiting(planned)
-    running: dict[int, _Worker] = {}
+    running: dict[int, _Running] = {}
     progress = progress_of(board, len(queue), " of this round" if more else "")
-    last_tracked, server, devices = 0.0, None, gpus()
+    last_tracked, places = 0.0, None
     try:
         with _signals() as received:
-            if (len(queue) > 1 or more) and fork_is_safe() and any(_slow_to_import(root, one) for one in papers):
-                try:
-                    server = ForkServer(root, worker_environment(root))
-                except OSError as error:
-                    progress.say(f"each unit imports for itself, because nothing can be forked here ({error})")
+            forked = (len(queue) > 1 or more is not None) and any(_slow_to_import(root, one) for one in papers)
+            places = _places(root, workers, forked, ray, progress)
             while True:
                 if more and not queue and not running and (new := more([results[index] for index in _ids(planned)])):
                     first, planned = len(planned), [*planned, *new]
@@ -110,23 +102,24 @@ def execute(
                     continue
                 if not queue and not running:
                     break
-                while queue and len(running) < workers and not received:
+                while queue and places.free and not received:
                     index = queue.pop(0)
                     board.start(index)
-                    worker = running[index] = _start(root, planned[index], server, _idlest(devices, running))
-                    worker.tracked = tracker.unit_run(sweeps[planned[index].paper], planned[index].unit)
+                    one = running[index] = _start(root, planned[index], places)
+                    one.tracked = tracker.unit_run(sweeps[planned[index].paper], planned[index].unit)
                 time.sleep(POLL_SECONDS)
                 if received:
                     raise KeyboardInterrupt(signal.Signals(received[0]).name)
                 if time.monotonic() - last_tracked >= TRACK_SECONDS:
                     last_tracked = time.monotonic()
-                    for worker in running.values():
-                        _forward(worker, tracker)
-                for index in [index for index, worker in running.items() if worker.process.poll() is not None]:
-                    results[index] = _finish(root, running.pop(index), tracker, progress)
+                    for one in running.values():
+                        _forward(one, tracker)
+                codes = {index: one.worker.poll() for index, one in running.items()}
+                for index in [index for index, code in codes.items() if code is not None]:
+                    results[index] = _finish(root, running.pop(index), codes[index], tracker, progress)
                     board.end(index, "failed" if results[index].state == "failed" else "finished", results[index].message)
                 done = sum(result.state != "skipped" for result in results.values())
-                progress.update(done, [worker.step for worker in running.values()],
+                progress.update(done, [one.step for one in running.values()],
                                 _minutes_left(planned, results, running, workers))
     except BaseException:
         _stop(running, tracker)
@@ -136,8 +129,8 @@ def execute(
         raise
     finally:
         progress.close()
-        if server:
-            server.close()
+        if places:
+            places.close()
     for paper, sweep in sweeps.items():
         failed = [one for one in results.values() if one.state == "failed" and one.planned.paper == paper]
         tracker.finish_sweep(sweep, failed=len(failed))
@@ -178,23 +171,17 @@ def _signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def gpus() -> list[str]:
-    """The GPUs that workers may use, as CUDA_VISIBLE_DEVICES names them: those it names now, else all. torch, which would
-    know too, is not imported here."""
-    given, tool = os.environ.get("CUDA_VISIBLE_DEVICES"), shutil.which("nvidia-smi")
-    if given is not None or tool is None:
-        return [name.strip() for name in (given or "").split(",") if name.strip()]
-    listed = subprocess.run([tool, "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True)
-    return listed.stdout.split() if listed.returncode == 0 else []
+def _places(root: Path, workers: int, forked: bool, ray: bool, progress: Progress | LiveTable) -> Workers:
+    if not ray:
+        return Local(root, workers, forked=forked, say=progress.say)
+    from common.sweep.cluster import Cluster
+
+    places = Cluster(root, workers, forked=forked)
+    progress.say(f"{places.count} workers on {', '.join(places.hosts)}")
+    return places
 
 
-def _idlest(devices: Sequence[str], running: Mapping[int, _Worker]) -> str:
-    """The GPU that the fewest running workers have; "" without GPUs."""
-    taken = [worker.gpu for worker in running.values()]
-    return min(devices, key=taken.count, default="")
-
-
-def _start(root: Path, planned: Planned, server: ForkServer | None, gpu: str) -> _Worker:
+def _start(root: Path, planned: Planned, places: Workers) -> _Running:
     folder = unit_path(root, planned.unit)
     with storage(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -204,26 +191,8 @@ def _start(root: Path, planned: Planned, server: ForkServer | None, gpu: str) ->
         job = Job(root=str(root), notebook=str(planned.notebook), parameters=planned.parameters,
                   executed=str(folder / "notebook.ipynb"), outcome=str(folder / "outcome.json"),
                   failed=str(root / "runs" / "failed" / planned.paper / kept))
-        process = start_worker(root, job, log, server, gpu)
-    return _Worker(planned, process, job, EventTail(folder / "events.jsonl"), log, gpu)
-
-
-def start_worker(
-    root: Path, job: Job, log: Path, server: ForkServer | None = None, gpu: str = ""
-) -> subprocess.Popen[str]:
-    """Start a worker in a session of its own, forked from ``server`` if there is one; it ends when its standard input is
-    closed or this process dies. It sees the one ``gpu``, if that is named."""
-    module = "common.sweep.worker"
-    command = server.command(module) if server else [sys.executable, "-m", module]
-    environment = server.environment if server else worker_environment(root)
-    if gpu:
-        environment = {**environment, "CUDA_VISIBLE_DEVICES": gpu}
-    with open(log, "w", encoding="utf-8") as output:
-        process = subprocess.Popen(command, cwd=root, env=environment, text=True, stdin=subprocess.PIPE, stdout=output,
-                                   stderr=subprocess.STDOUT, start_new_session=True)
-    process.stdin.write(json.dumps(asdict(job)) + "\n")
-    process.stdin.flush()
-    return process
+        worker = places.start(job, log)
+    return _Running(planned, worker, job, EventTail(folder / "events.jsonl"), log)
 
 
 def _slow_to_import(root: Path, paper: str) -> bool:
@@ -232,39 +201,33 @@ def _slow_to_import(root: Path, paper: str) -> bool:
     return re.search(r"^(?:import|from) (?:torch|transformers)\b", text, re.M) is not None
 
 
-def worker_environment(root: Path) -> dict[str, str]:
-    """The environment of workers and their kernels: one thread each, this root, this Python's kernel."""
-    return {**os.environ, **dict.fromkeys(THREAD_LIMITS, "1"), "LAB_ROOT": str(root), "PYTHONHASHSEED": "0",
-            "TOKENIZERS_PARALLELISM": "false", "JUPYTER_PREFER_ENV_PATH": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-
-
-def _forward(worker: _Worker, tracker: Tracker) -> None:
-    events = worker.tail.read()
+def _forward(one: _Running, tracker: Tracker) -> None:
+    events = one.tail.read()
     if events:
-        last, unit = events[-1], worker.planned
-        worker.step = f"{unit.paper} {unit.env} seed {unit.seed}: {last['variant']} step {last['step']}"
-        tracker.forward(worker.tracked, events)
+        last, unit = events[-1], one.planned
+        one.step = f"{unit.paper} {unit.env} seed {unit.seed}: {last['variant']} step {last['step']}"
+        tracker.forward(one.tracked, events)
 
 
-def _finish(root: Path, worker: _Worker, tracker: Tracker, progress: Progress | LiveTable) -> Result:
-    worker.process.stdin.close()
-    _forward(worker, tracker)
-    planned, folder = worker.planned, unit_path(root, worker.planned.unit)
-    _add_timing(folder, time.monotonic() - worker.started)
-    outcome = read_outcome(worker.job, worker.process.returncode, worker.log)
+def _finish(root: Path, one: _Running, code: int, tracker: Tracker, progress: Progress | LiveTable) -> Result:
+    one.worker.release()
+    _forward(one, tracker)
+    planned, folder = one.planned, unit_path(root, one.planned.unit)
+    _add_timing(folder, time.monotonic() - one.started)
+    outcome = read_outcome(one.job, code, one.log)
     if outcome.ok and is_finished(root, planned.unit):
-        tracker.finish(worker.tracked, folder)
-        return Result(planned, "succeeded", _minutes(worker))
+        tracker.finish(one.tracked, folder)
+        return Result(planned, "succeeded", _minutes(one))
     if outcome.ok:
         outcome = Outcome(ok=False, notebook=outcome.notebook, error="the notebook ended without marking its unit "
                           "finished; its last cell must call unit.run.write_rows(…) and unit.run.finish()")
     kept = Path(outcome.notebook) if outcome.notebook else None
-    tracker.fail(worker.tracked, kept, f"{outcome.error}\n{outcome.tail}".strip())
+    tracker.fail(one.tracked, kept, f"{outcome.error}\n{outcome.tail}".strip())
     where = f"cell {outcome.cell}" if outcome.cell else "outside any cell"
-    shown = kept.relative_to(root) if kept and kept.is_relative_to(root) else kept or worker.log.relative_to(root)
+    shown = kept.relative_to(root) if kept and kept.is_relative_to(root) else kept or one.log.relative_to(root)
     progress.say(f"FAILED {planned.name} in {where}: {outcome.error}\n  notebook kept: {shown}\n"
                  + "\n".join(f"  | {line}" for line in outcome.tail.splitlines()[-20:]))
-    return Result(planned, "failed", _minutes(worker), f"{where}: {outcome.error}; see {shown}")
+    return Result(planned, "failed", _minutes(one), f"{where}: {outcome.error}; see {shown}")
 
 
 def read_outcome(job: Job, code: int, log: Path) -> Outcome:
@@ -278,20 +241,11 @@ def read_outcome(job: Job, code: int, log: Path) -> Outcome:
     return Outcome(ok=False, notebook=kept, error=f"the worker process died ({reason})", tail="\n".join(tail))
 
 
-def _stop(running: Mapping[int, _Worker], tracker: Tracker) -> None:
-    """Kill the workers and their kernels, which sit in sessions of their own, and mark their runs KILLED."""
-    import psutil
-
-    for worker in running.values():
-        if worker.process.poll() is None:
-            family = psutil.Process(worker.process.pid).children(recursive=True)
-            worker.process.kill()
-            for process in family:
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
-            worker.process.wait()
-            psutil.wait_procs(family, timeout=5)
-        tracker.kill(worker.tracked)
+def _stop(running: Mapping[int, _Running], tracker: Tracker) -> None:
+    """Kill the workers and their kernels, and mark their runs KILLED."""
+    for one in running.values():
+        one.worker.kill()
+        tracker.kill(one.tracked)
 
 
 def _add_timing(folder: Path, seconds: float) -> None:
@@ -302,12 +256,12 @@ def _add_timing(folder: Path, seconds: float) -> None:
         write_atomic(folder / "timing.json", json.dumps({"seconds": round(before + seconds, 1), "bytes": size}) + "\n")
 
 
-def _minutes(worker: _Worker) -> float:
-    return (time.monotonic() - worker.started) / 60
+def _minutes(one: _Running) -> float:
+    return (time.monotonic() - one.started) / 60
 
 
 def _minutes_left(
-    planned: Sequence[Planned], results: Mapping[int, Result], running: Mapping[int, _Worker], workers: int
+    planned: Sequence[Planned], results: Mapping[int, Result], running: Mapping[int, _Running], workers: int
 ) -> float | None:
     """Expected minutes: units done in this sweep say more than earlier estimates, which say how their lengths compare."""
     done = [result for result in results.values() if result.state == "succeeded"]

@@ -5,7 +5,8 @@
     python -m common explain malt/malt+vote/success          # any number of a paper's table: paper/variant/metric
 
 Says of every row whether it was *computed here* (the run store has its unit, by the present code), *computed here by
-other code* (a unit of other code, data, parameters or libraries has that very value), or *copied from git*.
+other code* (a unit of other code, data, parameters or libraries has that very value), or *copied from git*; and of the
+table, by ``source.json`` beside it, whether it is of the present code and inputs or *STALE*.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 from common.config import ConfigError, hint, load_yaml
 from common.evaluate.claims import load_claims
 from common.sweep.plan import Planned, plan, read_json
+from common.sweep.sources import PARTS, said, stale, table_of
 from common.sweep.unit import results_dir
 from common.track.mlflow_store import failures, local_uri, quiet_environment, short
 from common.track.provenance import lock_hash
@@ -88,7 +90,7 @@ def _claim(root: Path, record: Mapping[str, Any]) -> Iterator[str]:
         yield "          STALE: papers/" + paper + "/claims.yaml has another rule now; run: python -m common claims"
         if claim is None:
             return
-    table = _table(root, record)
+    table = table_of(results_dir(root, record["profile"]), paper, record["env"])
     mine = [row for row in read_metrics(table) if row.panel == claim.panel and row.metric == claim.metric
             and row.variant in claim.variants and row.profile == record["profile"]]  # fmt: skip
     yield from _trace(root, table, mine, claim.variants)
@@ -98,6 +100,7 @@ def _trace(root: Path, table: Path, mine: Sequence[MetricRow], variants: Sequenc
     """From rows of one metric and panel in ``table`` to units, runs, libraries and commit."""
     paper, env, profile = mine[0].paper, mine[0].env, mine[0].profile
     yield f"rows      {len(mine)} in {table.relative_to(root)}, sha256 {_sha(table)[:12]}: {_pipeline(root, table)}"
+    yield f"source    {said(stale(root, table, paper, env, profile))}"
     planned = plan(root, paper, seeds=sorted({row.seed for row in mine}), profile=profile, envs=[env], dry=True)
     store = _store(root, paper, env, profile)
     units: dict[str, UnitSpec] = {}
@@ -115,13 +118,6 @@ def _trace(root: Path, table: Path, mine: Sequence[MetricRow], variants: Sequenc
     yield from _units(root, units)
     yield f"library   requirements.lock sha256 {lock_hash(root)[:12]}"
     yield f"commit    {_commit(root)}"
-
-
-def _table(root: Path, record: Mapping[str, Any]) -> Path:
-    """The results file that holds the rows: an environment of a user's files has one of its own."""
-    folder = results_dir(root, record["profile"]) / record["paper"]
-    own = folder / f"metrics.{record['env']}.jsonl"
-    return own if own.exists() else folder / "metrics.jsonl"
 
 
 def _store(root: Path, paper: str, env: str, profile: str) -> list[tuple[UnitSpec, list[MetricRow]]]:
@@ -151,9 +147,7 @@ def _differences(old: UnitSpec, new: UnitSpec | None) -> list[str]:
     """What changed since a unit was computed."""
     if new is None:
         return ["its inputs, which are not all here"]
-    names = {"params": "parameters", "code": "code that the method reaches", "data": "data panels",
-             "base": "base model", "lock": "requirements.lock"}  # fmt: skip
-    return [text for name, text in names.items() if getattr(old, name) != getattr(new, name)]
+    return [text for name, text in {**PARTS, "base": "base model"}.items() if getattr(old, name) != getattr(new, name)]
 
 
 def _units(root: Path, units: Mapping[str, UnitSpec]) -> Iterator[str]:

@@ -10,7 +10,7 @@ import pytest
 from common.config.strict import ConfigError
 from common.evaluate.claims import FIELDS
 from common.evaluate.publish import (
-    claims_text, insert_tables, judge_all, load_rows, read_claims, stale, write_claims,
+    claims_text, insert_tables, judge_all, load_rows, moved, read_claims, stale, write_claims,
 )
 from common.evaluate.tables import (
     LADDER_METRICS, blocks, claims_table, fill_blocks, ladder_table, verdicts_table,
@@ -188,3 +188,18 @@ def test_published_documents_agree_with_the_results():
     if not (ROOT / "results" / "claims.json").exists():
         pytest.skip("results/claims.json does not exist yet: nothing has been published")
     assert stale(ROOT) == []
+
+
+def test_claims_that_moved_are_named_verdicts_first():
+    def record(name: str, verdict: str, effect: float | None) -> dict:
+        return {"paper": "toy", "id": name, "panel": "toy-v1/test", "profile": "cpu", "verdict": verdict, "effect": effect}
+
+    before = [record("D1", "supported", 0.1), record("D2", "inconclusive", 0.01), record("D3", "supported", 0.2),
+              record("D4", "supported", 0.3)]  # fmt: skip
+    after = [record("D1", "supported", 0.2), record("D2", "contradicted", -0.1), record("D3", "supported", 0.2),
+             record("D5", "supported", 0.3)]  # fmt: skip
+    assert moved(before, after) == ["toy/D2@toy-v1/test: inconclusive → contradicted, effect +0.01 → -0.1",
+                                    "toy/D1@toy-v1/test: still supported, effect +0.1 → +0.2"]
+    assert moved(before, before) == [] and moved([], after) == []
+    assert moved([record("D1", "inconclusive", None)], [record("D1", "supported", 0.1)]) == [
+        "toy/D1@toy-v1/test: inconclusive → supported, effect none → +0.1"]

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from common.rng import derive
-from common.sweep import execute
+from common.sweep import workers
 
 
 def expected_total(seed: int, steps: int = 4) -> float:
@@ -114,12 +114,12 @@ def test_gpus_are_those_that_are_named_or_listed(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     for given, expected in (("0,2", ["0", "2"]), ("", []), (None, [])):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given) if given is not None else monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-        assert execute.gpus() == expected
+        assert workers.gpus() == expected
     tool = tmp_path / "nvidia-smi"
     for text, expected in (("echo 0; echo 1", ["0", "1"]), ("echo broken; exit 9", [])):
         tool.write_text(f"#!/bin/sh\n{text}\n")
         tool.chmod(0o755)
-        assert execute.gpus() == expected
+        assert workers.gpus() == expected
 
 
 def test_running_again_starts_nothing_and_says_so(finished, run_in):

@@ -155,3 +155,24 @@ def test_runs_are_looked_for_in_the_store_that_is_named(tmp_path, monkeypatch, c
     assert _mlflow(tmp_path, [UNIT.key]) == {UNIT.key: [(run.run_id, "KILLED", "abc123", True)]}
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql+nodriver://nowhere/lab")
     assert _mlflow(tmp_path, [UNIT.key]) == {} and "does not answer; its runs are left out" in capsys.readouterr().err
+
+
+def test_a_clone_without_a_run_store_knows_whether_its_tables_are_stale(copied, explained, run_in):
+    """What git holds is enough: tables with source.json, code, parameters, panels, lock."""
+    shutil.rmtree(copied / "runs")
+    text = explained(copied, "toy/D0.1")
+    assert "source    of the present code, parameters" in text and text.count("copied from git") == 4
+    assert "stale" not in run_in(copied, "claims", "--no-readme").stdout
+
+    method = copied / "papers/toy/method.py"
+    method.write_text(method.read_text() + "\nUNUSED = 1\n")
+    assert "source    STALE: other than when it was computed: code that the method reaches\n" in explained(copied, "toy/D0.1")
+    params = copied / "papers/toy/params.yaml"
+    params.write_text(params.read_text().replace("pause: {default: 0.0", "pause: {default: 0.1"))
+    said = run_in(copied, "claims", "--no-readme").stdout
+    assert ("stale: toy on toy-v1 was computed from other parameters, code that the method reaches; to compute it anew: "
+            "make repro PAPERS=toy") in said
+
+    (copied / "results/toy/source.json").unlink()
+    assert "source    of unknown origin" in explained(copied, "toy/D0.1")
+    assert "stale" not in run_in(copied, "claims", "--no-readme").stdout

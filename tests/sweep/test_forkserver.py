@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from common.sweep.execute import worker_environment
+from common.sweep.workers import worker_environment
 from common.sweep.forkserver import ForkServer, fork_is_safe
 
 pytestmark = pytest.mark.skipif(not fork_is_safe(), reason="forking is used on Linux only")

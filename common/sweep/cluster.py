@@ -1,0 +1,203 @@
+"""Units on several machines, by Ray: ``python -m common run --paper agent_q --executor ray --address HOST:PORT``.
+
+All machines must see this project's folder, its ``.venv`` and run store included, under the same path, as on a cluster with
+shared homes; the cluster is started beforehand (docs/sweeps.md). Each place is a Ray actor that holds one core, and its
+share of a GPU where the cluster has some, as long as the sweep lasts; it imports once and forks a worker for each unit.
+This process alone speaks to MLflow and prints; files of a unit are read where they lie. A worker whose machine is lost is
+a failed unit; the others go on, and the same command runs it again.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import uuid
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from common.config import ConfigError
+from common.sweep.plan import USER_ENVS
+from common.sweep.worker import Job
+from common.sweep.workers import fork_server, start_worker
+
+LOST = 1
+"""Exit code of a worker that ended with its machine, or with Ray's process there."""
+
+PATIENCE = 60.0
+"""Seconds for actors to start; those that did not are left out."""
+
+
+def connect(root: Path, address: str) -> int:
+    """Join the Ray cluster at ``address``, HOST:PORT, as often as asked; returns its cores.
+
+    ConfigError when Ray is not installed or no cluster answers.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a place without a GPU sees what its machine shows
+    try:
+        import ray
+    except ImportError:
+        raise ConfigError("--executor ray needs Ray, which is not installed; install it on all machines: "
+                          "pip install -c requirements.lock -e '.[ray]'") from None
+    if not ray.is_initialized():
+        _check_answers(address)
+        before = signal.getsignal(signal.SIGTERM)  # Ray's own would end this process without closing its MLflow runs
+        shared = {name: os.environ[name] for name in USER_ENVS.values() if name in os.environ}
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace=f"lab-{uuid.uuid4()}",
+                     runtime_env={"env_vars": {"PYTHONPATH": str(root), **shared}})
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            raise _no_cluster(address, error) from None
+        finally:
+            signal.signal(signal.SIGTERM, before)
+    return int(ray.cluster_resources().get("CPU", 0))
+
+
+def _check_answers(address: str) -> None:
+    """Ray would try an address for minutes at which nothing listens."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ConfigError(f'--address is "{address}" but must be HOST:PORT; ray start --head prints it')
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except OSError as error:
+        raise _no_cluster(address, error) from None
+
+
+def _no_cluster(address: str, error: Exception) -> ConfigError:
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return ConfigError(f'--address: no Ray cluster answers at "{address}" ({first}); start one with ray start --head and give '
+                       "the address that it prints")
+
+
+class Cluster:
+    """``count`` places on the connected cluster, fewer where it has fewer cores free. ConfigError when a machine does not
+    see this folder, or when none has a free core."""
+
+    def __init__(self, root: Path, count: int, *, forked: bool) -> None:
+        import ray
+
+        cards = ray.cluster_resources().get("GPU", 0)
+        share = min(1.0, int(cards) / count)
+        if share < 1.0:  # several places on a GPU: Ray deals in ten-thousandths, so round down
+            share = int(share * 10_000) / 10_000
+        actor = ray.remote(num_cpus=1, num_gpus=share, max_concurrency=2, scheduling_strategy="SPREAD")(Place)
+        token = root / "runs" / f".cluster-{uuid.uuid4().hex}"
+        token.parent.mkdir(exist_ok=True)
+        token.touch()
+        places = [actor.remote(str(root), forked) for _ in range(count)]
+        try:
+            asked = {place.where.remote(str(token)): place for place in places}
+            ready, late = ray.wait(list(asked), num_returns=len(asked), timeout=PATIENCE)
+            found = ray.get(ready)
+        finally:
+            token.unlink(missing_ok=True)
+        for one in late:
+            ray.kill(asked[one])
+        blind = sorted({host for host, sees in found if not sees})
+        if blind or not found:
+            self._idle = [asked[one] for one in ready]
+            self.close()
+            raise ConfigError(
+                f"--executor ray: {', '.join(blind)} does not see {root}, but all machines must have this folder, its .venv "
+                "and runs/ included, under the same path; mount it there, or start Ray on other machines" if blind else
+                f"--executor ray: no core of the cluster became free within {PATIENCE:.0f} s; wait for its other work or "
+                "add machines")
+        self._idle: list[Any] = [asked[one] for one in ready]
+        self._used: list[RemoteWorker] = []
+        self.count, self.hosts = len(found), sorted({host for host, _ in found})
+
+    @property
+    def free(self) -> bool:
+        """ConfigError when every place was lost."""
+        if not self._idle and not self._used:
+            raise ConfigError("--executor ray: all machines of the cluster were lost; finished units are kept, and the same "
+                              "command goes on when the cluster is back")
+        return bool(self._idle)
+
+    def start(self, job: Job, log: Path) -> RemoteWorker:
+        worker = RemoteWorker(self._idle.pop(0), job, log, self._ended)
+        self._used.append(worker)
+        return worker
+
+    def _ended(self, worker: RemoteWorker) -> None:
+        self._used.remove(worker)
+        if not worker.lost:
+            self._idle.append(worker.place)
+
+    def close(self) -> None:
+        import ray
+
+        for place in self._idle:
+            with suppress(Exception):  # it is gone
+                ray.get(place.close.remote(), timeout=10)
+            ray.kill(place)
+
+
+class RemoteWorker:
+    """A job in a place of the cluster."""
+
+    def __init__(self, place: Any, job: Job, log: Path, ended: Any) -> None:
+        self.place, self.lost, self._ended, self._log = place, False, ended, log
+        self._code = place.run.remote(asdict(job), str(log))
+
+    def poll(self) -> int | None:
+        import ray
+
+        if not ray.wait([self._code], timeout=0)[0]:
+            return None
+        try:
+            return ray.get(self._code)
+        except ray.exceptions.RayError as error:
+            self.lost = True
+            with suppress(OSError), open(self._log, "a", encoding="utf-8") as log:
+                log.write(f"Ray lost this worker: {(str(error).strip() or type(error).__name__).splitlines()[0]}\n")
+            return LOST
+
+    def release(self) -> None:
+        self._ended(self)
+
+    def kill(self) -> None:
+        """The place ends, and with it all that it started: a worker whose standard input closes takes its kernel along."""
+        import ray
+
+        with suppress(Exception):  # it is gone already
+            ray.get(self.place.close.remote(), timeout=10)
+        ray.kill(self.place)
+        self.lost = True
+        self.release()
+
+
+class Place:
+    """The actor: one job at a time, in a process forked from one that has imported. ``where`` and ``close`` are answered
+    while a job runs."""
+
+    def __init__(self, root: str, forked: bool) -> None:
+        self._root, self._process = Path(root), None
+        self._server = fork_server(self._root, print) if forked and self._root.is_dir() else None
+
+    def where(self, token: str) -> tuple[str, bool]:
+        """This machine's name, and whether it sees the file."""
+        return socket.gethostname(), Path(token).is_file()
+
+    def run(self, job: dict[str, Any], log: str) -> int:
+        """The worker's exit code."""
+        self._process = start_worker(self._root, Job(**job), Path(log), self._server)
+        code = self._process.wait()
+        self._process.stdin.close()
+        return code
+
+    def close(self) -> None:
+        """Kill the worker and its kernel, and end the process they were forked from."""
+        import psutil
+
+        family = psutil.Process().children(recursive=True)
+        for process in family:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(family, timeout=5)
+        if self._server:
+            self._server.close()
