@@ -149,7 +149,8 @@ def ablation(
         axes.set_xlabel(xlabel)
         axes.set_ylabel(metric)
         axes.grid(color="#e6e6e6", lw=0.8)
-        axes.legend(frameon=False, fontsize=9)
+    if columns:
+        figure.legend(*columns[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8)
     return figure
 
 
