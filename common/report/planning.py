@@ -44,7 +44,7 @@ def foresight_and_success(
         if values:
             level = t_interval(values).mean
             right.axhline(level, color=GREY, ls="--", lw=1)
-            right.annotate(label, (1.0, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8,
+            right.annotate(label, (1.01, level), xycoords=("axes fraction", "data"), ha="left", va="center", fontsize=8,
                            color="#555555")  # fmt: skip
     left.set(xlabel="depth: pages imagined one after the other", ylim=(0, 1.03),
              ylabel=f"pages whose {metric} for the\ngoal is foreseen (share)")  # fmt: skip
