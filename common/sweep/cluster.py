@@ -91,22 +91,22 @@ class Cluster:
         places = [actor.remote(str(root), forked) for _ in range(count)]
         try:
             asked = {place.where.remote(str(token)): place for place in places}
-            ready, late = ray.wait(list(asked), num_returns=len(asked), timeout=PATIENCE)
-            found = ray.get(ready)
+            ray.wait(list(asked), num_returns=len(asked), timeout=PATIENCE)
+            told = {one: _told(one) for one in asked}
         finally:
             token.unlink(missing_ok=True)
-        for one in late:
+        for one in [one for one in asked if told[one] is None]:
             ray.kill(asked[one])
+        found = [said for said in told.values() if said is not None]
+        self._idle: list[Any] = [asked[one] for one in asked if told[one] is not None]
         blind = sorted({host for host, sees in found if not sees})
         if blind or not found:
-            self._idle = [asked[one] for one in ready]
             self.close()
             raise ConfigError(
                 f"--executor ray: {', '.join(blind)} does not see {root}, but all machines must have this folder, its .venv "
                 "and runs/ included, under the same path; mount it there, or start Ray on other machines" if blind else
                 f"--executor ray: no core of the cluster became free within {PATIENCE:.0f} s; wait for its other work or "
                 "add machines")
-        self._idle: list[Any] = [asked[one] for one in ready]
         self._used: list[RemoteWorker] = []
         self.count, self.hosts = len(found), sorted({host for host, _ in found})
 
@@ -135,6 +135,16 @@ class Cluster:
             with suppress(Exception):  # it is gone
                 ray.get(place.close.remote(), timeout=10)
             ray.kill(place)
+
+
+def _told(asked: Any) -> tuple[str, bool] | None:
+    """What a place answered; None where it did not in time, or was started on a machine that Ray does not know is lost."""
+    import ray
+
+    try:
+        return ray.get(asked, timeout=0)
+    except ray.exceptions.RayError:  # GetTimeoutError too
+        return None
 
 
 class RemoteWorker:
