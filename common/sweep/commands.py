@@ -216,7 +216,6 @@ def _search(root: Path, asked: Sweep, *, workers: int, dry_run: bool, resume: st
 
 def _target(root: Path, asked: Sweep) -> str:
     """The variant whose metric a search raises: as asked, else the highest of the paper's ladder that has the metric."""
-    from common.report import stories
     from common.track.rows import read_metrics
 
     rows = [row for path in sorted((root / "results" / asked.paper).glob("metrics*.jsonl")) for row in read_metrics(path)]
@@ -228,11 +227,19 @@ def _target(root: Path, asked: Sweep) -> str:
             raise ConfigError(f'variant: no "{asked.variant}" of {asked.paper} has {asked.metric}; {hint(asked.variant, having)}')
         return asked.variant
     claims = root / "papers" / asked.paper / "claims.yaml"
-    groups = stories.claim_groups(claims) if claims.is_file() else {}
-    ladder = [name for group in groups.values() for name in reversed(group) if not rows or name in having]
+    ladder = [name for name in (_ladder(claims) if claims.is_file() else []) if not rows or name in having]
     if not ladder:
         raise ConfigError(f"no claim of {asked.paper} says which variant's {asked.metric} to search for; name one by --variant")
     return ladder[0]
+
+
+def _ladder(claims: Path) -> list[str]:
+    """Variants of a paper's claims, best first; then, for metrics that only a policy by itself has, those that are measured in
+    several ways without the way (``malt`` of ``malt+vote``)."""
+    from common.report import stories
+
+    named = [name for group in stories.claim_groups(claims).values() for name in reversed(group)]
+    return list(dict.fromkeys([*named, *(name.partition("+")[0] for name in named)]))
 
 
 def _best(root: Path, planned: Sequence[Planned], folder: Path, *, metric: str | None, variant: str | None) -> list[str]:
@@ -246,7 +253,7 @@ def _best(root: Path, planned: Sequence[Planned], folder: Path, *, metric: str |
     ladder: list[str] = []
     if claims.is_file():
         metric = metric or stories.headline(claims)
-        ladder = [name for group in stories.claim_groups(claims).values() for name in reversed(group)]
+        ladder = _ladder(claims)
     found = means(root, planned, metric=metric) if metric else {}
     variant = variant or next((name for name in ladder if name in {key[1] for key in found}), None)
     lines = []

@@ -204,8 +204,8 @@ def _slow_to_import(root: Path, paper: str) -> bool:
 def _forward(one: _Running, tracker: Tracker) -> None:
     events = one.tail.read()
     if events:
-        last, unit = events[-1], one.planned
-        one.step = f"{unit.paper} {unit.env} seed {unit.seed}: {last['variant']} step {last['step']}"
+        last = events[-1]
+        one.step = f"{one.planned.name}: {last['variant']} step {last['step']}"
         tracker.forward(one.tracked, events)
 
 
