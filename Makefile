@@ -28,6 +28,7 @@ setup: .venv/.stamp  ## the environment in .venv: about 5 minutes and 2.3 GB wit
 	  install() { $(PY) -m pip install -qq -r requirements.lock -r requirements-tools.lock && $(PY) -m pip install -qq --no-deps -e .; }; \
 	  install || { echo "installing failed; trying once more in 10 s" >&2; sleep 10; install; }
 	@$(PY) -m ipykernel install --sys-prefix --name python3 --display-name "Python 3 (paper lab)" >/dev/null
+	@$(PY) -m jupyter labextension disable --level sys_prefix "@jupyterlab/apputils-extension:announcements" >/dev/null 2>&1  # news
 	@touch $@
 
 data: setup  ## the frozen task panels, from the store in the repository or built: seconds

@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--profile", default="cpu", help="cpu (default) or smoke")
     sub = command("claims", "judge the claims, write results/claims.json, insert the table in README.md")
     sub.add_argument("--profile", help="cpu, smoke, …; default: params.yaml")
-    sub.add_argument("--no-readme", action="store_true", help="leave README.md as it is")
+    sub.add_argument("--no-readme", action="store_true", help="write claims.json alone and print no table: what the pipeline does")
     sub = command("explain", "where a claim's numbers come from, down to units, runs, hashes and commit")
     sub.add_argument("target", metavar="paper/id", help="a claim such as agent_q/D2.4b or agent_q/D2.4b@shop-v1/test, or paper/variant/metric")
     sub.add_argument("--profile", default="cpu", help="cpu (default) or smoke")

@@ -30,9 +30,8 @@ def claims_table(records: Sequence[Mapping[str, Any]]) -> str:
         return "No claim has been judged yet."
     parts = []
     for (paper, scale, profile), found in _by_run(records):
-        counts = [f"{sum(r['verdict'] == v for r in found)} {v}" for v in ("supported", "contradicted", "inconclusive")]
         levels = " / ".join(f"{level:.4g}" for level in sorted({100 * r["confidence"] for r in found}))
-        parts += [f"**{paper}, {scale} scale** (`{profile}` profile): {', '.join(counts)}", "",
+        parts += [f"**{paper}, {scale} scale** (`{profile}` profile): {_counts(found)}", "",
                   f"| claim | better vs worse | panel | matched on | effect [{levels} % interval] | n | p (Holm) | "
                   "verdict |",
                   "|---|---|---|---|---|---|---|---|"]
@@ -41,6 +40,16 @@ def claims_table(records: Sequence[Mapping[str, Any]]) -> str:
                 parts.append(_claim_line(record, first=i == 0))
         parts.append("")
     return "\n".join(parts).rstrip()
+
+
+def counts_table(records: Sequence[Mapping[str, Any]]) -> str:
+    """How many claims of each paper are supported, contradicted and inconclusive: a line for each run, no table."""
+    return "\n".join(f"- {paper}, {scale} scale (`{profile}` profile): {_counts(found)}"
+                     for (paper, scale, profile), found in _by_run(records))
+
+
+def _counts(found: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(f"{sum(r['verdict'] == v for r in found)} {v}" for v in ("supported", "contradicted", "inconclusive"))
 
 
 def verdicts_table(records: Sequence[Mapping[str, Any]]) -> str:

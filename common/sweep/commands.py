@@ -350,29 +350,37 @@ def set_params(root: Path, assignments: Sequence[str]) -> int:
 
 
 def claims(root: Path, *, profile: str | None, readme: bool) -> int:
-    """Judge all claims on the tables in ``results/`` (smoke: its own folder), write ``claims.json``, print the table.
+    """Judge all claims on the tables in ``results/`` (smoke: its own folder) and write ``claims.json``.
 
-    ``readme``: also fill the marked tables of README.md and the other documents.
+    ``readme``: also fill the marked tables of README.md and the other documents, and print the verdicts: the papers of
+    params.yaml in full, the others a line each, then what moved since the last commit.
     """
     from common.evaluate.publish import insert_tables, judge_all, moved, write_claims
-    from common.evaluate.tables import claims_table
+    from common.evaluate.tables import claims_table, counts_table
     from common.sweep.sources import stale_tables
 
     if profile is not None:
         check_profile(profile, "--profile")
-    folder = results_dir(root, profile or load_lab(root).profile)
+    lab = load_lab(root)
+    folder = results_dir(root, profile or lab.profile)
     records = judge_all(folder, root / "papers")
     write_claims(folder / "claims.json", records)
-    changed = insert_tables(root, records) if readme and folder == root / "results" else []
-    print(claims_table(records))
-    print(f"\n{len(records)} verdicts in {_shown(root, folder / 'claims.json')}"
-          + "".join(f"; updated {_shown(root, path)}" for path in changed))
-    for line in moved(_committed_claims(root, folder), records):
+    written = f"{len(records)} verdicts in {_shown(root, folder / 'claims.json')}"
+    if readme:
+        changed = insert_tables(root, records) if folder == root / "results" else []
+        written += "".join(f"; updated {_shown(root, path)}" for path in changed)
+        print(claims_table([record for record in records if record["paper"] in lab.papers]))
+        others = [record for record in records if record["paper"] not in lab.papers]
+        if others:
+            print("\nNot in the list of params.yaml; tables in papers/<id>/README.md:\n\n" + counts_table(others))
+        print()
+    print(written)
+    for line in moved(_committed_claims(root, folder), records) if readme else []:
         print(f"moved since the last commit: {line}")
-    for (paper, env, of_profile), changed in stale_tables(root, folder, records).items():
-        if changed:
+    for (paper, env, of_profile), other in stale_tables(root, folder, records).items():
+        if other:
             option = "" if of_profile == "cpu" else f" PROFILE={of_profile}"
-            print(f"stale: {paper} on {env} was computed from other {', '.join(changed)}; to compute it anew: "
+            print(f"stale: {paper} on {env} was computed from other {', '.join(other)}; to compute it anew: "
                   f"make repro PAPERS={paper}{option}")
     return 0
 

@@ -102,11 +102,20 @@ def execute(
                     continue
                 if not queue and not running:
                     break
+                # Ended workers make room first, so that others work while MLflow is told of what these did.
+                ended = [(index, one, code, _minutes(one)) for index, one in running.items()
+                         if (code := one.worker.poll()) is not None]
+                for index, one, _, _ in ended:
+                    running.pop(index)
+                    one.worker.release()
                 while queue and places.free and not received:
                     index = queue.pop(0)
                     board.start(index)
                     one = running[index] = _start(root, planned[index], places)
                     one.tracked = tracker.unit_run(sweeps[planned[index].paper], planned[index].unit)
+                for index, one, code, minutes in ended:
+                    results[index] = _finish(root, one, code, minutes, tracker, progress)
+                    board.end(index, "failed" if results[index].state == "failed" else "finished", results[index].message)
                 time.sleep(POLL_SECONDS)
                 if received:
                     raise KeyboardInterrupt(signal.Signals(received[0]).name)
@@ -114,10 +123,6 @@ def execute(
                     last_tracked = time.monotonic()
                     for one in running.values():
                         _forward(one, tracker)
-                codes = {index: one.worker.poll() for index, one in running.items()}
-                for index in [index for index, code in codes.items() if code is not None]:
-                    results[index] = _finish(root, running.pop(index), codes[index], tracker, progress)
-                    board.end(index, "failed" if results[index].state == "failed" else "finished", results[index].message)
                 done = sum(result.state != "skipped" for result in results.values())
                 progress.update(done, [one.step for one in running.values()],
                                 _minutes_left(planned, results, running, workers))
@@ -209,15 +214,17 @@ def _forward(one: _Running, tracker: Tracker) -> None:
         tracker.forward(one.tracked, events)
 
 
-def _finish(root: Path, one: _Running, code: int, tracker: Tracker, progress: Progress | LiveTable) -> Result:
-    one.worker.release()
+def _finish(
+    root: Path, one: _Running, code: int, minutes: float, tracker: Tracker, progress: Progress | LiveTable
+) -> Result:
+    """What became of a unit whose worker ended with ``code`` after ``minutes``; MLflow is told."""
     _forward(one, tracker)
     planned, folder = one.planned, unit_path(root, one.planned.unit)
-    _add_timing(folder, time.monotonic() - one.started)
+    _add_timing(folder, 60 * minutes)
     outcome = read_outcome(one.job, code, one.log)
     if outcome.ok and is_finished(root, planned.unit):
         tracker.finish(one.tracked, folder)
-        return Result(planned, "succeeded", _minutes(one))
+        return Result(planned, "succeeded", minutes)
     if outcome.ok:
         outcome = Outcome(ok=False, notebook=outcome.notebook, error="the notebook ended without marking its unit "
                           "finished; its last cell must call unit.run.write_rows(…) and unit.run.finish()")
@@ -227,7 +234,7 @@ def _finish(root: Path, one: _Running, code: int, tracker: Tracker, progress: Pr
     shown = kept.relative_to(root) if kept and kept.is_relative_to(root) else kept or one.log.relative_to(root)
     progress.say(f"FAILED {planned.name} in {where}: {outcome.error}\n  notebook kept: {shown}\n"
                  + "\n".join(f"  | {line}" for line in outcome.tail.splitlines()[-20:]))
-    return Result(planned, "failed", _minutes(one), f"{where}: {outcome.error}; see {shown}")
+    return Result(planned, "failed", minutes, f"{where}: {outcome.error}; see {shown}")
 
 
 def read_outcome(job: Job, code: int, log: Path) -> Outcome:

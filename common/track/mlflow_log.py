@@ -78,6 +78,7 @@ class Tracker:
         self._open: dict[str, None] = {}  # run ids, outer before inner
         self._source: dict[str, dict[str, str]] = {}  # by paper
         self._unit_tags: dict[str, dict[str, str]] = {}  # by run id, for the variants
+        self._unit_params: dict[str, dict[str, Any]] = {}  # so
         self._monitors: dict[str, Any] = {}  # by run id
         self.uri = ""
         self._client: Any = None
@@ -176,6 +177,7 @@ class Tracker:
         if run.run_id:
             self._unit_tags[run.run_id] = {name: tags[name] for name in _SHARED_TAGS}
             params = {"env": unit.env, "seed": unit.seed, "profile": unit.profile, **_flatten(json.loads(unit.params))}
+            self._unit_params[run.run_id] = params
             self._batch(run.run_id, params=params)
             self._attach("the resolved parameters", lambda client: client.log_dict(
                 run.run_id, json.loads(unit.params), "config.resolved.json"))
@@ -209,6 +211,7 @@ class Tracker:
         for child in self._do(lambda client: search(client, inner, [info.experiment_id]), []):
             self._variants[info.run_id, child.data.tags["lab.variant"]] = child.info.run_id
         self._unit_tags[info.run_id] = {name: found[0].data.tags[name] for name in _SHARED_TAGS}
+        self._unit_params[info.run_id] = dict(found[0].data.params)
         return Tracked(run_id=info.run_id, experiment_id=info.experiment_id, name=info.run_name)
 
     def _experiment(self, client: Any, paper: str) -> str:
@@ -254,10 +257,12 @@ class Tracker:
         return self._variants.get((run.run_id, variant), "")
 
     def _variant(self, run: Tracked, variant: str) -> str:
-        """The id of the variant's run, opened when needed."""
+        """The id of the variant's run, opened when needed. It has the unit's parameters too, so that MLflow's table shows
+        them beside the metrics, to sort and to filter."""
         if (run.run_id, variant) not in self._variants and run.run_id:
             tags = {"lab.variant": variant, **self._unit_tags.get(run.run_id, {})}
             child = self._create(run.experiment_id, variant, "variant", run.run_id, tags)
+            self._batch(child.run_id, params=self._unit_params.get(run.run_id))
             self._variants[run.run_id, variant] = child.run_id
         return self.variant_run(run, variant)
 

@@ -13,7 +13,7 @@ from common.evaluate.publish import (
     claims_text, insert_tables, judge_all, load_rows, moved, read_claims, stale, write_claims,
 )
 from common.evaluate.tables import (
-    LADDER_METRICS, blocks, claims_table, fill_blocks, ladder_table, verdicts_table,
+    LADDER_METRICS, blocks, claims_table, counts_table, fill_blocks, ladder_table, verdicts_table,
 )
 from common.track.rows import COST_FIELDS, MetricRow, write_metrics
 
@@ -148,6 +148,13 @@ def test_the_claims_table_is_well_formed(project):
     assert "a beats b\\|c" in table[2] and "**supported**" in table[2] and "0.554 vs 0.450" in table[2]
     assert table[4].startswith("|  |  | shop-v1/test |") and "inconclusive (not run)" in table[4]
     assert claims_table([]) == "No claim has been judged yet."
+
+
+def test_the_counts_are_those_of_the_table(project):
+    records = judge_all(project / "results", project / "papers")
+    line = counts_table(records)
+    assert line.count("\n") == 0 and line.startswith("- ")
+    assert line.removeprefix("- ").split(": ")[1] == claims_table(records).splitlines()[0].split(": ")[1]
 
 
 def test_the_ladder_by_hand():

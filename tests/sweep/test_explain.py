@@ -172,6 +172,7 @@ def test_a_clone_without_a_run_store_knows_whether_its_tables_are_stale(copied, 
     said = run_in(copied, "claims", "--no-readme").stdout
     assert ("stale: toy on toy-v1 was computed from other parameters, code that the method reaches; to compute it anew: "
             "make repro PAPERS=toy") in said
+    assert "| claim |" not in said and "| claim |" in run_in(copied, "claims").stdout
 
     (copied / "results/toy/source.json").unlink()
     assert "source    of unknown origin" in explained(copied, "toy/D0.1")

@@ -106,6 +106,7 @@ def test_a_sweep_is_nested_tagged_streamed_and_browsable(root, tmp_path):
     assert found[sweep.name].data.tags[f"lab.restored.{replace(UNIT, seed=9).key}"] == "ladder shop-v1 seed 9 cpu"
     assert found[run.name].data.params == {"env": "shop-v1", "seed": "3", "profile": "cpu", "alpha": "0.5",
                                            "search.depth": "2"}
+    assert found["dpo"].data.params == found[run.name].data.params  # to sort variants by a metric and see their setting
 
     dpo = found["dpo"].data.metrics
     assert (dpo["success/shop-v1/test"], dpo["pass_at_1/shop-v1/test"], dpo["cost/samples"]) == (0.25, 0.75, 6.0)
