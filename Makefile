@@ -48,6 +48,8 @@ test: data  ## the test suite, at most 15 minutes on two cores
 	  echo "reasoning-gym could not be installed (it needs a C compiler): tests against its verifier will be skipped"
 	@$(PY) -m pip install -qq -c requirements.lock ray==2.60.0 >/dev/null 2>&1 || \
 	  echo "Ray could not be installed: tests of sweeps over several machines will be skipped"
+	@$(PY) -m pip install -qq -c requirements.lock "psycopg[binary]==3.3.9" >/dev/null 2>&1 || \
+	  echo "psycopg could not be installed: the test of runs in PostgreSQL will be skipped"
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 tests
 
 smoke: data  ## every stage and notebook at toy size, under 10 minutes on two cores

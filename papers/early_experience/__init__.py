@@ -1,0 +1,1 @@
+"""Early Experience: README.md says what was found, method.py is the method."""

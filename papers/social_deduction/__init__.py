@@ -1,0 +1,1 @@
+"""Social deduction: README.md says what was found, method.py is the method."""

@@ -180,6 +180,8 @@ def test_a_sweep_of_a_file_says_which_setting_is_highest_and_draws_it(tmp_path, 
     assert len(found) == 2 and min(found) in (2, 3) and max(found) in (4, 5)  # a Latin hypercube: one in each half
     assert f"highest total of method on toy-v1/test: {mean:.4f} at steps={steps}" in result.stdout, result.stdout
     assert len(list(root.glob("runs/sweeps/toy-*/parallel.toy-v1.test.png"))) == 1
+    tied = run_in(root, "sweep", "--paper", "toy", "--grid", f"steps={steps}", "pause=0,0.01", "--metric", "total", "--variant", "method")
+    assert re.search(rf"^highest total of method on toy-v1/test: \S+ at steps={steps} pause=\S+, and at 1 other$", tied.stdout, re.M)
     both = run_in(root, "sweep", "--file", str(tmp_path / "steps.yaml"), "--paper", "toy")
     assert both.returncode == 2 and "--paper is given beside --file but the file describes the sweep" in both.stdout
 

@@ -34,7 +34,7 @@ def unprivileged() -> str | None:
 def server():
     """The address of a fresh server."""
     if importlib.util.find_spec("psycopg") is None:
-        pytest.skip('the driver is not installed (pip install "psycopg[binary]")')
+        pytest.skip('the driver is not installed (pip install -e ".[postgres]")')
     initdb, control = program("initdb"), program("pg_ctl")
     if not initdb or not control:
         pytest.skip("no PostgreSQL server on this machine (initdb and pg_ctl; apt-get install postgresql)")

