@@ -44,6 +44,9 @@ PACKAGED = {
         "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53", ("gguf==0.19.0",)),
 }  # fmt: skip
 
+PRETRAINED = "pretrained"
+"""Where they lie, below the root."""
+
 _REPOSITORY = r"[A-Za-z0-9][\w.-]*/[\w.-]+"
 _HUB = re.compile(rf"{_REPOSITORY}@[\w.-]+")
 WEIGHTS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
@@ -63,7 +66,7 @@ def check_name(name: str) -> None:
 def folder_of(root: Path, name: str) -> Path:
     """Where the model lies. ConfigError for a name that :func:`check_name` refuses."""
     check_name(name)
-    return root / "pretrained" / name.replace("/", "--")
+    return root / PRETRAINED / name.replace("/", "--")
 
 
 def fetch(root: Path, name: str) -> str:

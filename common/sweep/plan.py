@@ -18,7 +18,7 @@ from common.sweep.unit import MissingInput, entries, results_dir, unit_spec
 from common.track.code import code_hash
 from common.track.store import UnitSpec, is_finished, read_unit, unit_path
 
-USER_ENVS = {"webshop-1k": "WEBSHOP_DATA"}
+USER_ENVS = {"gsm8k-v1": "GSM8K_DATA", "webshop-1k": "WEBSHOP_DATA"}
 """Environments that need files a user supplies: left out unless asked for by name."""
 
 

@@ -86,8 +86,8 @@ def _present(root: Path, paper: str, env: str, profile: str, *, by_weights: bool
     spec = load_spec(root, paper)
     params = to_json(resolve(params_class(root, spec), spec, profile, env, {}))
     base = ""
-    if base_dir(root, env, profile) is not None:
-        base = WEIGHTS + base_hash(root, env, profile) if by_weights else base_key(root, env, profile)
+    if base_dir(root, env, profile, params) is not None:
+        base = WEIGHTS + base_hash(root, env, profile, params) if by_weights else base_key(root, env, profile)
     return {"params": _sha(params), "code": code_hash(entries(spec, env), root).digest,
             "data": _sha(canonical(data_hashes(root, env), "data")), "base": base, "lock": lock_hash(root)}
 

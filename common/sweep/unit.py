@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import json
 import os
 import sys
 import time
@@ -25,6 +26,7 @@ from common.config import (
 )
 from common.envs.panels import PanelError, data_hash, env_file
 from common.lm.bases import has_base
+from common.lm.pretrained import PRETRAINED, folder_of
 from common.sweep.declared import params_class
 from common.track.code import code_hash
 from common.track.files import StoreError
@@ -33,6 +35,9 @@ from common.track.store import Run, UnitSpec
 
 BASE_PROFILES = {"smoke": "runs/smoke/models", "cpu": "models"}
 """Profiles whose base model is trained here, and where; the others name theirs in their parameters."""
+
+TRAINED_HERE = "nano"
+"""What a parameter ``model`` says where the base model is this laboratory's own."""
 
 # Libraries draw progress bars of their own through tqdm, which complains in every notebook about absent widgets.
 warnings.filterwarnings("ignore", message="IProgress not found")
@@ -78,8 +83,15 @@ def results_dir(root: Path, profile: str) -> Path:
     return root / "runs" / "smoke" / "results" if profile == "smoke" else root / "results"
 
 
-def base_dir(root: Path, env: str, profile: str) -> Path | None:
-    """Folder of the base model that ``profile`` starts from, None when its parameters name one or ``env`` has none."""
+def base_dir(root: Path, env: str, profile: str, params: str = "{}") -> Path | None:
+    """Folder of the model that a unit starts from: the pretrained one that its parameter ``model`` names (``params`` is
+    their JSON), else the base model of ``env`` at ``profile``; None where there is none.
+
+    Raises ConfigError for a model that cannot be one.
+    """
+    named = json.loads(params).get("model", TRAINED_HERE)
+    if named != TRAINED_HERE:
+        return folder_of(root, named)
     return root / BASE_PROFILES[profile] / env if profile in BASE_PROFILES and has_base(env) else None
 
 
@@ -93,13 +105,16 @@ def folder_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def base_hash(root: Path, env: str, profile: str) -> str:
-    """Hash of the base model, "" when ``base_dir`` names none. MissingInput when it is not there."""
-    folder = base_dir(root, env, profile)
+def base_hash(root: Path, env: str, profile: str, params: str = "{}") -> str:
+    """Hash of the model in ``base_dir``, "" when that is None. MissingInput when it is not there."""
+    folder = base_dir(root, env, profile, params)
     if folder is None:
         return ""
     where = folder.relative_to(root)
     if not folder.is_dir() or not any(folder.iterdir()):
+        if folder.parent == root / PRETRAINED:
+            raise MissingInput(f"model: {where} does not exist but {env} at profile {profile} starts from it; "
+                               f"run: python -m common pretrained {json.loads(params)['model']}")
         option = "" if profile == "cpu" else f" --profile {profile}"
         raise MissingInput(f"base model: {where} does not exist but {env} at profile {profile} starts from it; "
                            f"run: python -m common base --env {env}{option}")
@@ -132,9 +147,21 @@ def unit_spec(
     params = resolve(params_class(root, spec), spec, profile, env, overrides)
     if check_value(int, seed, "seed") < 0:
         raise ConfigError(f"seed is {seed} but must be 0 or more; use such a number")
+    text = to_json(params)
+    _check_model(spec, env, profile, json.loads(text).get("model"))
     return UnitSpec(
-        paper=spec.paper, env=env, seed=seed, profile=profile, params=to_json(params), code=code,
-        data=data_hashes(root, env), base=base_hash(root, env, profile), lock=lock_hash(root))
+        paper=spec.paper, env=env, seed=seed, profile=profile, params=text, code=code,
+        data=data_hashes(root, env), base=base_hash(root, env, profile, text), lock=lock_hash(root))
+
+
+def _check_model(spec: PaperSpec, env: str, profile: str, named: str | None) -> None:
+    """ConfigError where a paper starts from a model and the parameters name none that ``env`` has at ``profile``."""
+    if named == TRAINED_HERE and not (profile in BASE_PROFILES and has_base(env)):
+        raise ConfigError(f'model: "{TRAINED_HERE}" is trained here, but there is none of {env} at profile {profile}; name a '
+                          f"pretrained model: --profile smol, or a sweep over model=SmolLM2-135M-Instruct")
+    if named is None and profile not in BASE_PROFILES and has_base(env):
+        raise ConfigError(f"profile: {spec.paper} does not run from pretrained models yet (papers/{spec.paper}/params.yaml has no "
+                          f"parameter model), and {profile} has no others; run it at cpu")
 
 
 def open_unit(
@@ -159,7 +186,7 @@ def open_unit(
     method = importlib.import_module(spec.method.removesuffix(".py").replace("/", "."))
     return Unit(root=root, paper=paper, env=env, seed=seed, profile=profile,
                 params=from_json(method.Params, wanted.params), run=_open_patiently(root, wanted),
-                base=base_dir(root, env, profile))
+                base=base_dir(root, env, profile, wanted.params))
 
 
 def _open_patiently(root: Path, unit: UnitSpec) -> Run:

@@ -46,6 +46,7 @@ import numpy as np
 import torch
 
 from common.envs import load_panel, make
+from common.envs.word_problems import declared_alone
 from common.evaluate.correction import Attempts, attempts_of, correction, records
 from common.evaluate.rollouts import evaluate
 from common.learn.batches import SFTExample
@@ -54,6 +55,7 @@ from common.learn.policy_gradient import (
     CreditedTurn, Dialogue, PolicyGradientSettings, leave_one_out, policy_gradient, turn_rewards,
 )
 from common.learn.settings import TrainSettings
+from common.lm.device import on_device
 from common.lm.engine import Engine
 from common.lm.models import load_model, save_model
 from common.lm.policy import LMPolicy
@@ -96,6 +98,12 @@ class Test:
 
 @dataclass(frozen=True)
 class Params:
+    model: str
+    """What everything starts from: "nano", the environment's own base model, or a pretrained one."""
+    answer_tokens: int
+    """Most tokens of an answer."""
+    critic: str
+    """The question by which the base judges its own answer for ``self_refine``."""
     rl: Reinforce
     sft: Imitate
     test: Test
@@ -154,10 +162,10 @@ def star_examples(attempts: Attempts, episodes: Sequence[Trajectory]) -> list[SF
     """Every right answer of the traces that end right: first ones that were kept or replaced by another right
     one, and second ones."""
     return [
-        SFTExample(step.prompt, answer)
-        for said, right, episode in zip(attempts.answers, attempts.correct, episodes, strict=True)
+        SFTExample(step.prompt, step.turn.text)
+        for right, episode in zip(attempts.correct, episodes, strict=True)
         if right[-1]
-        for answer, good, step in zip(said, right, episode.steps, strict=True)
+        for good, step in zip(right, episode.steps, strict=True)
         if good and step.turn.finished
     ]
 
@@ -168,12 +176,12 @@ def pair_examples(attempts: Attempts, episodes: Sequence[Trajectory], *, most: i
     At most ``most`` per task; distinct wrong answers in the order sampled, right ones in turn.
     """
     wrong: dict[str, dict[str, Trajectory]] = {}
-    right: dict[str, list[str]] = {}
+    right: dict[str, list[str]] = {}  # as they were written
     for said, good, episode in zip(attempts.answers, attempts.correct[:, 0], episodes, strict=True):
         if not good:
             wrong.setdefault(episode.task_id, {}).setdefault(said[0], episode)
-        elif said[0] not in right.setdefault(episode.task_id, []):
-            right[episode.task_id].append(said[0])
+        elif (text := episode.steps[0].turn.text) not in right.setdefault(episode.task_id, []):
+            right[episode.task_id].append(text)
     return [
         SFTExample(episode.steps[1].prompt, answers[i % len(answers)])
         for task, answers in right.items()
@@ -216,7 +224,13 @@ class Experiment:
 
     def engine(self, stage: str | None = None) -> Engine:
         """The policy that ``stage`` saved; None is the base model."""
-        return Engine(*load_model(self.run.stage_path(stage) if stage else self.unit.base))
+        return Engine(*on_device(*load_model(self.run.stage_path(stage) if stage else self.unit.base)))
+
+    def policy(self, engine: Engine, temperature: float = 1.0) -> LMPolicy:
+        return LMPolicy(engine, temperature=temperature, max_new_tokens=self.p.answer_tokens)
+
+    def judged(self, tasks: list[Task], episodes: Sequence[Trajectory]) -> Attempts:
+        return attempts_of(self.env, tasks, declared_alone(self.env, episodes))
 
     def sample(self, engine: Engine, update: int, *, turns: int) -> tuple[list[Task], list[Trajectory]]:
         """The episodes of one update (from 0), ``group`` samples of a task side by side. Seeds do not depend on
@@ -225,7 +239,7 @@ class Experiment:
         chosen = [self.tasks[i % len(self.tasks)] for i in range(update * n, (update + 1) * n)]
         tasks = [task for task in chosen for _ in range(self.p.rl.group)]
         keys = [derive(self.seed, "rl", update, i, task.id) for i, task in enumerate(tasks)]
-        return tasks, rollout(self.env, tasks, LMPolicy(engine), keys=keys, max_steps=turns)
+        return tasks, rollout(self.env, tasks, self.policy(engine), keys=keys, max_steps=turns)
 
     # training
 
@@ -247,13 +261,13 @@ class Experiment:
         keep = ("loss", "grad_norm", "kl_1", "kl_2")
 
         def compute() -> dict:
-            engine, (reference, _) = self.engine(before), load_model(self.unit.base)
+            engine, (reference, _) = self.engine(before), on_device(*load_model(self.unit.base))
             answers, seen = 0, {}
 
             def collect(update: int) -> list[Dialogue]:
                 nonlocal answers
                 tasks, episodes = self.sample(engine, phase.updates[update - 1], turns=phase.turns)
-                attempts = attempts_of(self.env, tasks, episodes)
+                attempts = self.judged(tasks, episodes)
                 answers += attempts.correct.size
                 seen.update(correction(attempts))
                 return dialogues_of(episodes, attempts.correct, phase, group=self.p.rl.group)
@@ -306,7 +320,7 @@ class Experiment:
         for update in range(self.p.rl.updates):
             asked, told = self.sample(engine, update, turns=2)
             tasks, episodes = tasks + asked, episodes + told
-        attempts = attempts_of(self.env, tasks, episodes)
+        attempts = self.judged(tasks, episodes)
         return attempts, episodes, replace(engine.cost, env_steps=attempts.correct.size, samples=attempts.correct.size)
 
     def sft_log(self, name: str) -> Callable:
@@ -324,12 +338,12 @@ class Experiment:
                 tasks = tasks[: self.p.test.tasks]
                 result[panel] = {"n": len(tasks)}
                 for prefix, temperature, draws in (("", 1.0, self.p.test.draws), ("greedy_", 0.0, 1)):
-                    policy, asked, episodes = LMPolicy(engine, temperature=temperature), tasks * draws, []
+                    policy, asked, episodes = self.policy(engine, temperature), tasks * draws, []
                     for draw in range(draws):
                         episodes += evaluate(self.env, tasks, policy, seed=derive(self.seed, draw))[1]
                     if name == "self_refine":
-                        episodes = [refined(episode, engine) for episode in episodes]
-                    attempts = attempts_of(self.env, asked, episodes)
+                        episodes = [refined(episode, engine, self.p.critic) for episode in episodes]
+                    attempts = self.judged(asked, episodes)
                     if name == "repeat":
                         attempts = repeated(attempts)
                     found = correction(attempts)
@@ -344,10 +358,10 @@ class Experiment:
         return self.run.stage(f"eval.{name}", compute)
 
 
-def refined(episode: Trajectory, engine: Engine) -> Trajectory:
+def refined(episode: Trajectory, engine: Engine, question: str) -> Trajectory:
     """The episode as the policy's own critic lets it stand: a first answer it calls good is written again."""
     first, second = episode.steps
-    [[good]] = engine.judge([first.prompt], [[first.turn.text]])
+    [[good]] = engine.judge([first.prompt], [[first.turn.text]], question=question)
     return replace(episode, steps=(first, replace(second, turn=first.turn))) if good >= 0.5 else episode
 
 
@@ -367,7 +381,7 @@ def run(unit) -> list[MetricRow]:
         for panel, metrics in work.evaluate(name, lambda: work.engine(stage)).items():
             n = metrics.pop("n")
             rows.extend(
-                MetricRow(paper="score", env=unit.env, profile=unit.profile, scale="nano", variant=name, seed=unit.seed,
+                MetricRow(paper="score", env=unit.env, profile=unit.profile, scale=work.p.model, variant=name, seed=unit.seed,
                           panel=f"{unit.env}/{panel}", metric=metric, value=value, n=n, cost=cost_of(cost))  # fmt: skip
                 for metric, value in metrics.items()
             )
