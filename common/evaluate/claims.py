@@ -13,6 +13,8 @@
         matched_on: env_steps        # budget axis, or none (then ``why`` gives the reason)
         why: both learn from the same number of environment steps
 
+    room: {variant: base, metric: acc@1, low: 0.05, high: 0.95}    # optional, see below
+
 ``defaults`` may hold any key of a claim except id, statement, better and worse. The **rule** of a record
 (better, worse, metric, direction, panel, matched_on, tolerance, margin, confidence) is hashed into it.
 
@@ -25,7 +27,8 @@ t-test, two-sided, and Holm-corrected over all claims of the paper on one panel 
   effect is then shown to be reversed; at a margin m > 0 it is shown to be smaller than m, not to be absent;
 * **inconclusive**: everything else, with the reason. No effect at all is inconclusive however many seeds
   there are: a difference of exactly zero speaks neither for "better" nor for "worse"; the interval then
-  tells how large an advantage can still be.
+  tells how large an advantage can still be. Where the variant of ``room`` has a mean below ``low`` or above ``high``
+  on the panel, that is the reason: tasks that the model never solves, or always, teach and tell nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -99,6 +102,16 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Room:
+    """Which variant's metric says whether a panel is neither too hard nor too easy for the model, and between which bounds."""
+
+    variant: str
+    metric: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class PaperClaims:
     """A claims file. ``where`` is its name in error messages; ``claims`` are expanded over panels."""
 
@@ -107,6 +120,7 @@ class PaperClaims:
     source: str
     where: str
     claims: tuple[Claim, ...]
+    room: Room | None = None
 
 
 _TYPES: dict[str, Any] = {
@@ -127,7 +141,7 @@ def load_claims(path: Path, *, variants: Collection[str] | None = None) -> Paper
     """
     where = f"papers/{path.parent.name}/{path.name}"
     raw = load_yaml(path, where)
-    require_keys(raw, ["paper", "family", "source", "claims"], ["defaults"], where)
+    require_keys(raw, ["paper", "family", "source", "claims"], ["defaults", "room"], where)
     head = {name: check_value(str, raw[name], f"{where}: {name}") for name in ("paper", "source")}
     if head["paper"] != path.parent.name:
         raise ConfigError(f'{where}: paper is "{head["paper"]}" but the folder is "{path.parent.name}"; '
@@ -144,7 +158,8 @@ def load_claims(path: Path, *, variants: Collection[str] | None = None) -> Paper
         if found[0].id in {claim.id for claim in claims}:
             raise ConfigError(f'{where}: the id "{found[0].id}" appears twice; give each claim its own id')
         claims += found
-    paper = PaperClaims(**head, family=family, where=where, claims=tuple(claims))
+    room = _room(raw["room"], f"{where}: room") if "room" in raw else None
+    paper = PaperClaims(**head, family=family, where=where, claims=tuple(claims), room=room)
     if variants is not None:
         for claim in claims:
             for variant in claim.variants:
@@ -156,6 +171,15 @@ def _mapping(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ConfigError(f"{where} is {value!r} but must be a mapping; write name: value lines under it")
     return value
+
+
+def _room(value: Any, where: str) -> Room:
+    require_keys(_mapping(value, where), ["variant", "metric", "low", "high"], [], where)
+    types = {"variant": str, "metric": str, "low": float, "high": float}
+    room = Room(**{name: check_value(kind, value[name], f"{where}: {name}") for name, kind in types.items()})
+    if not room.low < room.high:
+        raise ConfigError(f"{where}: low is {room.low:g} and high {room.high:g} but low must be the smaller; exchange them")
+    return room
 
 
 def _expand(defaults: Mapping[str, Any], entry: Mapping[str, Any], where: str) -> list[Claim]:
@@ -208,10 +232,11 @@ def _require_known(paper: PaperClaims, claim: Claim, kind: str, name: str, known
 
 
 def judge(paper: PaperClaims, rows: Sequence[MetricRow]) -> list[dict[str, Any]]:
-    """Records (keys ``FIELDS``) for every claim at each (profile, scale) that the paper's rows have.
+    """Records (keys ``FIELDS``) for every claim at each (profile, scale) that the paper's rows have, without the claims on
+    environments that were run at other profiles or scales only.
 
     Every variant must occur in some row of the paper; every metric and, where the panel's environment was
-    run at all, every panel too. What merely was not run at one profile is inconclusive there.
+    run at all, every panel too. What else was not run is inconclusive.
 
     Raises:
         ConfigError: a claim names an absent variant, metric or panel; names the nearest present one.
@@ -233,7 +258,9 @@ def judge(paper: PaperClaims, rows: Sequence[MetricRow]) -> list[dict[str, Any]]
     records = []
     for profile, scale in sorted({(row.profile, row.scale) for row in rows}):
         table = _table(row for row in rows if (row.profile, row.scale) == (profile, scale))
-        records += _judge_scale(paper, table, profile, scale)
+        elsewhere = set(panels) - {row.env for row in rows if (row.profile, row.scale) == (profile, scale)}
+        here = tuple(claim for claim in paper.claims if claim.env not in elsewhere)
+        records += _judge_scale(replace(paper, claims=here), table, profile, scale)
     return records
 
 
@@ -263,6 +290,8 @@ def _judge_scale(paper: PaperClaims, table: Table, profile: str, scale: str) -> 
     records = []
     for claim, found, p_holm in zip(paper.claims, compared, adjusted, strict=True):
         verdict, reason = _verdict(claim, found, p_holm, sizes[claim.panel])
+        if verdict == "inconclusive" and found.n_seeds:
+            reason = _no_room(paper.room, claim.panel, table) or reason
         record = {
             "paper": paper.paper, "family": paper.family, "id": claim.id, "statement": claim.statement,
             "better": _MINUS.join(claim.better), "worse": _MINUS.join(claim.worse), "metric": claim.metric,
@@ -350,6 +379,18 @@ def _verdict(claim: Claim, found: _Compared, p_holm: float | None, family: int) 
         return "inconclusive", (f"not after correction: p is {test.p:.2g} alone and {p_holm:.2g} among the {family} "
                                 "claims on this panel")
     return "inconclusive", f"interval holds the margin: {interval} does not exclude {claim.margin:g}"
+
+
+def _no_room(room: Room | None, panel: str, table: Table) -> str:
+    """Why the panel cannot tell anything about this model, "" where it can or nothing says so."""
+    seeds = table.get((panel, room.metric, room.variant), {}) if room else {}
+    if not seeds:
+        return ""
+    mean = sum(row.value for row in seeds.values()) / len(seeds)
+    shown = f"{room.metric} of {room.variant} is {mean:.3g}"
+    if mean < room.low:
+        return f"floor: {shown}, below {room.low:g}: the tasks are too hard for this model"
+    return f"ceiling: {shown}, above {room.high:g}: the tasks are too easy for this model" if mean > room.high else ""
 
 
 def _seeds_to_decide(claim: Claim, test: Paired | None, family: int) -> int | None:

@@ -349,7 +349,8 @@ class Experiment:
                     found = correction(attempts)
                     result[panel] |= {f"{prefix}{k}": v for k, v in (found | {"success": found["acc@2"]}).items()}
                     if panel == self.p.panels[0] and not prefix and name != "repeat":
-                        kept = records(attempts, tasks[:60], episodes[: len(tasks[:60])])
+                        said = tuple(tuple(step.turn.text for step in one.steps) for one in episodes)
+                        kept = records(Attempts(attempts.correct, said), tasks[:60], episodes[: len(tasks[:60])])
                         write_lines(self.run.artifacts / f"dialogues.{name}.jsonl", kept)
             flat = {f"{panel}/{k}": v for panel, found in result.items() for k, v in found.items()}
             self.run.log(name, 0, {k.replace("@", "_"): v for k, v in flat.items()})

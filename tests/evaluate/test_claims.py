@@ -323,6 +323,40 @@ def test_what_was_not_run_is_inconclusive_and_no_error(tmp_path):
     assert judge(load_claims(_file(tmp_path, {})), []) == []
 
 
+def test_environments_of_other_profiles_are_not_asked_about(tmp_path):
+    rows = _rows("a", A) + _rows("b", B)
+    rows += [dataclasses.replace(row, env="shop-v1", panel="shop-v1/test", profile="smol", scale="135M") for row in rows]
+    records = judge(load_claims(_file(tmp_path, {"panels": [COUNTDOWN, "shop-v1/test"]})), rows)
+    assert [(r["profile"], r["panel"]) for r in records] == [("cpu", COUNTDOWN), ("smol", "shop-v1/test")]
+
+
+@pytest.mark.parametrize(("base", "reason"), [(0.0, "floor: success of base is 0, below 0.05"), (0.5, "interval holds"),
+                                              (0.99, "ceiling: success of base is 0.99, above 0.95")])  # fmt: skip
+def test_a_panel_without_room_is_the_reason_for_no_verdict(tmp_path, base, reason):
+    file = _file(tmp_path, {"better": "c", "worse": "b"}, {"better": "a", "worse": "b"})
+    file.write_text(file.read_text() + "room: {variant: base, metric: success, low: 0.05, high: 0.95}\n")
+    rows = _rows("a", A) + _rows("b", B) + _rows("c", [b + d for b, d in zip(B, (0.1, -0.1, 0.1, -0.1, 0.0))])
+    plain, clear = judge(load_claims(file), rows)
+    assert plain["reason"].startswith("interval holds")  # no row of base: nothing is said about room
+    judged = judge(load_claims(file), rows + _rows("base", [base] * 5))
+    assert judged[0]["verdict"] == "inconclusive" and judged[0]["reason"].startswith(reason), judged[0]["reason"]
+    assert judged[1] == clear and clear["verdict"] == "supported"  # what was shown stays shown
+    assert [record["rule_sha"] for record in judged] == [plain["rule_sha"], clear["rule_sha"]]
+
+
+@pytest.mark.parametrize(("room", "words"), [
+    ("{variant: base, metric: success, low: 0.9, high: 0.1}", "room: low is 0.9 and high 0.1"),
+    ("{variant: base, metric: success, low: 0.1}", "high"),
+    ("{variant: base, metric: success, low: few, high: 0.9}", "room: low"),
+    ("base", "room is 'base' but must be a mapping"),
+])  # fmt: skip
+def test_a_mistyped_room_is_named(tmp_path, room, words):
+    file = _file(tmp_path, {})
+    file.write_text(file.read_text() + f"room: {room}\n")
+    with pytest.raises(ConfigError, match=words):
+        load_claims(file)
+
+
 def test_two_rows_for_one_seed_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="two rows for seed 0"):
         judge(load_claims(_file(tmp_path, {})), _rows("a", A) + _rows("b", B) + _rows("a", A[:1]))

@@ -18,9 +18,12 @@ import torch
 import yaml
 
 from common.envs.versions.countdown_answer_v1 import CountdownAnswerEnv
+from common.envs.versions import gsm8k_v1
+from common.envs.word_problems import WordProblemEnv
 from common.evaluate.claims import load_claims
 from common.evaluate.correction import Attempts, attempts_of, correction
 from common.evaluate.rollouts import evaluate
+from common.learn.batches import SFTExample
 from common.lm.engine import Engine
 from common.lm.models import load_model
 from common.lm.policy import LMPolicy
@@ -28,7 +31,7 @@ from common.rng import generator
 from common.types import Observation, Step, Trajectory, Turn
 from papers.score import method
 from tests.papers.sums import ENV, build
-from tests.papers.units import content, interrupt, open_unit
+from tests.papers.units import content, interrupt, open_unit, teach
 
 
 
@@ -131,6 +134,48 @@ def test_dialogues_are_kept_to_be_read(whole):
         assert len(lines) == 2 * whole[0].params.test.tasks and {line["turn"] for line in lines} == {1, 2}
 
 
+# -- in prose, from a pretrained model ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def prose(tmp_path_factory) -> Path:
+    """Counting as word problems in GSM8K's format, and a chat model that was shown solutions."""
+    world, order = tmp_path_factory.mktemp("prose"), generator("prose").permutation(900).tolist()
+    rows = [{"question": f"Tom {k} has {1 + k % 4} eggs. How many?", "answer": f"He has {1 + k % 4}.\n#### {1 + k % 4}"}
+            for k in order]  # fmt: skip
+    (world / "gsm8k").mkdir()
+    for split, own in {"train": rows[:800], "test": rows[800:]}.items():
+        (world / "gsm8k" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in own))
+    env = WordProblemEnv(id="gsm8k-v1")
+    asked = [({"role": "user", "content": f"{row['question']}\n\n{env.HOW}"},) for row in rows]
+    examples = [SFTExample(prompt, row["answer"]) for prompt, row in zip(asked, rows, strict=True)]
+    examples += [SFTExample((*e.prompt, {"role": "assistant", "content": e.completion},
+                             {"role": "user", "content": env.RETRY}), e.completion) for e in examples]  # fmt: skip
+    teach(world, examples, vocab=400, context=192, updates=150, batch=32)
+    return world
+
+
+def test_it_runs_in_prose_from_a_model_that_has_a_name(prose, tmp_path, monkeypatch):
+    gsm8k_v1._rows.cache_clear()
+    monkeypatch.setenv("GSM8K_DATA", str(prose / "gsm8k"))
+    unit = open_unit(prose, "score", "gsm8k-v1", tmp_path / "lab", model="someone/chat@1", rl__tasks=4, rl__group=4,
+                     answer_tokens=20)  # fmt: skip
+    rows = method.run(unit)
+    assert {row.scale for row in rows} == {"someone/chat@1"} and {row.panel for row in rows} == {"gsm8k-v1/test"}
+    base = {row.metric: row.value for row in rows if row.variant == "base"}
+    assert base["acc@1"] > 0  # a number was read in what it wrote
+    work = method.Experiment(unit)
+    attempts, episodes, _ = work._traces
+    right = [episode.steps[k].turn.text for i, episode in enumerate(episodes) for k in (0, 1) if attempts.correct[i, k]]
+    assert right and all("#### " in text for text in right)
+    examples = method.star_examples(attempts, episodes)
+    assert examples and {e.completion for e in examples} <= set(right)  # whole solutions, not their numbers alone
+    assert all(answer.isdigit() for i, said in enumerate(attempts.answers) for k, answer in enumerate(said)
+               if attempts.correct[i, k])  # fmt: skip
+    other = open_unit(prose, "score", "gsm8k-v1", tmp_path / "short", model="someone/chat@1", answer_tokens=3)
+    assert {row.value for row in method.run(other) if row.metric == "acc@2" and row.variant == "base"} == {0.0}
+
+
 # -- its parts, by hand -----------------------------------------------------------------------------------------
 
 
@@ -183,10 +228,11 @@ def test_dialogues_carry_each_turn_s_own_advantage_and_beta(whole):
 
 def test_self_refine_keeps_what_the_critic_calls_good():
     class Critic:
-        def judge(self, prompts, actions):
+        def judge(self, prompts, actions, *, question):
+            assert question == "right?"
             return [[float(actions[0][0] == "X")]]
 
-    kept, changed = (method.refined(episode("a", first, "z"), Critic()) for first in ("X", "y"))
+    kept, changed = (method.refined(episode("a", first, "z"), Critic(), "right?") for first in ("X", "y"))
     assert [step.turn.text for step in kept.steps] == ["X", "X"]
     assert [step.turn.text for step in changed.steps] == ["y", "z"]
 

@@ -60,10 +60,38 @@ def test_missing_inputs_name_the_next_step(lab):
         plan(lab, "toy", seeds=(0,), profile="cpu")
     dry = plan(lab, "toy", seeds=(0,), profile="cpu", dry=True)
     assert dry[0].unit is None and "missing: base model" in describe(dry, 1)
-    assert plan(lab, "toy", seeds=(0,), profile="gpu")[0].unit.base == ""
+    (lab / "models/toy-v1/weights.json").write_text("{}")
     (lab / "data/toy-v1/manifest.json").unlink()
     with pytest.raises(MissingInput, match="python -m common data"):
+        plan(lab, "toy", seeds=(0,), profile="cpu")
+
+
+def test_a_paper_that_names_a_model_starts_from_it(lab):
+    with pytest.raises(ConfigError, match="toy does not run from pretrained models yet .*has no parameter model.*at cpu"):
+        plan(lab, "toy", seeds=(0,), profile="smol")
+    for name, old, new in (("method.py", "    steps: int\n", "    steps: int\n    model: str\n"),
+                           ("params.yaml", "parameters:\n", "parameters:\n  model: {default: nano, smol: some/chat@1, "
+                            "source: ours}\n")):  # fmt: skip
+        file = lab / "papers/toy" / name
+        file.write_text(file.read_text().replace(old, new, 1))
+    with pytest.raises(ConfigError, match='model: "nano" is trained here, but there is none of toy-v1 at profile gpu'):
         plan(lab, "toy", seeds=(0,), profile="gpu")
+    with pytest.raises(ConfigError, match='"some/chat" names no revision'):
+        plan(lab, "toy", seeds=(0,), profile="cpu", grid=[{"model": "some/chat"}])
+    with pytest.raises(MissingInput, match="pretrained/some--chat@1 does not exist.*python -m common pretrained some/chat@1"):
+        plan(lab, "toy", seeds=(0,), profile="smol")
+    weights = lab / "pretrained/some--chat@1/weights.json"
+    weights.parent.mkdir(parents=True)
+    keys = set()
+    for text in ("{}", "[]"):
+        weights.write_text(text)
+        [one] = plan(lab, "toy", seeds=(0,), profile="smol")
+        assert one.unit.base == folder_hash(weights.parent)
+        assert base_dir(lab, "toy-v1", "smol", one.unit.params) == weights.parent
+        keys.add(one.unit.key)
+    assert len(keys) == 2
+    [trained, named] = plan(lab, "toy", seeds=(0,), profile="cpu", grid=[{}, {"model": "some/chat@1"}])
+    assert trained.unit.base == folder_hash(lab / "models/toy-v1") and named.unit.base == folder_hash(weights.parent)
 
 
 @pytest.mark.parametrize(("content", "message"), [("", "is missing or empty"), ("{}\n", "was altered")])
