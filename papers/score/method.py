@@ -34,6 +34,9 @@ Differs from the paper:
  8. Policies are evaluated as they are trained, sampling at temperature 1 (``test.draws`` dialogues a task);
     the paper's greedy decoding is reported beside it (``greedy_*``). Greedily, the nano base already repeats
     nine answers of ten, so that hardly anything between two turns is left to be seen.
+ 9. A pretrained chat model (``model``) is prompted for its second turn, as in the paper, and answers in prose: right
+    or wrong is the number that a solution declares last, ``copy`` compares these numbers, and what is imitated are
+    whole solutions. All its weights are trained.
 """
 
 from __future__ import annotations
