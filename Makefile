@@ -73,6 +73,7 @@ bench: data  ## the speed suite, side by side with other libraries, under 10 min
 	@echo "make bench: under 10 minutes; close everything else, ratios taken beside other work mean little"
 	@$(PY) -m pip install -qq --no-deps llm-reasoners==1.0.2 >/dev/null 2>&1 || \
 	  echo "llm-reasoners could not be installed: the search is not raced against it"
+	@$(PY) -m common pretrained SmolLM2-135M-Instruct || echo "SmolLM2 is not raced"
 	@$(PY) -m benchmarks
 
 verify: data  ## recompute two random published units from nothing and compare every number: minutes

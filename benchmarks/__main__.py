@@ -24,7 +24,7 @@ def main() -> None:
         "search": lambda: searching.measures(),
         "training": lambda: training.measures(),
         "environments": lambda: environments.measures(ROOT / "data"),
-        "lab": lambda: lab.commands(ROOT),
+        "lab": lambda: lab.commands(ROOT) + lab.units(ROOT),
     }
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("groups", nargs="*", help=f"of {', '.join(groups)}; all, with growth and the page, if none")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import yaml
 
 from benchmarks.measure import Measure, alone
@@ -42,6 +46,64 @@ def commands(root: Path) -> list[Measure]:
     else:
         print("lab: the pipeline is not up to date, so a repro with nothing to do was not timed; run: make repro")
     return found
+
+
+UNITS = (2, 10)
+"""Of how many units two runs are timed: their difference is what a unit costs, without the start of the run."""
+
+
+def units(root: Path) -> list[Measure]:
+    """What a unit costs beyond its training, a second worker gains, and a worker needs in memory: SCoRe at the smoke profile in
+    a copy of the project, whose run store is empty."""
+    with tempfile.TemporaryDirectory() as folder:
+        lab = Path(folder) / "lab"
+        subprocess.run(["git", "clone", "-q", "--no-hardlinks", str(root), str(lab)], check=True)
+        (lab / "data").symlink_to(root / "data")
+        seconds(lab, sys.executable, "-m", "common", "base", "--env", "countdown-answer-v1", "--profile", "smoke")
+        spent, memory, first = {}, {}, 0
+        for workers in (1, 2):
+            times = []
+            for count in UNITS:
+                took, most = _run(lab, f"{first}-{first + count - 1}", workers)
+                times.append(took)
+                first += count
+            spent[workers], memory[workers] = (times[1] - times[0]) / (UNITS[1] - UNITS[0]), most
+        training = statistics.median(_training(path) for path in lab.glob("runs/score/*/notebook.ipynb"))
+    beyond = spent[1] - training
+    note = "SCoRe at the smoke profile, one worker, its five figures and the tracking included"
+
+    def alone_of(name: str, unit: str, value: float, target: float | None, better: str, note: str = "") -> Measure:
+        return Measure("lab", name, unit, value, None, "", None, (value, value), target, better, note)
+
+    return [alone_of("a unit beyond its training", "s", beyond, 2.0, "lower", note),
+            alone_of("the same, as a share of two minutes", "%", 100 * beyond / 120, 5.0, "lower"),
+            alone_of("units of two workers against one", "times as many", spent[1] / spent[2], 1.9, "higher",
+                     "three seconds each; two cores that may share one"),
+            alone_of("memory of one more worker, at most", "MB", (memory[2] - memory[1]) / 1e6, None, "lower")]  # fmt: skip
+
+
+def _run(lab: Path, seeds: str, workers: int) -> tuple[float, float]:
+    """Seconds, and the most bytes of memory that all its processes held together (shared pages once)."""
+    command = [sys.executable, "-m", "common", "run", "--paper", "score", "--profile", "smoke", "--envs", "countdown-answer-v1",
+               "--seeds", seeds, "--workers", str(workers), "--results", str(lab / "rows.jsonl")]  # fmt: skip
+    start, most = time.perf_counter(), 0.0
+    with open(lab / "log", "w") as log:
+        process = subprocess.Popen(command, cwd=lab, env={**os.environ, "PYTHONPATH": str(lab)}, stdout=log, stderr=log)
+        family = psutil.Process(process.pid)
+        while process.poll() is None:
+            with suppress(psutil.Error):
+                most = max(most, sum(one.memory_full_info().pss for one in [family, *family.children(recursive=True)]))
+            time.sleep(1.0)
+    if process.returncode:
+        raise RuntimeError((lab / "log").read_text())
+    return time.perf_counter() - start, most
+
+
+def _training(notebook: Path) -> float:
+    """Seconds of the cell that calls the method."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    [cell] = [cell for cell in cells if cell["cell_type"] == "code" and ".run(unit)" in "".join(cell["source"])]
+    return cell["metadata"]["papermill"]["duration"]
 
 
 def growth() -> dict[str, list[tuple[float, float]]]:

@@ -1,16 +1,26 @@
-"""Models and prompts of the races: random weights, since speed does not ask what is said."""
+"""Models and prompts of the races: random weights, since speed does not ask what is said; and a pretrained one."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
-from common.lm.models import new_nano
+from common.lm.models import load_model, new_nano
+from common.lm.pretrained import folder_of
 from common.lm.tokenizer import train_tokenizer
 from common.rng import generator
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 WORDS = [f"{a}{b}" for a in "bcdfghklmnprst" for b in ("a", "e", "i", "o", "u", "an", "er", "ol")]
+SMOL = folder_of(Path(__file__).resolve().parents[1], "SmolLM2-135M-Instruct")
+
+
+def pretrained() -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
+    """SmolLM2-135M-Instruct, which must be there."""
+    model, tokenizer = load_model(SMOL)
+    return model.to(DEVICE), tokenizer
 
 
 def nano(width: int = 128, layers: int = 4, context: int = 256) -> tuple[LlamaForCausalLM, PreTrainedTokenizerBase]:

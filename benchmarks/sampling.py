@@ -5,35 +5,37 @@ from __future__ import annotations
 import torch
 
 from benchmarks.measure import Measure, Work, race
-from benchmarks.models import nano, prompts
+from benchmarks.models import SMOL, nano, pretrained, prompts
 from common.lm.engine import Engine
 
 NEW = 48
 PROMPT_WORDS = 14  # about 32 tokens with the chat template
 
 
-def generating(model, tokenizer, chats, n: int = 1, **how) -> Work:  # noqa: ANN001
+def generating(model, tokenizer, chats, n: int = 1, new: int = NEW, **how) -> Work:  # noqa: ANN001
     """``generate`` of ``n`` answers to each chat: tokens made, ends included."""
     texts = [tokenizer.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True) for chat in chats]
 
     @torch.inference_mode()
     def work() -> float:
         rows = tokenizer(texts, add_special_tokens=False, return_tensors="pt", padding=True).to(model.device)
-        made = model.generate(**rows, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=NEW,
-                              num_return_sequences=n, pad_token_id=tokenizer.pad_token_id, **how)  # fmt: skip
-        return int((made[:, rows["input_ids"].shape[1] :] != tokenizer.pad_token_id).sum())
+        made = model.generate(**rows, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=new,
+                              num_return_sequences=n, pad_token_id=tokenizer.pad_token_id,
+                              eos_token_id=tokenizer.eos_token_id, **how)  # fmt: skip
+        ended = made[:, rows["input_ids"].shape[1] :] == tokenizer.eos_token_id
+        return int((ended.cumsum(1) - ended.long() == 0).sum())
 
     return work
 
 
-def sampling(model, tokenizer, chats, n: int = 1) -> Work:  # noqa: ANN001
+def sampling(model, tokenizer, chats, n: int = 1, new: int = NEW) -> Work:  # noqa: ANN001
     """The engine on the same chats; it remembers nothing from one call to the next."""
     engine = Engine(model, tokenizer, batch=256)
 
     def work() -> float:
         engine.forget()
         before = engine.cost.sampled_tokens
-        engine.sample(chats, list(range(len(chats))), n=n, max_new_tokens=NEW)
+        engine.sample(chats, list(range(len(chats))), n=n, max_new_tokens=new)
         return engine.cost.sampled_tokens - before
 
     return work
@@ -92,8 +94,17 @@ def measures() -> list[Measure]:
                       scoring_ours(model, tokenizer, states, choices),
                       scoring_plain(model, tokenizer, states, choices), against="padded forward passes",
                       target=5.0))  # fmt: skip
-    return found
+    return found + _pretrained()
+
+
+def _pretrained() -> list[Measure]:
+    if not SMOL.is_dir():
+        return []
+    model, tokenizer = pretrained()
+    return [race("sampling", f"{SMOL.name}, batch {batch}", "tokens/s", sampling(model, tokenizer, prompts(batch, 14), new=16),
+                 generating(model, tokenizer, prompts(batch, 14), new=16), against="transformers generate", target=1.5,
+                 rounds=3, note="float32, 16 new tokens") for batch in (1, 8, 32)]  # fmt: skip
 
 
 def skipped() -> list[str]:
-    return ["SmolLM2-135M: its weights come with the extra `smol`, which these races do not use yet."]
+    return [] if SMOL.is_dir() else [f"{SMOL.name} is not there: python -m common pretrained {SMOL.name}"]
