@@ -88,7 +88,7 @@ method: papers/toy/method.py
 envs: [toy-v1]
 parameters:
   steps: {default: 4, source: "ours: few"}
-  pause: {default: 0.0, gpu: 1.0, source: "ours: no waiting"}
+  pause: {default: 0.0, source: "ours: no waiting"}
   fail_at: {default: -1, source: "ours: never"}
 '''
 

@@ -84,7 +84,8 @@ def run(
     print(cost_line(planned, asked.workers), flush=True)
     resume = f"python -m common run --paper {paper}" + "".join(
         f" --{name} {value}" for name, value in (("envs", ",".join(envs or ())), ("seeds", seeds), ("profile", profile),
-                                                 ("workers", workers), ("executor ray --address", cluster)) if value)
+                                                 ("workers", workers), ("executor ray --address", cluster),
+                                                 ("results", results)) if value)
     if not all(one.finished for one in planned):
         outcome = execute_plan(root, planned, asked.workers, resume, ray=cluster is not None)
         if any(result.state == "failed" for result in outcome):

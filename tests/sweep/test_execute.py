@@ -214,12 +214,14 @@ def test_kill_nine_of_the_whole_group_then_the_same_command(
 
 def test_an_interruption_ends_the_workers_and_says_how_to_resume(tmp_path, new_lab, start_in, statuses):
     root = new_lab(tmp_path / "lab")
-    process = start_in(root, "run", "--paper", "toy", "--profile", "gpu", "--seeds", "3")
+    params = root / "papers/toy/params.yaml"
+    params.write_text(params.read_text().replace("pause: {default: 0.0", "pause: {default: 1.0"))
+    process = start_in(root, "run", "--paper", "toy", "--profile", "cpu", "--seeds", "3", "--results", "rows.jsonl")
     wait_for(lambda: list(root.glob("runs/toy/*/stages/step0.json")), "a stage")
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "to resume: python -m common run --paper toy --seeds 3 --profile gpu" in output
+    assert "to resume: python -m common run --paper toy --seeds 3 --profile cpu --results rows.jsonl" in output
     wait_for(lambda: not family_of(root), "all processes to be gone", 5)
     found = statuses(root)
     assert found["unit"] == ["KILLED"] and found["sweep"] == ["KILLED"]
