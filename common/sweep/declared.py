@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,32 +18,39 @@ def params_class(root: Path, spec: PaperSpec) -> type:
     are executed. Raises ConfigError when the file is missing, does not parse, or defines no ``Params`` dataclass.
     """
     try:
-        tree = ast.parse((root / spec.method).read_text(encoding="utf-8"))
+        text = (root / spec.method).read_text(encoding="utf-8")
     except OSError:
         raise ConfigError(f"{spec.paper}: the method file {spec.method} does not exist; "
                           f"correct method in papers/{spec.paper}/params.yaml") from None
+    return _class(text, spec.method, spec.paper)
+
+
+@lru_cache(maxsize=256)  # every unit of a plan asks
+def _class(text: str, file: str, paper: str) -> type:
+    try:
+        tree = ast.parse(text)
     except SyntaxError as error:
-        raise ConfigError(f"{spec.method} line {error.lineno}: not valid Python ({error.msg}); correct it") from None
+        raise ConfigError(f"{file} line {error.lineno}: not valid Python ({error.msg}); correct it") from None
     bound = {name: node for node in tree.body for name in _bindings(node)}
     if not isinstance(bound.get("Params"), ast.ClassDef):
-        raise ConfigError(f"{spec.method} defines no class Params; add a frozen dataclass of that name")
+        raise ConfigError(f"{file} defines no class Params; add a frozen dataclass of that name")
     wanted, queue = set(), ["Params"]
     while queue:
         node = bound.get(queue.pop())
         if node is not None and node not in wanted:
             wanted.add(node)
             queue += _used(node)
-    namespace: dict[str, Any] = {"__name__": f"{spec.paper}.params"}
+    namespace: dict[str, Any] = {"__name__": f"{paper}.params"}
     body = [node for node in tree.body if node in wanted]
-    code = compile(ast.Module(body=body, type_ignores=[]), spec.method, "exec", dont_inherit=True)
+    code = compile(ast.Module(body=body, type_ignores=[]), file, "exec", dont_inherit=True)
     try:
         exec(code, namespace)  # statements of our own source file
     except Exception as error:
-        raise ConfigError(f"{spec.method}: the class Params cannot be built ({error}); define what it uses above it, "
+        raise ConfigError(f"{file}: the class Params cannot be built ({error}); define what it uses above it, "
                           "at top level") from None
     cls = namespace["Params"]
     if not (dataclasses.is_dataclass(cls) and cls.__dataclass_params__.frozen):
-        raise ConfigError(f"{spec.method}: Params is not a frozen dataclass; write @dataclass(frozen=True) above it")
+        raise ConfigError(f"{file}: Params is not a frozen dataclass; write @dataclass(frozen=True) above it")
     return cls
 
 
