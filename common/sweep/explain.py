@@ -36,6 +36,7 @@ HERE, STALE, COPIED = "computed here", "computed here by other code or inputs", 
 def explain(root: Path, target: str, profile: str) -> list[str]:
     """Lines that trace ``target``: a claim, [file#]paper/id[@panel], or the mean in a table, paper/variant/metric[@panel].
     ConfigError for what is not there."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is fetched to explain what was computed before
     where, _, name = target.rpartition("#")
     name, _, panel = name.partition("@")
     if name.count("/") == 2 and not where:
@@ -84,8 +85,9 @@ def _claim(root: Path, record: Mapping[str, Any]) -> Iterator[str]:
     claims = load_claims(root / "papers" / paper / "claims.yaml").claims
     claim = next((one for one in claims if (one.id, one.panel) == (record["id"], record["panel"])), None)
     yield f"claim     {paper}/{record['id']} on {record['panel']}: {record['statement']}"
-    yield (f"verdict   {record['verdict']}: effect {record['effect']:+.4g} [{record['ci_low']:+.4g}, "
-           f"{record['ci_high']:+.4g}], p {record['p']:.3g}, Holm {record['p_holm']:.3g}, {record['n_seeds']} seeds")
+    yield f"verdict   {record['verdict']}: {_found(record)}"
+    if record["reason"]:
+        yield f"          {record['reason']}"
     if claim is None or claim.rule_sha != record["rule_sha"]:
         yield "          STALE: papers/" + paper + "/claims.yaml has another rule now; run: python -m common claims"
         if claim is None:
@@ -94,6 +96,17 @@ def _claim(root: Path, record: Mapping[str, Any]) -> Iterator[str]:
     mine = [row for row in read_metrics(table) if row.panel == claim.panel and row.metric == claim.metric
             and row.variant in claim.variants and row.profile == record["profile"]]  # fmt: skip
     yield from _trace(root, table, mine, claim.variants)
+
+
+def _found(record: Mapping[str, Any]) -> str:
+    """Effect, interval and p of a record, without those that it does not have."""
+    if record["effect"] is None:
+        return "no effect was measured"
+    parts = [f"effect {record['effect']:+.4g}"]
+    if record["ci_low"] is not None:
+        parts[0] += f" [{record['ci_low']:+.4g}, {record['ci_high']:+.4g}]"
+    parts += [f"{name} {record[field]:.3g}" for name, field in (("p", "p"), ("Holm", "p_holm")) if record[field] is not None]
+    return ", ".join([*parts, f"{record['n_seeds']} seed{'s' * (record['n_seeds'] != 1)}"])
 
 
 def _trace(root: Path, table: Path, mine: Sequence[MetricRow], variants: Sequence[str]) -> Iterator[str]:

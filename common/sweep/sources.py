@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from common.config import load_spec, resolve, to_json
 from common.sweep.base import base_key
 from common.sweep.declared import params_class
-from common.sweep.plan import Planned, read_json
+from common.sweep.plan import USER_ENVS, Planned, read_json
 from common.sweep.unit import MissingInput, base_dir, base_hash, data_hashes, entries, folder_hash
 from common.track.code import code_hash
 from common.track.files import canonical, write_atomic
@@ -47,7 +48,8 @@ def stale(root: Path, table: Path, paper: str, env: str, profile: str) -> list[s
     """What changed since the rows of ``env`` in ``table`` were computed, in words; [] when nothing did, None when the table
     does not say from what it was computed, or what it needs is not here to compare."""
     recorded = read_json(table.parent / "source.json").get(table.name, {}).get(profile, {}).get(env)
-    if not recorded:
+    variable = USER_ENVS.get(env)
+    if not recorded or variable and variable not in os.environ:  # nothing is fetched from elsewhere to compare
         return None
     try:
         present = _present(root, paper, env, profile, by_weights=recorded["base"].startswith(WEIGHTS))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 
 from common.config import ConfigError
-from common.sweep.explain import _mlflow
+from common.sweep.explain import _found, _mlflow
 from common.sweep.verify import compare, prediction_interval
 from common.track.rows import MetricRow, cost_of
 from common.types import Cost
@@ -177,3 +179,12 @@ def test_a_clone_without_a_run_store_knows_whether_its_tables_are_stale(copied, 
     (copied / "results/toy/source.json").unlink()
     assert "source    of unknown origin" in explained(copied, "toy/D0.1")
     assert "stale" not in run_in(copied, "claims", "--no-readme").stdout
+
+
+def test_every_published_verdict_can_be_told():
+    records = json.loads((Path(__file__).parents[2] / "results/claims.json").read_text())
+    for record in records:
+        assert re.fullmatch(r"effect [+-]\S+( \[\S+, \S+\])?(, p \S+)?(, Holm \S+)?, \d seeds?", _found(record))
+    bare = dict.fromkeys(records[0], None) | {"n_seeds": 1}
+    assert _found(bare) == "no effect was measured"
+    assert _found(bare | {"effect": 0.5}) == "effect +0.5, 1 seed"
