@@ -102,20 +102,24 @@ def dialogues(artifacts: Path, variant: str) -> dict[str, list[dict[str, Any]]]:
 def dialogue_table(told: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]], *, most: int = 8) -> str:
     """Dialogues of several variants on the same tasks as a Markdown table; ✓ and ✗ are the environment's.
 
-    ``told``: variant → :func:`dialogues`. Tasks on which the variants' second answers differ in correctness first.
+    ``told``: variant → :func:`dialogues`. Of long texts beginning and end. Tasks on which the variants' second answers differ in correctness first.
     """
     shared = [task for task in next(iter(told.values()), {}) if all(task in one for one in told.values())]
     split = {task: len({one[task][-1]["correct"] for one in told.values()}) for task in shared}
     chosen = sorted(shared, key=lambda task: -split[task])[:most]
     lines = [f"| task | {' | '.join(told)} |", "|---|" + "---|" * len(told)]
     for task in chosen:
-        cells = [" → ".join(f"`{_plain(turn['answer'])}` {'✓' if turn['correct'] else '✗'}" for turn in one[task])
+        cells = [" → ".join(f"`{_plain(_short(turn['answer']))}` {'✓' if turn['correct'] else '✗'}" for turn in one[task])
                  for one in told.values()]  # fmt: skip
-        lines.append(f"| {_plain(next(iter(told.values()))[task][0]['prompt'])} | {' | '.join(cells)} |")
+        lines.append(f"| {_plain(_short(next(iter(told.values()))[task][0]['prompt']))} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 # -- shared parts ----------------------------------------------------------------------------------------
+
+
+def _short(text: str, most: int = 220) -> str:
+    return text if len(text) <= most else f"{text[: most // 2]} […] {text[-most // 2 :]}"
 
 
 def _plain(text: str) -> str:
@@ -146,7 +150,7 @@ def _columns(
     figure = Figure(figsize=(WIDTH, height), layout="constrained", facecolor="white")
     axes = list(figure.subplots(1, max(len(panels), 1), squeeze=False, sharey="row")[0])
     if not panels:
-        axes[0].text(0.5, 0.5, "nothing was measured yet", ha="center", transform=axes[0].transAxes)
+        axes[0].text(0.5, 0.5, "nothing was measured yet, or it is not defined (no right answer, no wrong one)", ha="center", transform=axes[0].transAxes)
     for one in axes:
         for side in ("top", "right"):
             one.spines[side].set_visible(False)

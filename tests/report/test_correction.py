@@ -61,4 +61,7 @@ def test_dialogues_that_differ_come_first_and_text_is_harmless(tmp_path):
     table = dialogue_table({"base": base, "score": score}).splitlines()
     assert [line.split(" | ")[0] for line in table[2:]] == ["| p y", "| p x"]
     assert table[2].count("✓") == 1 and table[2].count("✗") == 3 and "a\\|'\\$b" in table[2]
+    long = [{"prompt": "p", "answer": "a" * 300 + "|end", "correct": False}] * 2
+    told = dialogue_table({"base": {"t": long}})
+    assert told.count("aaa […] aaa") == 2 and told.count("a\\|end") == 2 and len(told) < 600
     assert dialogues(tmp_path, "absent") == {} and len(dialogue_table({}).splitlines()) == 2
