@@ -42,7 +42,7 @@ def claims_table(records: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(parts).rstrip()
 
 
-def counts_table(records: Sequence[Mapping[str, Any]]) -> str:
+def counts(records: Sequence[Mapping[str, Any]]) -> str:
     """How many claims of each paper are supported, contradicted and inconclusive: a line for each run, no table."""
     return "\n".join(f"- {paper}, {scale} scale (`{profile}` profile): {_counts(found)}"
                      for (paper, scale, profile), found in _by_run(records))
@@ -75,18 +75,20 @@ def verdicts_table(records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _by_run(records: Sequence[Mapping[str, Any]]) -> list[tuple[tuple[str, str, str], list[Mapping[str, Any]]]]:
-    """Records of each (paper, scale, profile), by claim."""
+    """Records of each (paper, scale, profile), by claim; profiles in the order of their names, cpu first."""
 
     def key(record: Mapping[str, Any]) -> tuple[str, str, str]:
         return record["paper"], record["scale"], record["profile"]
 
-    ordered = sorted(records, key=lambda record: (*key(record), record["id"]))
+    ordered = sorted(records, key=lambda record: (record["paper"], record["profile"], record["scale"], record["id"]))
     return [(run, list(group)) for run, group in groupby(ordered, key=key)]
 
 
 def _verdict_cell(record: Mapping[str, Any]) -> str:
     if record["effect"] is None:
         return record["reason"].split(":")[0] or record["verdict"]
+    if record["reason"].startswith(("floor:", "ceiling:")):
+        return f"{record['verdict']} ({record['reason'].split(':')[0]})"
     verdict = record["verdict"] if record["verdict"] == "inconclusive" else f"**{record['verdict']}**"
     return f"{verdict} {_number(record['effect'], sign=True)}"
 
@@ -142,7 +144,7 @@ def ladder_table(rows: Sequence[MetricRow], *, metric: str = "success", order: S
         return f"No {metric} has been measured yet."
     parts = []
     key = lambda row: (row.paper, row.scale, row.profile)  # noqa: E731
-    for (paper, scale, profile), group in groupby(sorted(rows, key=lambda r: (*key(r), r.identity)), key=key):
+    for (paper, scale, profile), group in groupby(sorted(rows, key=lambda r: (r.paper, r.profile, r.scale, r.identity)), key=key):
         cells: dict[str, dict[str, list[float]]] = {}
         for row in group:
             cells.setdefault(row.variant, {}).setdefault(row.panel, []).append(row.value)

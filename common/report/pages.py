@@ -294,7 +294,7 @@ def commands(lab: Lab, paper: Paper, rows: Sequence[MetricRow], records: Sequenc
 def _pictures(lab: Lab, paper: Paper) -> dict[str, tuple[str, str]]:
     """Name → (SVG, what it shows). As in the README, environments that need a user's files are left to the tables."""
     rows = [row for row in lab.rows if row.paper == paper.id and row.env not in USER_ENVS]
-    records = [record for record in lab.records if record["paper"] == paper.id]
+    records = [record for record in lab.records if record["paper"] == paper.id and record["env"] not in USER_ENVS]
     made = pictures.of_paper(rows, records, lab.root / "papers" / paper.id / "claims.yaml") if rows else {}
     return {f"{paper.id}_{kind}.svg": (svg(figure), f"{paper.name}: {pictures.SHOWS[kind]}")
             for kind, figure in made.items()}

@@ -359,7 +359,7 @@ def claims(root: Path, *, profile: str | None, readme: bool) -> int:
     params.yaml in full, the others a line each, then what moved since the last commit.
     """
     from common.evaluate.publish import insert_tables, judge_all, moved, write_claims
-    from common.evaluate.tables import claims_table, counts_table
+    from common.evaluate.tables import claims_table, counts
     from common.sweep.sources import stale_tables
 
     if profile is not None:
@@ -375,7 +375,7 @@ def claims(root: Path, *, profile: str | None, readme: bool) -> int:
         print(claims_table([record for record in records if record["paper"] in lab.papers]))
         others = [record for record in records if record["paper"] not in lab.papers]
         if others:
-            print("\nNot in the list of params.yaml; tables in papers/<id>/README.md:\n\n" + counts_table(others))
+            print("\nNot in the list of params.yaml; tables in papers/<id>/README.md:\n\n" + counts(others))
         print()
     print(written)
     for line in moved(_committed_claims(root, folder), records) if readme else []:

@@ -13,7 +13,7 @@ from common.evaluate.publish import (
     claims_text, insert_tables, judge_all, load_rows, moved, read_claims, stale, write_claims,
 )
 from common.evaluate.tables import (
-    LADDER_METRICS, blocks, claims_table, counts_table, fill_blocks, ladder_table, verdicts_table,
+    LADDER_METRICS, blocks, claims_table, counts, fill_blocks, ladder_table, verdicts_table,
 )
 from common.track.rows import COST_FIELDS, MetricRow, write_metrics
 
@@ -152,7 +152,7 @@ def test_the_claims_table_is_well_formed(project):
 
 def test_the_counts_are_those_of_the_table(project):
     records = judge_all(project / "results", project / "papers")
-    line = counts_table(records)
+    line = counts(records)
     assert line.count("\n") == 0 and line.startswith("- ")
     assert line.removeprefix("- ").split(": ")[1] == claims_table(records).splitlines()[0].split(": ")[1]
 
