@@ -97,6 +97,8 @@ def page(path: Path, home: str = "") -> str:
     exporter = HTMLExporter(template_name="basic", exclude_input=path.stem in WITHOUT_CODE, exclude_input_prompt=True,
                             exclude_output_prompt=True)
     body, _ = exporter.from_notebook_node(notebook)
+    if home:  # whose list says which of the project's notebooks were executed; here they lie under other names, if at all
+        body = re.sub(r'href="[\w-]+\.ipynb"', f'href="{html.escape(home)}"', body)
     title = re.search(r"<h1[^>]*>(.*?)<", body)
     back = f'<a href="{html.escape(home)}">← All notebooks</a>' if home else ""
     text = (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'

@@ -218,6 +218,9 @@ def test_a_notebook_s_page_has_texts_tables_figures_and_code_unless_it_is_the_re
     assert "<title>A report</title>" in text and "<strong>2</strong>" in text and "<td>1</td>" in text
     assert "data:image/svg+xml" in text and "secret_of_the_cell" in text and 'href="index.html"' in text
     assert foreign(text) == [] and 'href="https://arxiv.org' in text  # a link to follow is no resource
+    link = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# N\n\n[story](tree_search_dpo.ipynb)")])
+    nbformat.write(link, tmp_path / "linked.ipynb")
+    assert 'href="index.html">story' in page(tmp_path / "linked.ipynb", "index.html")  # which of them were executed stands there
     assert "secret_of_the_cell" not in page(notebook(tmp_path / "90_report.ipynb"))
 
 
