@@ -3,7 +3,7 @@
 * Distinct prompts of a call are prefilled once and shared by all that continues them.
 * A plain Llama runs through ``common.lm.llama``, which also remembers prompts, whole or in part, from call
   to call until the weights change; everything else runs through transformers (:class:`Transformers`).
-* Rows that have finished leave the batch once they are the larger part of it.
+* Rows that have finished leave the batch; on the processor those that wait take their places (``common.lm.native``).
 * Sampling inverts the CDF at uniforms drawn from each row's own key, so a row's sample does not depend on
   its neighbours in the batch, nor on the order of the prompts.
 * Weights are read from the live module, wherever it is now: training it in place needs no rebuild.
@@ -23,7 +23,7 @@ from torch.nn.functional import pad
 from transformers import DynamicCache
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from common.lm import llama
+from common.lm import decode, llama, native
 from common.rng import generator
 from common.types import Cost, Message, Turn
 
@@ -52,8 +52,8 @@ class Engine:
         self._llama: llama.Llama | None = None
 
     def forget(self) -> None:
-        """Drop what is remembered of prompts. It never changes an answer by more than rounding; call it
-        where answers must repeat to the last bit whatever was asked before."""
+        """Drop what is remembered of prompts. It changes no answer of the native passes, and none of torch's by more
+        than rounding; call it where answers must repeat to the last bit on every machine."""
         self._llama = None
 
     # -- text to tokens ---------------------------------------------------------------------
@@ -115,7 +115,7 @@ class Engine:
             self.forget()
             return Transformers(self.model, self.tokenizer.pad_token_id)
         if self._llama is None:
-            self._llama = llama.Llama(self.model)
+            self._llama = native.Native(self.model) if native.usable(self.model) else llama.Llama(self.model)
         self._llama.refresh()
         return self._llama
 
@@ -125,7 +125,7 @@ class Engine:
     def _prefilled(self, rows: list[tuple[list[int], Any]]) -> Iterator[tuple[Any, list[int], list[int]]]:
         """Prefill the prompts of rows (prompt, whatever can be sorted), in an order that is the rows' own.
 
-        Yields at most ``batch`` row numbers at a time: prefilled prompts, rows, and which prompt each continues.
+        Yields at most ``batch`` prefilled prompts at a time, their rows, and which prompt each row continues.
         """
         backend, order = self._backend(), sorted(range(len(rows)), key=lambda i: (len(rows[i][0]), *rows[i]))
         groups = [(prompt, list(members)) for prompt, members in groupby(order, key=lambda i: rows[i][0])]
@@ -134,9 +134,7 @@ class Engine:
             self._count(lm_calls=len(prompts), prompt_tokens=sum(map(len, prompts)))
             prefilled = backend.prefill(prompts)
             owned = [(i, k) for k, (_, members) in enumerate(groups[at : at + self.batch]) for i in members]
-            for piece in range(0, len(owned), self.batch):
-                members, owner = zip(*owned[piece : piece + self.batch], strict=True)
-                yield prefilled, list(members), list(owner)
+            yield prefilled, [i for i, _ in owned], [k for _, k in owned]
 
     @torch.inference_mode()
     def sample(
@@ -165,40 +163,13 @@ class Engine:
         results: list[Turn | None] = [None] * len(rows)
         for prefilled, members, owner in self._prefilled(rows):
             uniforms = np.stack([generator(*rows[i][1]).random(max_new_tokens) for i in members])
-            tokens, logprobs = self._decode(prefilled.start(owner, max_new_tokens - 1), uniforms, temperature, top_p)
+            how = {"end": self.tokenizer.eos_token_id, "batch": self.batch}
+            tokens, logprobs = prefilled.sample(owner, uniforms, temperature, top_p, **how)
             self._count(sampled_tokens=sum(map(len, tokens)))
             for i, turn in zip(members, self._turns(tokens, logprobs), strict=True):
                 results[i] = turn
         self._count(seconds=time.perf_counter() - start)
         return [results[i * n : (i + 1) * n] for i in range(len(encoded))]
-
-    def _decode(
-        self, rows: llama.Decoding | Decoding, uniforms: np.ndarray, temperature: float, top_p: float
-    ) -> tuple[list[tuple[int, ...]], list[float]]:
-        """Token rows, each up to its end-of-turn token or the R × limit ``uniforms``' limit, and their
-        log-probabilities."""
-        count, limit = uniforms.shape
-        present, alive = np.arange(count), np.ones(count, dtype=bool)  # rows in the batch; which have not ended
-        tokens, lengths = np.zeros((count, limit), dtype=np.int64), np.zeros(count, dtype=np.int64)
-        logprobs = np.zeros(count)
-        for step in range(limit):
-            log_p = torch.log_softmax(rows.logits.float(), -1)
-            chosen = choose(log_p, torch.from_numpy(uniforms[present, step]), temperature, top_p)
-            gained, picked = log_p.gather(1, chosen[:, None])[:, 0].cpu().numpy(), chosen.cpu().numpy()
-            live = present[alive]
-            tokens[live, step], lengths[live] = picked[alive], step + 1
-            logprobs[live] += gained[alive]
-            alive &= picked != self.tokenizer.eos_token_id
-            left = int(alive.sum())
-            if not left or step + 1 == limit:
-                break
-            if 2 * left <= len(present):
-                keep = torch.from_numpy(alive.nonzero()[0]).to(chosen.device)
-                rows.keep(keep)
-                present, chosen, alive = present[alive], chosen[keep], np.ones(left, dtype=bool)
-            rows.step(chosen)
-        ended = zip(tokens.tolist(), lengths.tolist(), strict=True)
-        return [tuple(row[:length]) for row, length in ended], logprobs.tolist()
 
     @torch.inference_mode()
     def score(self, prompts: Sequence[Sequence[Message]], actions: Sequence[Sequence[str]]) -> list[list[float]]:
@@ -243,8 +214,11 @@ class Engine:
             self._check(len(prompt) + len(text), self.context, "prompt plus scored action")
         results = [0.0] * len(flat)
         for prefilled, members, owner in self._prefilled(flat):
-            for i, value in zip(members, values(prefilled, owner, [flat[i][1] for i in members]), strict=True):
-                results[i] = value
+            for at in range(0, len(members), self.batch):
+                some = members[at : at + self.batch]
+                found = values(prefilled, owner[at : at + self.batch], [flat[i][1] for i in some])
+                for i, value in zip(some, found, strict=True):
+                    results[i] = value
         self._count(scored_tokens=sum(len(text) for _, text in flat), seconds=time.perf_counter() - start)
         each = iter(results)
         return [[next(each) for _ in group] for group in actions]
@@ -292,6 +266,12 @@ class Prefilled:
         positions = (self.mask.cumsum(-1) - 1).clamp(min=0)
         self.logits = lm.run(ids, self.mask, positions, self.cache, last=1)[:, -1]
 
+    def sample(
+        self, owner: Sequence[int], uniforms: np.ndarray, temperature: float, top_p: float, *, end: int, batch: int
+    ) -> tuple[list[tuple[int, ...]], list[float]]:
+        """See :func:`common.lm.decode.sample`."""
+        return decode.sample(self.start, owner, uniforms, temperature, top_p, end=end, batch=batch)
+
     def start(self, select: Sequence[int], room: int) -> Decoding:  # noqa: ARG002
         """Rows that continue prompts ``select``; ``room`` is not needed where the cache grows."""
         return Decoding(self, torch.tensor(select))
@@ -331,24 +311,3 @@ class Decoding:
         """Go on with ``rows`` (indices) only."""
         self.mask = self.mask[rows.cpu()]
         self.cache.batch_select_indices(rows)
-
-
-def choose(log_p: torch.Tensor, uniforms: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
-    """Token per row of ``log_p`` [B, V] by inverse CDF at ``uniforms`` [B]; greedy when temperature is 0.
-
-    top-p keeps the smallest set of most likely tokens whose mass reaches ``top_p`` (Holtzman et al.
-    2020), computed after temperature. The CDF is summed in double precision.
-    """
-    if temperature == 0.0:
-        return log_p.argmax(-1)
-    if temperature == 1.0 and top_p >= 1.0:
-        p = log_p.exp()
-    else:
-        p = torch.softmax(log_p.double() / temperature, -1)
-    if top_p < 1.0:
-        ranked, index = p.sort(dim=-1, descending=True, stable=True)
-        drop = ranked.cumsum(-1) - ranked >= top_p
-        p = p.masked_fill(torch.zeros_like(drop).scatter(1, index, drop), 0.0)
-    cdf = p.cumsum(-1, dtype=torch.float64)
-    draw = uniforms.to(cdf)[:, None] * cdf[:, -1:]
-    return torch.searchsorted(cdf, draw, right=True)[:, 0].clamp(max=log_p.shape[1] - 1)

@@ -26,6 +26,8 @@ import torch.nn.functional as F
 from torch import nn
 from transformers.models.llama import modeling_llama as reference
 
+from common.lm import decode
+
 if TYPE_CHECKING:
     from common.lm.predict import Prefixes
 
@@ -259,6 +261,17 @@ class Llama:
         """Read prompts; continue with the answer before anything else is read."""
         return Prefilled(self, rows)
 
+    def after(self, slots: Sequence[int]) -> torch.Tensor:
+        """Logits [N, V] that follow ``slots``, whose hidden states are known."""
+        return F.linear(self.hidden[integers(slots).to(self.embed.device)], self.head)
+
+    def sample(
+        self, prefilled: Prefilled, owner: Sequence[int], uniforms: np.ndarray, temperature: float, top_p: float, *,
+        end: int, batch: int,
+    ) -> tuple[list[tuple[int, ...]], list[float]]:
+        """Rows that continue prompts ``owner`` of ``prefilled``; see :func:`common.lm.decode.sample`."""
+        return decode.sample(prefilled.start, owner, uniforms, temperature, top_p, end=end, batch=batch)
+
 
 class Queries:
     """Attention of packed queries, each over its row's memory up to itself.
@@ -331,11 +344,13 @@ class Prefilled:
             part = rows[at : at + count]
             self.paths += llama.read(part, [len(row) - 1 for row in part])
             at += count
-        self.logits = self._after([path[-1] for path in self.paths])
+        self.logits = self.llama.after([path[-1] for path in self.paths])
 
-    def _after(self, slots: list[int]) -> torch.Tensor:
-        hidden = self.llama.hidden[integers(slots).to(self.llama.embed.device)]
-        return F.linear(hidden, self.llama.head)
+    def sample(
+        self, owner: Sequence[int], uniforms: np.ndarray, temperature: float, top_p: float, *, end: int, batch: int
+    ) -> tuple[list[tuple[int, ...]], list[float]]:
+        """See :func:`common.lm.decode.sample`."""
+        return self.llama.sample(self, owner, uniforms, temperature, top_p, end=end, batch=batch)
 
     def start(self, select: Sequence[int], room: int) -> Decoding:
         """Rows that continue prompts ``select`` by up to ``room`` tokens each."""
@@ -348,8 +363,8 @@ class Prefilled:
         firsts = [len(row) - 1 if last else len(self.rows[i]) - 1 for i, row in zip(select, rows, strict=True)]
         paths = self.llama.read(rows, firsts, [self.paths[i] for i in select])
         if last:
-            return self._after([path[-1] for path in paths])
-        return self._after(list(chain.from_iterable(p[f:-1] for p, f in zip(paths, firsts, strict=True))))
+            return self.llama.after([path[-1] for path in paths])
+        return self.llama.after(list(chain.from_iterable(p[f:-1] for p, f in zip(paths, firsts, strict=True))))
 
 
 class Decoding:

@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from common.config import ConfigError, load_lab
+from common.lm.native import compiler, library
 from common.sweep.commands import missing_user_files
 from common.sweep.plan import verify_panels
 
@@ -53,13 +54,17 @@ def doctor(root: Path) -> int:
                     f"{lab.workers} worker(s)")
     except ConfigError as error:
         bad.append(str(error))
+    built = library()
+    slow = isinstance(built, str)
+    good += [] if slow else [f"native engine: built by {compiler()}"]
+    optional = [f"native engine: {built}; until then language models run through torch, more slowly"] if slow else []
     _inputs(root, good, bad)
     free = shutil.disk_usage(root).free / 1e9
     (good if free > 5 else bad).append(f"disk: {free:.0f} GB free (5 GB are enough for the default profile)")
     good.append(f"MLflow: {os.environ.get('MLFLOW_TRACKING_URI') or 'local sqlite store below mlruns/'}")
     for line in good:
         print(f"ok       {line}")
-    for line in missing_user_files():
+    for line in [*optional, *missing_user_files()]:
         print(f"optional {line}")
     for line in bad:
         print(f"missing  {line}")

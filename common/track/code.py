@@ -28,9 +28,10 @@ def code_hash(entries: Iterable[Path | str], root: Path) -> CodeHash:
 
     ``entries`` are paths relative to ``root`` or absolute. Followed are ``import a.b``, ``from a import b``
     (a module or a name), relative imports, imports inside functions and under TYPE_CHECKING, and the
-    ``__init__.py`` of every package on the way. Modules named only by a computed text are not seen: pass
-    them as entries. Comments, docstrings and layout do not matter; file names do. Raises ConfigError for a
-    missing entry, a file that does not parse, or an import of a module that does not exist.
+    ``__init__.py`` of every package on the way; ``x.c`` beside a followed ``x.py`` counts too. Modules named
+    only by a computed text are not seen: pass them as entries. Comments, docstrings and layout do not matter
+    in Python; file names do. Raises ConfigError for a missing entry, a file that does not parse, or an import
+    of a module that does not exist.
     """
     root = root.resolve()
     queue: list[str] = []
@@ -45,6 +46,9 @@ def code_hash(entries: Iterable[Path | str], root: Path) -> CodeHash:
         if name not in digests:
             digests[name], imports = _parse(name, root)
             queue += _imported_files(imports, name, root)
+            source = Path(name).with_suffix(".c")
+            if (root / source).is_file():
+                digests[source.as_posix()] = hashlib.sha256((root / source).read_bytes()).hexdigest()
     total = hashlib.sha256("".join(f"{name}\0{digests[name]}\n" for name in sorted(digests)).encode())
     return CodeHash(digest=total.hexdigest(), files=tuple(sorted(digests)))
 

@@ -69,7 +69,8 @@ def _versions() -> dict[str, str]:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             versions[name] = "not installed"
-    return versions
+    compiler = _output(os.environ.get("CC", "cc"), "--version").partition("\n")[0]
+    return versions | {"cc": compiler or "none"}  # it builds the engine, see common/lm/native.py
 
 
 def _hardware() -> dict[str, str]:

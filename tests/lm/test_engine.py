@@ -11,7 +11,8 @@ import torch
 from scipy.stats import chi2
 
 from common.lm import llama
-from common.lm.engine import Engine, Transformers, choose
+from common.lm.decode import choose
+from common.lm.engine import Engine, Transformers
 from common.lm.policy import LMPolicy
 from common.rng import derive
 from common.types import Cost

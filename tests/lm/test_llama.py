@@ -14,12 +14,14 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from common.lm import llama
 from common.lm.engine import Engine, Transformers
 from common.lm.llama import Llama, runs
+from common.lm.native import Native, library, usable
 from common.rng import generator
 
 VOCAB = 61
 CONFIGS = {
-    "tied": {"num_attention_heads": 4, "num_key_value_heads": 4, "tie_word_embeddings": True},
-    "grouped": {"num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": False},
+    "tied": {"num_attention_heads": 2, "num_key_value_heads": 2, "tie_word_embeddings": True},
+    "grouped": {"num_attention_heads": 6, "num_key_value_heads": 3, "tie_word_embeddings": False},
+    "large heads": {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 40},
     "one key head": {"num_attention_heads": 6, "num_key_value_heads": 1, "num_hidden_layers": 1},
     "odd head size": {"num_attention_heads": 3, "num_key_value_heads": 3, "head_dim": 10, "num_hidden_layers": 3},
     "other constants": {"rms_norm_eps": 1e-2, "rope_parameters": {"rope_type": "default", "rope_theta": 500.0}},
@@ -40,9 +42,9 @@ def random_llama(seed: int = 0, **settings) -> LlamaForCausalLM:
     return model
 
 
-@pytest.fixture(params=CONFIGS, ids=str)
+@pytest.fixture(params=CONFIGS.values(), ids=CONFIGS)
 def plain(request):
-    return random_llama(**CONFIGS[request.param])
+    return random_llama(**request.param)
 
 
 def token_rows(seed: int, *lengths: int) -> list[list[int]]:
@@ -56,10 +58,19 @@ def expected(model, row: list[int]) -> torch.Tensor:
     return model(input_ids=torch.tensor([row]), use_cache=False).logits[0]
 
 
-def opened(model) -> Llama:
-    found = Llama(model)
+def opened(model, kind: type[Llama] = Llama) -> Llama:
+    found = kind(model)
     found.refresh()
     return found
+
+
+NATIVE = pytest.mark.skipif(isinstance(library(), str), reason=str(library()))
+KINDS = [Llama, pytest.param(Native, marks=NATIVE)]
+"""Both ways to run a model: torch, and the native passes."""
+BOTH = [(shape, Llama) for shape in CONFIGS.values()] + [
+    pytest.param(shape, Native, marks=NATIVE) for shape in CONFIGS.values() if usable(random_llama(**shape))
+]  # fmt: skip
+in_both_ways = pytest.mark.parametrize(("plain", "kind"), BOTH, indirect=["plain"])
 
 
 def close(found: torch.Tensor, wanted: torch.Tensor) -> None:
@@ -69,10 +80,11 @@ def close(found: torch.Tensor, wanted: torch.Tensor) -> None:
 # -- logits -------------------------------------------------------------------------------------------------
 
 
+@in_both_ways
 @torch.inference_mode()
-def test_prefill_of_rows_of_any_length(plain):
+def test_prefill_of_rows_of_any_length(plain, kind):
     assert runs(plain)
-    own = opened(plain)
+    own = opened(plain, kind)
     rows = token_rows(1, 1, 3, 17, 17, 40)
     rows += [rows[4][:9], [*rows[2][:5], 7, 8, 9], rows[4][:16]]  # a beginning of another, a branch of another
     for _ in range(2):  # run, then remembered
@@ -96,12 +108,13 @@ def test_cached_decoding_equals_the_full_forward(plain):
         close(decoding.logits, torch.stack(full))
 
 
+@in_both_ways
 @torch.inference_mode()
-def test_continuations_equal_the_full_forward(plain):
+def test_continuations_equal_the_full_forward(plain, kind):
     rows, texts = token_rows(4, 3, 25), token_rows(5, 1, 8, 4, 8)
     texts.append(texts[1][:5])
     select = [0, 1, 1, 0, 1]
-    prefilled = opened(plain).prefill(rows)
+    prefilled = opened(plain, kind).prefill(rows)
     last = prefilled.follow(select, texts, last=True)
     # asked for afterwards at positions whose keys and values are known by then, but whose predictions are not
     packed = prefilled.follow(select, texts, last=False).split([len(text) for text in texts])
@@ -126,11 +139,12 @@ def test_both_backends_answer_alike(plain):
     close(decoding[0].logits, decoding[1].logits)
 
 
+@in_both_ways
 @torch.inference_mode()
-def test_a_long_call_is_read_in_parts(plain, monkeypatch):
+def test_a_long_call_is_read_in_parts(plain, kind, monkeypatch):
     monkeypatch.setattr(llama, "SCORES", 2000)
     rows = token_rows(8, *range(4, 44, 3))
-    close(opened(plain).prefill(rows).logits, torch.stack([expected(plain, row)[-1] for row in rows]))
+    close(opened(plain, kind).prefill(rows).logits, torch.stack([expected(plain, row)[-1] for row in rows]))
 
 
 # -- tokens -------------------------------------------------------------------------------------------------
@@ -155,14 +169,16 @@ def test_greedy_tokens_are_those_of_generate(request, tokenizer, kind):
         assert turn.n_tokens == len(new) and turn.text == tokenizer.decode([t for t in new if t != 1])
 
 
-def test_pairs_of_tokens_follow_the_exact_distribution(tokenizer):
+@pytest.mark.parametrize("kind", KINDS)
+def test_pairs_of_tokens_follow_the_exact_distribution(tokenizer, kind):
     """χ² of 20 000 sampled pairs against p(a) p(b | a); rejects with probability 1e-6 when all is well."""
-    model, n = random_llama(3, vocab_size=12), 20_000
-    engine, prompt = Engine(model, tokenizer), [3, 5, 2]
+    model, n = random_llama(3, vocab_size=12, num_attention_heads=2), 20_000
+    prompt = [3, 5, 2]
     uniforms = np.stack([generator("pairs", i).random(2) for i in range(n)])
     assert tokenizer.eos_token_id == 1
     with torch.inference_mode():
-        rows, _ = engine._decode(opened(model).prefill([prompt]).start([0] * n, 1), uniforms, 1.0, 1.0)
+        prefilled = opened(model, kind).prefill([prompt])
+        rows, _ = prefilled.sample([0] * n, uniforms, 1.0, 1.0, end=tokenizer.eos_token_id, batch=n)
     first = torch.softmax(expected(model, prompt)[-1].double(), -1)
     exact = {(1,): float(first[1])}
     for a in range(12):
@@ -183,9 +199,10 @@ def test_pairs_of_tokens_follow_the_exact_distribution(tokenizer):
 # -- memory -------------------------------------------------------------------------------------------------
 
 
+@in_both_ways
 @torch.inference_mode()
-def test_only_what_is_new_is_run(plain, monkeypatch):
-    own, ran = opened(plain), []
+def test_only_what_is_new_is_run(plain, kind, monkeypatch):
+    own, ran = opened(plain, kind), []
     run = own._run
     monkeypatch.setattr(own, "_run", lambda todo, *rest: ran.append(len(todo)) or run(todo, *rest))
     [row] = token_rows(9, 20)
@@ -215,10 +232,11 @@ def test_few_queries_are_not_padded_to_many(plain, monkeypatch):
     close(lm.hidden[paths[5]], hidden)
 
 
+@in_both_ways
 @torch.inference_mode()
-def test_a_full_memory_starts_again(plain, monkeypatch):
+def test_a_full_memory_starts_again(plain, kind, monkeypatch):
     monkeypatch.setattr(llama, "MEMORY", 60 * 4 * 2 * 48)  # fewer than 60 tokens: three of these rows at most
-    own = opened(plain)
+    own = opened(plain, kind)
     for seed in range(5):
         rows = token_rows(seed, 17, 18)
         close(own.prefill(rows).logits, torch.stack([expected(plain, row)[-1] for row in rows]))
@@ -228,11 +246,12 @@ def test_a_full_memory_starts_again(plain, monkeypatch):
 
 @torch.inference_mode()
 @pytest.mark.parametrize("seen", range(0, 60, 6))
-def test_a_full_memory_never_drops_what_the_same_call_has_read(plain, monkeypatch, seen):
+@in_both_ways
+def test_a_full_memory_never_drops_what_the_same_call_has_read(plain, kind, monkeypatch, seen):
     """Parts of one call, and texts that continue its prompts, whatever is in memory when it starts."""
     monkeypatch.setattr(llama, "MEMORY", 60 * 4 * 2 * 48)
     monkeypatch.setattr(llama, "SCORES", 300)  # parts of one or two rows
-    own = opened(plain)
+    own = opened(plain, kind)
     if seen:
         own.prefill(token_rows(1, seen))
     rows, texts = token_rows(2, 14, 15, 17), token_rows(3, 3, 5, 12)
@@ -278,10 +297,11 @@ def loaded(model) -> None:
     model.load_state_dict(random_llama(8).state_dict())
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("change", [by_optimiser, through_data, one_weight, replaced, loaded])
-def test_changed_weights_are_seen(change):
-    model, rows = random_llama(), token_rows(11, 6, 15)
-    own = opened(model)
+def test_changed_weights_are_seen(kind, change):
+    model, rows = random_llama(num_attention_heads=2), token_rows(11, 6, 15)
+    own = opened(model, kind)
     with torch.inference_mode():
         before = own.prefill(rows).logits
     change(model)

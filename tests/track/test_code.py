@@ -67,6 +67,16 @@ def test_markdown_cells_and_unreachable_files_do_not_count(root):
     assert code_hash(ENTRIES, root).digest != before.digest
 
 
+def test_a_c_file_beside_a_followed_module_counts(root):
+    before = code_hash(ENTRIES, root)
+    (root / "common/search/tree.c").write_text("int one = 1;\n")
+    after = code_hash(ENTRIES, root)
+    (root / "common/search/unused.c").write_text("int one = 1;\n")
+    assert code_hash(ENTRIES, root) == after and set(after.files) - set(before.files) == {"common/search/tree.c"}
+    (root / "common/search/tree.c").write_text("int one = 2;\n")
+    assert len({before.digest, after.digest, code_hash(ENTRIES, root).digest}) == 3
+
+
 def test_the_hash_does_not_depend_on_where_the_project_lies_or_on_the_order(root, tmp_path_factory):
     other = tmp_path_factory.mktemp("elsewhere")
     for name, text in FILES.items():

@@ -1,0 +1,88 @@
+"""Sampling token by token from batches of rows that a backend runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+
+
+class Rows(Protocol):
+    """R rows growing by one token at a time. ``logits`` [R, V] come next."""
+
+    logits: torch.Tensor
+
+    def step(self, tokens: torch.Tensor) -> None:
+        """Append one token to each row: ``tokens`` [R]."""
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Go on with ``rows`` (indices) only."""
+
+
+def sample(
+    start: Callable[[Sequence[int], int], Rows], owner: Sequence[int], uniforms: np.ndarray, temperature: float, top_p: float, *,
+    end: int, batch: int,
+) -> tuple[list[tuple[int, ...]], list[float]]:  # fmt: skip
+    """Token rows that continue prompts ``owner`` [R], ``batch`` at a time, each up to ``end`` or to the limit of
+    ``uniforms`` [R, limit], and the sums of their log-probabilities at temperature 1 and top-p 1.
+
+    ``start(owner of some rows, most tokens that are appended)`` begins rows.
+    """
+    tokens: list[tuple[int, ...]] = []
+    logprobs: list[float] = []
+    for at in range(0, len(owner), batch):
+        part = slice(at, at + batch)
+        found = _decode(start(owner[part], uniforms.shape[1] - 1), uniforms[part], temperature, top_p, end)
+        tokens += found[0]
+        logprobs += found[1]
+    return tokens, logprobs
+
+
+def _decode(
+    rows: Rows, uniforms: np.ndarray, temperature: float, top_p: float, end: int
+) -> tuple[list[tuple[int, ...]], list[float]]:
+    count, limit = uniforms.shape
+    present, alive = np.arange(count), np.ones(count, dtype=bool)  # rows in the batch; which have not ended
+    tokens, lengths = np.zeros((count, limit), dtype=np.int64), np.zeros(count, dtype=np.int64)
+    logprobs = np.zeros(count)
+    for step in range(limit):
+        log_p = torch.log_softmax(rows.logits.float(), -1)
+        chosen = choose(log_p, torch.from_numpy(uniforms[present, step]), temperature, top_p)
+        gained, picked = log_p.gather(1, chosen[:, None])[:, 0].cpu().numpy(), chosen.cpu().numpy()
+        live = present[alive]
+        tokens[live, step], lengths[live] = picked[alive], step + 1
+        logprobs[live] += gained[alive]
+        alive &= picked != end
+        left = int(alive.sum())
+        if not left or step + 1 == limit:
+            break
+        if 2 * left <= len(present):  # those that have finished leave once they are the larger part
+            keep = torch.from_numpy(alive.nonzero()[0]).to(chosen.device)
+            rows.keep(keep)
+            present, chosen, alive = present[alive], chosen[keep], np.ones(left, dtype=bool)
+        rows.step(chosen)
+    ended = zip(tokens.tolist(), lengths.tolist(), strict=True)
+    return [tuple(row[:length]) for row, length in ended], logprobs.tolist()
+
+
+def choose(log_p: torch.Tensor, uniforms: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
+    """Token per row of ``log_p`` [B, V] by inverse CDF at ``uniforms`` [B]; greedy when temperature is 0.
+
+    top-p keeps the smallest set of most likely tokens whose mass reaches ``top_p`` (Holtzman et al.
+    2020), computed after temperature. The CDF is summed in double precision.
+    """
+    if temperature == 0.0:
+        return log_p.argmax(-1)
+    if temperature == 1.0 and top_p >= 1.0:
+        p = log_p.exp()
+    else:
+        p = torch.softmax(log_p.double() / temperature, -1)
+    if top_p < 1.0:
+        ranked, index = p.sort(dim=-1, descending=True, stable=True)
+        drop = ranked.cumsum(-1) - ranked >= top_p
+        p = p.masked_fill(torch.zeros_like(drop).scatter(1, index, drop), 0.0)
+    cdf = p.cumsum(-1, dtype=torch.float64)
+    draw = uniforms.to(cdf)[:, None] * cdf[:, -1:]
+    return torch.searchsorted(cdf, draw, right=True)[:, 0].clamp(max=log_p.shape[1] - 1)

@@ -1,0 +1,421 @@
+/* Passes of a plain Llama and sampling from it: float32, one core. Called by native.py, which says what for.
+
+   Everything that is computed for a token is computed in the same order whatever else is in the batch, and
+   whatever was remembered: results are equal to the last bit. Matrices are packed in panels of P columns.
+   Names as in llama.py: W width, H query heads, K key-value heads, D head size, I inner width, V vocabulary. */
+
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef float v8 __attribute__((vector_size(32), aligned(4), may_alias));
+typedef float v16 __attribute__((vector_size(64), aligned(4), may_alias));
+typedef int32_t i16 __attribute__((vector_size(64), aligned(4), may_alias));
+#define INLINE static inline __attribute__((always_inline))
+
+#define P 32 /* columns of a panel: two vectors of 16 */
+#define BLOCK 120 /* rows that stay in the second-level cache between two products */
+#ifdef __AVX512F__
+#define R 12 /* rows of a tile: 24 of 32 registers are sums */
+#else
+#define R 3
+#endif
+
+typedef struct {
+    const float *qkv, *out, *gate_up, *down;
+} Layer;
+
+typedef struct {
+    int64_t width, depth, heads, kv_heads, size, inner, vocab;
+    const float *embed; /* [V][W] */
+    const float *norm; /* [W] */
+    const float *turns; /* [context][cosines, sines][D / 2] */
+    const float *head; /* packed */
+    const Layer *layers;
+    float eps;
+} Model;
+
+typedef struct {
+    float *kv; /* [depth][keys, values][capacity][K D], by slot */
+    int64_t capacity;
+    float *own; /* [depth][keys, values][seats][room][K D]: of rows that are being sampled */
+    int64_t seats, room;
+} Memory;
+
+typedef struct {
+    const int64_t *path; /* slots of the tokens before and, unless seated, of this one */
+    int64_t known; /* how many of them count */
+    int64_t seat, mine; /* seat, and how many tokens of its own including this one; seat -1: none */
+    int64_t write; /* slot for its keys and values; -1: they are known, or its own */
+} Row;
+
+typedef struct {
+    float *x, *q, *h, *wide, *scores;
+} Work;
+
+static int64_t padded(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+/* -- products ---------------------------------------------------------------------------------------- */
+
+/* w [out][in], each column times scale (or 1): packed [out / P][in][P], the rest 0. */
+void pack(const float *w, int64_t out, int64_t in, const float *scale, float *packed) {
+    for (int64_t p = 0; p < out; p += P, packed += in * P)
+        for (int64_t c = 0; c < P; c++)
+            for (int64_t k = 0; k < in; k++)
+                packed[k * P + c] = p + c < out ? w[(p + c) * in + k] * (scale ? scale[k] : 1.0f) : 0.0f;
+}
+
+/* Panels of 16 gates and the 16 entries of up that they multiply. */
+void pack_gated(const float *gate, const float *up, int64_t out, int64_t in, const float *scale, float *packed) {
+    for (int64_t p = 0; p < out; p += 16, packed += in * P)
+        for (int64_t c = 0; c < P; c++)
+            for (int64_t k = 0; k < in; k++) {
+                int64_t column = p + c % 16;
+                packed[k * P + c] = column < out ? (c < 16 ? gate : up)[column * in + k] * scale[k] : 0.0f;
+            }
+}
+
+INLINE v16 either(i16 is, v16 a, v16 b) {
+    return (v16)((is & (i16)a) | (~is & (i16)b));
+}
+
+/* e^x to two units in the last place; x is held within what float32 can hold. Coefficients: Cephes, expf. */
+INLINE v16 exponential(v16 x) {
+    const v16 most = (v16){} + 88.0f, least = (v16){} - 87.0f;
+    x = either(x > most, most, x);
+    x = either(x < least, least, x);
+    v16 t = x * 1.44269504f + 12582912.0f, n = t - 12582912.0f; /* rounds to the nearest integer */
+    v16 r = x - n * 0.693359375f;
+    r = r + n * 2.12194440e-4f;
+    v16 y = (v16){} + 1.9875691500e-4f;
+    y = y * r + 1.3981999507e-3f;
+    y = y * r + 8.3334519073e-3f;
+    y = y * r + 4.1665795894e-2f;
+    y = y * r + 1.6666665459e-1f;
+    y = y * r + 5.0000001201e-1f;
+    y = y * r * r + r + 1.0f;
+    return (v16)((i16)y + ((i16)t << 23));
+}
+
+enum { SET, ADD, GATE };
+
+/* y = x w, y += x w, or y = silu(x gate) (x up): ``rows`` rows, one panel. */
+INLINE void tile(const int rows, const int how, const float *x, int64_t ldx, const float *w, int64_t in, float *y, int64_t ldy) {
+    v16 a[R][2];
+    for (int r = 0; r < rows; r++) a[r][0] = a[r][1] = (v16){};
+    for (int64_t k = 0; k < in; k++, w += P) {
+        v16 left = *(const v16 *)w, right = *(const v16 *)(w + 16);
+#pragma GCC unroll 12
+        for (int r = 0; r < rows; r++) {
+            float s = x[r * ldx + k];
+            a[r][0] += s * left;
+            a[r][1] += s * right;
+        }
+    }
+#pragma GCC unroll 12
+    for (int r = 0; r < rows; r++, y += ldy) {
+        if (how == GATE) {
+            *(v16 *)y = a[r][0] / (1.0f + exponential(-a[r][0])) * a[r][1];
+        } else {
+            if (how == ADD) a[r][0] += *(v16 *)y, a[r][1] += *(v16 *)(y + 16);
+            *(v16 *)y = a[r][0], *(v16 *)(y + 16) = a[r][1];
+        }
+    }
+}
+
+INLINE void product(const int how, int64_t n, const float *x, int64_t ldx, const float *w, int64_t in, int64_t out, float *y, int64_t ldy) {
+    for (int64_t p = 0; p < out; p += how == GATE ? 16 : P, w += in * P)
+        for (int64_t r = 0; r < n; r += R) {
+            const float *from = x + r * ldx;
+            float *to = y + r * ldy + p;
+            switch (n - r) {
+#define CASE(rows) case rows: tile(rows, how, from, ldx, w, in, to, ldy); break;
+#if R == 12
+                CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11)
+#endif
+                CASE(1) CASE(2)
+                default: tile(R, how, from, ldx, w, in, to, ldy);
+            }
+        }
+}
+
+/* -- attention --------------------------------------------------------------------------------------- */
+
+INLINE float total8(v8 a) {
+    return ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7]));
+}
+
+INLINE float total16(v16 a) {
+    return total8(*(v8 *)&a + *((v8 *)&a + 1));
+}
+
+INLINE void attend_of(const int64_t D, const Model *m, const Memory *memory, int64_t depth, const Row *row, const float *q, float *s, float *o) {
+    const int64_t width = m->kv_heads * D, group = m->heads / m->kv_heads, T = row->known + row->mine, S = padded(T, 16);
+    const float *keys = memory->kv + 2 * depth * memory->capacity * width, *values = keys + memory->capacity * width;
+    const int64_t all = memory->seats * memory->room;
+    const float *mine = row->mine ? memory->own + (2 * depth * all + row->seat * memory->room) * width : 0;
+    for (int64_t t = 0; t < T; t++) {
+        const float *k = t < row->known ? keys + row->path[t] * width : mine + (t - row->known) * width;
+        for (int64_t h = 0; h < m->heads; h++) {
+            const float *a = q + h * D, *b = k + h / group * D;
+            v8 sum = {};
+            for (int64_t d = 0; d < D; d += 8) sum += *(const v8 *)(a + d) * *(const v8 *)(b + d);
+            s[h * S + t] = total8(sum);
+        }
+    }
+    mine += row->mine ? all * width : 0;
+    for (int64_t h = 0; h < m->heads; h++, s += S, o += D) {
+        for (int64_t t = T; t < S; t++) s[t] = -INFINITY;
+        float most = s[0];
+        for (int64_t t = 1; t < T; t++) most = s[t] > most ? s[t] : most;
+        v16 sums = {};
+        for (int64_t t = 0; t < S; t += 16) sums += *(v16 *)(s + t) = exponential(*(v16 *)(s + t) - most);
+        const float scale = 1.0f / total16(sums);
+        v8 a[D / 8];
+        for (int64_t d = 0; d < D / 8; d++) a[d] = (v8){};
+        for (int64_t t = 0; t < T; t++) {
+            const float *v = (t < row->known ? values + row->path[t] * width : mine + (t - row->known) * width) + h / group * D;
+            for (int64_t d = 0; d < D / 8; d++) a[d] += s[t] * *(const v8 *)(v + 8 * d);
+        }
+        for (int64_t d = 0; d < D / 8; d++) *(v8 *)(o + 8 * d) = a[d] * scale;
+    }
+}
+
+static void attend(const Model *m, const Memory *memory, int64_t depth, const Row *row, const float *q, float *s, float *o) {
+    switch (m->size) {
+        case 16: attend_of(16, m, memory, depth, row, q, s, o); break;
+        case 24: attend_of(24, m, memory, depth, row, q, s, o); break;
+        case 32: attend_of(32, m, memory, depth, row, q, s, o); break;
+        case 64: attend_of(64, m, memory, depth, row, q, s, o); break;
+        default: attend_of(m->size, m, memory, depth, row, q, s, o);
+    }
+}
+
+/* -- one pass ---------------------------------------------------------------------------------------- */
+
+/* y = x / rms(x), times ``by`` where given. */
+static void rms(const Model *m, const float *x, const float *by, float *y) {
+    v16 squares = {};
+    for (int64_t d = 0; d < m->width; d += 16) squares += *(const v16 *)(x + d) * *(const v16 *)(x + d); /* padded by 0 */
+    const float scale = 1.0f / sqrtf(total16(squares) / m->width + m->eps);
+    for (int64_t d = 0; d < m->width; d++) y[d] = x[d] * scale * (by ? by[d] : 1.0f);
+}
+
+static void turn(const float *x, int64_t heads, int64_t D, const float *turns, float scale, float *y) {
+    const float *c = turns, *s = turns + D / 2;
+    for (int64_t h = 0; h < heads; h++, x += D, y += D)
+        for (int64_t d = 0; d < D / 2; d++) {
+            float a = x[d], b = x[d + D / 2];
+            y[d] = (a * c[d] - b * s[d]) * scale;
+            y[d + D / 2] = (b * c[d] + a * s[d]) * scale;
+        }
+}
+
+static int64_t widest(const Model *m) {
+    int64_t a = padded((m->heads + 2 * m->kv_heads) * m->size, P), b = padded(m->inner, 16);
+    return a > b ? a : b;
+}
+
+static int reserve(Work *k, const Model *m, int64_t n, int64_t longest) {
+    const int64_t x = padded(m->width, P), q = padded(m->heads * m->size, P);
+    k->x = calloc(n * x, 4); /* the padding stays 0 */
+    k->q = malloc(n * q * 4);
+    k->h = malloc(BLOCK * (x > q ? x : q) * 4);
+    k->wide = malloc(BLOCK * widest(m) * 4);
+    k->scores = malloc(m->heads * padded(longest, 16) * 4);
+    return k->x && k->q && k->h && k->wide && k->scores;
+}
+
+static void release(Work *k) {
+    free(k->x), free(k->q), free(k->h), free(k->wide), free(k->scores);
+}
+
+/* Final hidden states of the tokens ``asked`` (ascending; all where it is 0) in the first rows of work->x. */
+static void forward(const Model *m, const Memory *memory, const Work *work, int64_t n, const int64_t *token,
+                    const int64_t *position, const Row *rows, int64_t n_asked, const int64_t *asked) {
+    const int64_t W = m->width, D = m->size, HD = m->heads * D, KD = m->kv_heads * D;
+    const int64_t X = padded(W, P), Q = padded(HD, P), wide = widest(m), I = padded(m->inner, 16);
+    const float scale = 1.0f / sqrtf((float)D);
+    float *x = work->x, *q = work->q, *h = work->h;
+    for (int64_t i = 0; i < n; i++) memcpy(x + i * X, m->embed + token[i] * W, W * 4);
+    for (int64_t depth = 0; depth < m->depth; depth++) {
+        const Layer *layer = m->layers + depth;
+        for (int64_t at = 0; at < n; at += BLOCK) {
+            const int64_t many = n - at < BLOCK ? n - at : BLOCK;
+            for (int64_t i = 0; i < many; i++) rms(m, x + (at + i) * X, 0, h + i * X);
+            product(SET, many, h, X, layer->qkv, W, HD + 2 * KD, work->wide, wide);
+            for (int64_t i = at; i < at + many; i++) {
+                const float *qkv = work->wide + (i - at) * wide, *turns = m->turns + position[i] * D;
+                const Row *row = rows + i;
+                turn(qkv, m->heads, D, turns, scale, q + i * Q);
+                float *keys, *values;
+                if (row->seat >= 0) {
+                    const int64_t all = memory->seats * memory->room;
+                    keys = memory->own + (2 * depth * all + row->seat * memory->room + row->mine - 1) * KD;
+                    values = keys + all * KD;
+                } else if (row->write >= 0) {
+                    keys = memory->kv + (2 * depth * memory->capacity + row->write) * KD;
+                    values = keys + memory->capacity * KD;
+                } else continue;
+                turn(qkv + HD, m->kv_heads, D, turns, 1.0f, keys);
+                memcpy(values, qkv + HD + KD, KD * 4);
+            }
+        }
+        const int64_t *only = depth == m->depth - 1 ? asked : 0;
+        if (only) {
+            for (int64_t i = 0; i < n_asked; i++) {
+                memmove(x + i * X, x + only[i] * X, X * 4);
+                memmove(q + i * Q, q + only[i] * Q, Q * 4);
+            }
+            n = n_asked;
+        }
+        for (int64_t at = 0; at < n; at += BLOCK) {
+            const int64_t many = n - at < BLOCK ? n - at : BLOCK;
+            for (int64_t i = at; i < at + many; i++)
+                attend(m, memory, depth, rows + (only ? only[i] : i), q + i * Q, work->scores, h + (i - at) * Q);
+            product(ADD, many, h, Q, layer->out, HD, W, x + at * X, X);
+            for (int64_t i = 0; i < many; i++) rms(m, x + (at + i) * X, 0, h + i * X);
+            product(GATE, many, h, X, layer->gate_up, W, m->inner, work->wide, I);
+            product(ADD, many, work->wide, I, layer->down, m->inner, W, x + at * X, X);
+        }
+    }
+    for (int64_t i = 0; i < n; i++) rms(m, x + i * X, m->norm, x + i * X);
+}
+
+/* Read ``n`` tokens. paths: slots one row after the other; those of token i begin at begin[i] and it is number
+   position[i] of them. Keys and values of the first ``fresh`` tokens go to their slots, hidden states of those asked
+   for to hidden [slots][W]. 0, or -1 when there is no memory. */
+int run(const Model *m, const Memory *memory, int64_t n, int64_t fresh, const int64_t *token, const int64_t *position,
+        const int64_t *slot, const int64_t *begin, const int64_t *paths, int64_t n_asked, const int64_t *asked, float *hidden) {
+    int64_t longest = 1;
+    Row *rows = malloc(n * sizeof(Row));
+    if (!rows) return -1;
+    for (int64_t i = 0; i < n; i++) {
+        rows[i] = (Row){paths + begin[i], position[i] + 1, -1, 0, i < fresh ? slot[i] : -1};
+        longest = position[i] + 1 > longest ? position[i] + 1 : longest;
+    }
+    Work work = {};
+    const int there = reserve(&work, m, n, longest);
+    if (there) {
+        forward(m, memory, &work, n, token, position, rows, n_asked, asked);
+        const int64_t X = padded(m->width, P);
+        for (int64_t i = 0; i < n_asked; i++) memcpy(hidden + slot[asked[i]] * m->width, work.x + i * X, m->width * 4);
+    }
+    release(&work), free(rows);
+    return there ? 0 : -1;
+}
+
+/* logits [n][V, padded to P by -infinity] after hidden states [n][W] */
+void logits(const Model *m, int64_t n, const float *hidden, float *found) {
+    const int64_t V = padded(m->vocab, P);
+    for (int64_t at = 0; at < n; at += BLOCK)
+        product(SET, n - at < BLOCK ? n - at : BLOCK, hidden + at * m->width, m->width, m->head, m->width, m->vocab, found + at * V, V);
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = m->vocab; j < V; j++) found[i * V + j] = -INFINITY;
+}
+
+/* -- sampling ---------------------------------------------------------------------------------------- */
+
+typedef struct {
+    double p;
+    int64_t token;
+} Ranked;
+
+static int likelier(const void *a, const void *b) {
+    const Ranked *x = a, *y = b;
+    return x->p != y->p ? (x->p < y->p ? 1 : -1) : (x->token < y->token ? -1 : 1);
+}
+
+/* Relative probabilities e^((l - most) / temperature) and their sum. */
+static double weigh(const float *l, int64_t V, float most, float temperature, float *e) {
+    double sum[4] = {};
+    for (int64_t j = 0; j < V; j += 16) {
+        v16 x = *(const v16 *)(l + j) - most;
+        *(v16 *)(e + j) = exponential(x / temperature);
+    }
+    for (int64_t j = V; j < padded(V, 16); j++) e[j] = 0.0f;
+    for (int64_t j = 0; j < padded(V, 4); j += 4)
+        for (int64_t lane = 0; lane < 4; lane++) sum[lane] += e[j + lane];
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
+/* As common.lm.decode.choose: the token at ``u`` of the distribution function; greedy at temperature 0. l is padded by
+   -infinity, e has room for as much. */
+static int64_t choose(const float *l, int64_t V, double u, float temperature, double top_p, float *e, Ranked *ranked, double *logprob) {
+    int64_t best = 0, chosen = V - 1;
+    for (int64_t j = 1; j < V; j++) best = l[j] > l[best] ? j : best;
+    const double sum = weigh(l, V, l[best], 1.0f, e);
+    double mass = temperature == 1.0f || temperature == 0.0f ? sum : weigh(l, V, l[best], temperature, e), before = 0.0;
+    if (top_p < 1.0) {
+        for (int64_t j = 0; j < V; j++) ranked[j] = (Ranked){e[j], j};
+        qsort(ranked, V, sizeof(Ranked), likelier);
+        for (int64_t j = 0; j < V; j++) {
+            if (before >= top_p * mass) e[ranked[j].token] = 0.0f;
+            before += ranked[j].p;
+        }
+        mass = before = 0.0;
+        for (int64_t j = 0; j < V; j++) mass += e[j];
+    }
+    if (temperature == 0.0f) {
+        chosen = best;
+    } else {
+        for (int64_t j = 0; j < V; j++) {
+            before += e[j];
+            if (before > u * mass) {
+                chosen = j;
+                break;
+            }
+        }
+    }
+    *logprob = (double)(l[chosen] - l[best]) - log(sum);
+    return chosen;
+}
+
+/* Sample ``n`` rows, memory->seats at a time: one that has ended gives its seat to the next. Row i continues the prompt
+   with slots paths[begin[i]], … [length[i]] and logits first[owner[i]] [V, padded]; its uniforms are uniform[i] [limit].
+   tokens[i] [limit] holds counts[i] of them, the last one ``end`` unless cut; logprobs[i] is the sum of theirs.
+   0, or -1 when there is no memory. */
+int sample(const Model *m, const Memory *memory, int64_t n, const int64_t *owner, const int64_t *begin, const int64_t *length,
+           const int64_t *paths, const float *first, int64_t limit, const double *uniform, float temperature, double top_p,
+           int64_t end, int64_t *tokens, int64_t *counts, double *logprobs) {
+    const int64_t seats = memory->seats, VP = padded(m->vocab, P), X = padded(m->width, P);
+    int64_t longest = 1, next = 0, active = 0, spare = seats;
+    for (int64_t i = 0; i < n; i++) longest = length[i] + limit > longest ? length[i] + limit : longest;
+    Row *rows = malloc(seats * sizeof(Row));
+    int64_t *who = malloc(seats * 8), *token = malloc(seats * 8), *position = malloc(seats * 8), *empty = malloc(seats * 8);
+    Ranked *ranked = malloc(m->vocab * sizeof(Ranked));
+    float *l = malloc(seats * VP * 4), *e = malloc(VP * 4), *hidden = malloc(seats * m->width * 4);
+    Work work = {};
+    const int there = reserve(&work, m, seats, longest) && rows && who && token && position && empty && ranked && l && e && hidden;
+    for (int64_t seat = 0; there && seat < seats; seat++) empty[seat] = seats - 1 - seat;
+    while (there) {
+        int64_t going = 0; /* rows 0 … active - 1 have logits in l; those that go on move to the front */
+        for (int64_t at = 0; at < active || (spare && next < n); at++) {
+            const int old = at < active;
+            const int64_t i = old ? who[at] : next++;
+            Row row = old ? rows[at] : (Row){paths + begin[i], length[i], -1, 0, -1};
+            if (!old) counts[i] = 0, logprobs[i] = 0.0;
+            double gained;
+            const int64_t chosen = choose(old ? l + at * VP : first + owner[i] * VP, m->vocab, uniform[i * limit + counts[i]],
+                                          temperature, top_p, e, ranked, &gained);
+            tokens[i * limit + counts[i]++] = chosen, logprobs[i] += gained;
+            if (chosen == end || counts[i] == limit) {
+                if (old) empty[spare++] = row.seat;
+                continue;
+            }
+            if (!old) row.seat = empty[--spare];
+            row.mine = counts[i];
+            who[going] = i, rows[going] = row, token[going] = chosen, position[going] = row.known + row.mine - 1;
+            going++;
+        }
+        active = going;
+        if (!active) break;
+        forward(m, memory, &work, active, token, position, rows, 0, 0);
+        for (int64_t i = 0; i < active; i++) memcpy(hidden + i * m->width, work.x + i * X, m->width * 4);
+        logits(m, active, hidden, l);
+    }
+    release(&work);
+    free(rows), free(who), free(token), free(position), free(empty), free(ranked), free(l), free(e), free(hidden);
+    return there ? 0 : -1;
+}

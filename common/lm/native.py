@@ -1,0 +1,205 @@
+"""Passes and sampling of a plain Llama on one core, by ``native.c``, which the machine's C compiler builds at first use.
+
+torch costs a nano model more between its products than in them, and gives a row other last bits in another batch.
+Here whole answers are sampled in one call, rows that end give their place to rows that wait, and whatever is
+computed for a token is the same to the last bit whatever else is in the batch and whatever was remembered.
+Where there is no compiler everything runs through torch (:class:`common.lm.llama.Llama`), with the same
+results up to rounding.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from ctypes import POINTER, Structure, c_double, c_float, c_int64, c_void_p
+from functools import cache
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from common.lm.llama import Llama, Prefilled
+
+SOURCE = Path(__file__).with_suffix(".c")
+FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fPIC", "-shared")
+PANEL = 32
+"""Columns of a packed panel, ``P`` of the source."""
+
+SEATS = 24
+"""Most rows sampled at once: two tiles of the source's. Keys and values of more would leave the cache."""
+
+
+class Layer(Structure):
+    """``Layer`` of the source: packed matrices."""
+
+    _fields_ = [(name, c_void_p) for name in ("qkv", "out", "gate_up", "down")]
+
+
+class Model(Structure):
+    """``Model`` of the source."""
+
+    _fields_ = [
+        *((name, c_int64) for name in ("width", "depth", "heads", "kv_heads", "size", "inner", "vocab")),
+        *((name, c_void_p) for name in ("embed", "norm", "turns", "head")),
+        ("layers", POINTER(Layer)),
+        ("eps", c_float),
+    ]
+
+
+class Memory(Structure):
+    """``Memory`` of the source."""
+
+    _fields_ = [("kv", c_void_p), ("capacity", c_int64), ("own", c_void_p), ("seats", c_int64), ("room", c_int64)]
+
+
+def compiler() -> str | None:
+    """The C compiler: ``CC``, else cc, gcc or clang; None where there is none."""
+    return next(filter(None, map(shutil.which, (os.environ.get("CC", "cc"), "gcc", "clang"))), None)
+
+
+@cache
+def library() -> ctypes.CDLL | str:
+    """The built source, or in words why there is none. Kept beside Python's own compiled files, or where those cannot
+    be written in a folder for temporary files."""
+    cc = compiler()
+    if cc is None:
+        return "no C compiler was found; install one, or set CC"
+    version = subprocess.run([cc, "--version"], capture_output=True, text=True, check=False).stdout
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = next((line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), "") if cpuinfo.exists() else ""
+    parts = (SOURCE.read_text(encoding="utf-8"), *FLAGS, version, platform.machine(), platform.processor(), flags)
+    name = f"native-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:16]}.so"
+    for folder in (SOURCE.parent / "__pycache__", Path(tempfile.gettempdir()) / f"native-{os.getuid()}"):
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            return ctypes.CDLL(str(_built(cc, folder / name)))
+        except subprocess.CalledProcessError as error:
+            return f"{cc} could not build {SOURCE.name}: {next(iter(error.stderr.splitlines()), error)}"
+        except OSError as error:
+            reason = str(error)
+    return f"{name} could not be kept or loaded: {reason}"
+
+
+def _built(cc: str, path: Path) -> Path:
+    if not path.exists():
+        handle, made = tempfile.mkstemp(suffix=".so", dir=path.parent)  # two workers may build at once
+        os.close(handle)
+        try:
+            subprocess.run([cc, *FLAGS, str(SOURCE), "-o", made, "-lm"], capture_output=True, text=True, check=True)
+            os.replace(made, path)
+        finally:
+            Path(made).unlink(missing_ok=True)
+    return path
+
+
+def usable(model: nn.Module) -> bool:
+    """Whether :class:`Native` takes ``model``, for which :func:`common.lm.llama.runs` holds: on the processor, heads
+    of a multiple of eight entries, and a compiler."""
+    return model.device.type == "cpu" and model.config.head_dim % 8 == 0 and not isinstance(library(), str)
+
+
+class Native(Llama):
+    """:class:`Llama` whose passes run in ``native.c``."""
+
+    def take(self) -> None:
+        """Pack the weights as they are now."""
+        body, self._packed = self.model.model, []
+        with torch.no_grad():
+            self.embed, self.norm = body.embed_tokens.weight.detach(), body.norm.weight.detach()
+            positions = torch.arange(self.model.config.max_position_embeddings).float()
+            angles = positions[:, None] * body.rotary_emb.inv_freq.float()
+            self.turns = torch.stack([angles.cos(), angles.sin()], 1)  # [context, 2, D / 2]
+            layers = (Layer * self.depth)(*(self._layer_of(layer) for layer in body.layers))
+            head = self._pack(self.model.lm_head.weight)
+        self._model = Model(
+            self.embed.shape[1], self.depth, self.heads, self.kv_heads, self.size, body.layers[0].mlp.gate_proj.out_features,
+            self.vocab, self.embed.data_ptr(), self.norm.data_ptr(), self.turns.data_ptr(), head, layers, self.eps,
+        )  # fmt: skip
+        self._own = self.embed.new_empty(0)
+
+    def _layer_of(self, layer: nn.Module) -> Layer:
+        attention, mlp = layer.self_attn, layer.mlp
+        qkv = torch.cat([attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight])
+        inner, width = mlp.gate_proj.weight.shape
+        gated = torch.empty(-(-inner // 16), width, PANEL)
+        library().pack_gated(_at(mlp.gate_proj.weight), _at(mlp.up_proj.weight), c_int64(inner), c_int64(width),
+                             _at(layer.post_attention_layernorm.weight), _at(gated))  # fmt: skip
+        self._packed.append(gated)
+        return Layer(self._pack(qkv, layer.input_layernorm.weight), self._pack(attention.o_proj.weight), gated.data_ptr(),
+                     self._pack(mlp.down_proj.weight))  # fmt: skip
+
+    def _pack(self, weight: torch.Tensor, scale: torch.Tensor | None = None) -> int:
+        out, width = weight.shape
+        packed = torch.empty(-(-out // PANEL), width, PANEL)
+        library().pack(_at(weight), c_int64(out), c_int64(width), _at(scale), _at(packed))
+        self._packed.append(packed)
+        return packed.data_ptr()
+
+    def _memory(self, seats: int = 0, room: int = 0) -> Memory:
+        needed = 2 * self.depth * seats * room * self.split[1]
+        if self._own.numel() < needed:
+            self._own = self.embed.new_empty(needed)
+        return Memory(self.kv.data_ptr(), self._capacity, self._own.data_ptr(), seats, room)
+
+    def _run(self, todo: list[tuple[int, int, int, int, bool]], n_fresh: int, paths: list[list[int]]) -> None:
+        token, position, row, slot, asked = _integers(chain.from_iterable(todo)).reshape(-1, 5).T.copy()
+        begin, _, flat = _laid(paths)
+        begin, asked = begin[row], asked.nonzero()[0]
+        _done(library().run(
+            ctypes.byref(self._model), ctypes.byref(self._memory()), c_int64(len(token)), c_int64(n_fresh), _at(token),
+            _at(position), _at(slot), _at(begin), _at(flat), c_int64(len(asked)), _at(asked), _at(self.hidden),
+        ))  # fmt: skip
+
+    def after(self, slots: Sequence[int]) -> torch.Tensor:
+        """Logits [N, V] that follow ``slots``, whose hidden states are known."""
+        hidden = self.hidden[torch.from_numpy(_integers(slots))]
+        logits = hidden.new_empty(len(hidden), -(-self.vocab // PANEL) * PANEL)
+        library().logits(ctypes.byref(self._model), c_int64(len(hidden)), _at(hidden), _at(logits))
+        return logits[:, : self.vocab]
+
+    def sample(
+        self, prefilled: Prefilled, owner: Sequence[int], uniforms: np.ndarray, temperature: float, top_p: float, *,
+        end: int, batch: int,
+    ) -> tuple[list[tuple[int, ...]], list[float]]:
+        """See :meth:`common.lm.llama.Llama.sample`."""
+        rows, limit = uniforms.shape
+        begin, length, flat = _laid([prefilled.paths[i] for i in owner])
+        owner, uniforms = _integers(owner), np.ascontiguousarray(uniforms)
+        tokens, counts, logprobs = np.zeros((rows, limit), np.int64), np.zeros(rows, np.int64), np.zeros(rows)
+        memory = self._memory(min(batch, rows, SEATS), max(limit - 1, 1))
+        _done(library().sample(
+            ctypes.byref(self._model), ctypes.byref(memory), c_int64(rows), _at(owner), _at(begin), _at(length), _at(flat),
+            _at(prefilled.logits), c_int64(limit), _at(uniforms), c_float(temperature), c_double(top_p), c_int64(end),
+            _at(tokens), _at(counts), _at(logprobs),
+        ))  # fmt: skip
+        return [tuple(row[:n]) for row, n in zip(tokens.tolist(), counts.tolist(), strict=True)], logprobs.tolist()
+
+
+def _at(array: np.ndarray | torch.Tensor | None) -> c_void_p:
+    """Where the numbers are."""
+    if array is None:
+        return c_void_p(None)
+    return c_void_p(array.data_ptr() if isinstance(array, torch.Tensor) else array.ctypes.data)
+
+
+def _integers(values: object) -> np.ndarray:
+    return np.fromiter(values, dtype=np.int64)
+
+
+def _laid(paths: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where each path begins in the last of these, its length, and all paths one after the other."""
+    length = _integers(map(len, paths))
+    return length.cumsum() - length, length, _integers(chain.from_iterable(paths))
+
+
+def _done(code: int) -> None:
+    if code:
+        raise MemoryError("sampling: no memory for a batch of this size; use a smaller batch or shorter answers")
