@@ -58,6 +58,10 @@ class AnswerEnv:
     def question(self) -> str:
         raise NotImplementedError
 
+    def declared(self, text: str) -> str:
+        """The answer that a turn declares, in one spelling; "" for none."""
+        return declared(text)
+
     def score(self, action: str) -> float:
         """1 when ``action`` alone would solve the present task, else 0."""
         raise NotImplementedError

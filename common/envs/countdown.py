@@ -57,6 +57,7 @@ def solvable(numbers: tuple[int, ...], target: int) -> bool:
     return any(solvable(rest, target) for _, rest in step_actions(numbers))
 
 
+@lru_cache(maxsize=100_000)  # what a policy says is scored, judged and compared
 def evaluate(expression: str, numbers: tuple[int, ...]) -> int | None:
     """The value of ``expression``, or None when it is malformed, longer than MAX_TOKENS, breaks a rule of
     the game or does not use each of ``numbers`` exactly once. There is no sign: ``-3`` is malformed.

@@ -6,14 +6,12 @@ declared number (:func:`~common.envs.final_number.final_number`) is the answer, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
 from fractions import Fraction
 from typing import NamedTuple
 
 from common.envs.answers import AnswerEnv
 from common.envs.final_number import final_number
-from common.types import Observation, Task, Trajectory
+from common.types import Observation, Task
 
 
 class ProblemState(NamedTuple):
@@ -64,15 +62,3 @@ class WordProblemEnv(AnswerEnv):
 
     def lazy(self) -> str:
         return f"#### {self._state.target + 1}"
-
-
-def declared_alone(env: object, episodes: Sequence[Trajectory]) -> Sequence[Trajectory]:
-    """The episodes as if each turn had said nothing but the number it declares, for everything that judges and compares
-    answers. Episodes of other environments as they are: there the answer is the turn's last line."""
-    if not isinstance(env, WordProblemEnv):
-        return episodes
-    return [
-        replace(episode, steps=tuple(
-            replace(step, turn=replace(step.turn, text=env.declared(step.turn.text))) for step in episode.steps))
-        for episode in episodes
-    ]  # fmt: skip

@@ -20,8 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.envs.contract import Env
-from common.envs.answers import declared
+from common.envs.answers import AnswerEnv
 from common.types import Task, Trajectory
 
 
@@ -41,18 +40,17 @@ class Attempts:
             )
 
 
-def attempts_of(env: Env, tasks: Sequence[Task], trajectories: Sequence[Trajectory]) -> Attempts:
-    """Judge every turn of episodes of equal length by ``env.score``, alone and on its own task.
+def attempts_of(env: AnswerEnv, tasks: Sequence[Task], trajectories: Sequence[Trajectory]) -> Attempts:
+    """Judge what every turn of episodes of equal length declares by ``env.score``, alone and on its own task.
 
-    ``env`` must score a single answer (``env.score(answer)``), as the answer environments do. A turn that
-    the token limit cut is judged like any other: what it declared is what stands there.
+    A turn that the token limit cut is judged like any other: what it declared is what stands there.
     """
     correct, answers = [], []
     for task, trajectory in zip(tasks, trajectories, strict=True):
         env.reset(task)
-        said = tuple(declared(step.turn.text) for step in trajectory.steps)
+        said = tuple(env.declared(step.turn.text) for step in trajectory.steps)
         answers.append(said)
-        correct.append([env.score(answer) >= 1.0 for answer in said])  # type: ignore[attr-defined]
+        correct.append([env.score(answer) >= 1.0 for answer in said])
     return Attempts(np.array(correct, dtype=bool), tuple(answers))
 
 

@@ -75,7 +75,7 @@ def library() -> ctypes.CDLL | str:
     version = subprocess.run([cc, "--version"], capture_output=True, text=True, check=False).stdout
     cpuinfo = Path("/proc/cpuinfo")
     flags = next((line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), "") if cpuinfo.exists() else ""
-    parts = (SOURCE.read_text(encoding="utf-8"), *FLAGS, version, platform.machine(), platform.processor(), flags)
+    parts = (SOURCE.read_text(encoding="utf-8"), *FLAGS, cc, version, platform.machine(), platform.processor(), flags)
     name = f"native-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:16]}.so"
     for folder in (SOURCE.parent / "__pycache__", Path(tempfile.gettempdir()) / f"native-{os.getuid()}"):
         try:

@@ -49,7 +49,6 @@ import numpy as np
 import torch
 
 from common.envs import load_panel, make
-from common.envs.word_problems import declared_alone
 from common.evaluate.correction import Attempts, attempts_of, correction, records
 from common.evaluate.rollouts import evaluate
 from common.learn.batches import SFTExample
@@ -232,9 +231,6 @@ class Experiment:
     def policy(self, engine: Engine, temperature: float = 1.0) -> LMPolicy:
         return LMPolicy(engine, temperature=temperature, max_new_tokens=self.p.answer_tokens)
 
-    def judged(self, tasks: list[Task], episodes: Sequence[Trajectory]) -> Attempts:
-        return attempts_of(self.env, tasks, declared_alone(self.env, episodes))
-
     def sample(self, engine: Engine, update: int, *, turns: int) -> tuple[list[Task], list[Trajectory]]:
         """The episodes of one update (from 0), ``group`` samples of a task side by side. Seeds do not depend on
         the variant, so variants meet the same random numbers."""
@@ -270,7 +266,7 @@ class Experiment:
             def collect(update: int) -> list[Dialogue]:
                 nonlocal answers
                 tasks, episodes = self.sample(engine, phase.updates[update - 1], turns=phase.turns)
-                attempts = self.judged(tasks, episodes)
+                attempts = attempts_of(self.env, tasks, episodes)
                 answers += attempts.correct.size
                 seen.update(correction(attempts))
                 return dialogues_of(episodes, attempts.correct, phase, group=self.p.rl.group)
@@ -323,7 +319,7 @@ class Experiment:
         for update in range(self.p.rl.updates):
             asked, told = self.sample(engine, update, turns=2)
             tasks, episodes = tasks + asked, episodes + told
-        attempts = self.judged(tasks, episodes)
+        attempts = attempts_of(self.env, tasks, episodes)
         return attempts, episodes, replace(engine.cost, env_steps=attempts.correct.size, samples=attempts.correct.size)
 
     def sft_log(self, name: str) -> Callable:
@@ -346,7 +342,7 @@ class Experiment:
                         episodes += evaluate(self.env, tasks, policy, seed=derive(self.seed, draw))[1]
                     if name == "self_refine":
                         episodes = [refined(episode, engine, self.p.critic) for episode in episodes]
-                    attempts = self.judged(asked, episodes)
+                    attempts = attempts_of(self.env, asked, episodes)
                     if name == "repeat":
                         attempts = repeated(attempts)
                     found = correction(attempts)

@@ -10,8 +10,9 @@ import pytest
 from common.envs import PanelError, check_env, data_hash, load_panel, make
 from common.envs.final_number import final_number
 from common.envs.versions import gsm8k_v1
-from common.envs.word_problems import WordProblemEnv, declared_alone
-from common.types import Observation, Step, Trajectory, Turn
+from common.envs.word_problems import WordProblemEnv
+from common.evaluate.correction import attempts_of
+from common.types import Observation, Step, Task, Trajectory, Turn
 
 ENV = "gsm8k-v1"
 REAL = os.environ.get("GSM8K_DATA", "")
@@ -113,8 +114,8 @@ def test_answers_are_judged_by_what_they_declare():
 
     env = WordProblemEnv(id=ENV)
     told = [episode("3 + 4 = 7\n#### 7\nThat was 2 steps.", "no idea")]
-    assert [step.turn.text for step in declared_alone(env, told)[0].steps] == ["7", ""]
-    assert declared_alone(object(), told) is told
+    judged = attempts_of(env, [Task("t", ENV, "test", {"question": "3 + 4?", "answer": "7"})], told)
+    assert judged.answers == (("7", ""),) and judged.correct.tolist() == [[True, False]]
 
 
 @pytest.mark.skipif(not REAL, reason="GSM8K_DATA names no folder with GSM8K's rows")
