@@ -1,4 +1,4 @@
-"""Loading and making causal language models. All paths, sizes and dtypes are decided here."""
+"""Loading and making causal language models: paths and sizes. Where they live and in which precision: common.lm.device."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from transformers import PreTrainedTokenizerBase as Tokenizer
-
-from common.config import ConfigError
 
 
 def new_nano(tokenizer: Tokenizer, *, width: int, layers: int, heads: int, context: int, seed: int) -> LlamaForCausalLM:
@@ -40,7 +38,7 @@ def load_model(path: Path | str) -> tuple[torch.nn.Module, Tokenizer]:
 
     Raises:
         FileNotFoundError: the folder holds no model.
-        ConfigError: the tokenizer cannot hold a dialogue, or is not that of the model.
+        ValueError: the tokenizer cannot hold a dialogue, or is not that of the model.
     """
     path = Path(path)
     if not (path / "config.json").exists():
@@ -56,7 +54,7 @@ def load_model(path: Path | str) -> tuple[torch.nn.Module, Tokenizer]:
     tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
     rows = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > rows:
-        raise ConfigError(f"model: the tokenizer in '{path}' has {len(tokenizer)} tokens but the model embeds {rows}; put the "
+        raise ValueError(f"model: the tokenizer in '{path}' has {len(tokenizer)} tokens but the model embeds {rows}; put the "
                           "tokenizer there that the model was trained with, or drop the tokens that were added to it")
     end = end_of_turn(model, tokenizer, path)
     if end != tokenizer.eos_token:
@@ -70,7 +68,7 @@ def end_of_turn(model: torch.nn.Module, tokenizer: Tokenizer, path: Path) -> str
     """The token that closes an answer in the chat template: the first there of those at which the model stops, which are
     ``eos_token`` and the ones that its generation_config.json adds. Some chat models' ``eos_token`` ends documents only."""
     if not tokenizer.chat_template:
-        raise ConfigError(f"model: the tokenizer in '{path}' has no chat template but prompts here are dialogues; take the "
+        raise ValueError(f"model: the tokenizer in '{path}' has no chat template but prompts here are dialogues; take the "
                           "model's instruct version, or put its chat_template.jinja there")
     answer = "yes"
     dialogue = [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]
@@ -79,7 +77,7 @@ def end_of_turn(model: torch.nn.Module, tokenizer: Tokenizer, path: Path) -> str
     listed = tokenizer.convert_ids_to_tokens(stops if isinstance(stops, list) else [] if stops is None else [stops])
     ends = [token for token in (tokenizer.eos_token, *listed) if token and token in after]
     if not ends:
-        raise ConfigError(f"model: the chat template in '{path}' ends an answer with {after!r}, which holds no token at which the "
+        raise ValueError(f"model: the chat template in '{path}' ends an answer with {after!r}, which holds no token at which the "
                           f"model stops (eos_token {tokenizer.eos_token!r}); set eos_token in tokenizer_config.json to the token "
                           "that ends a turn")
     return min(ends, key=after.index)
