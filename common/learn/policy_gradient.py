@@ -14,7 +14,6 @@ policy's own sample as context; its gradient is taken at these contexts, not thr
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +25,8 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from common.learn.batches import check_context, encode
+from common.learn.finite import require_finite
+from common.learn.precision import step_in_float32
 from common.learn.settings import TrainStats
 from common.learn.watch import Log
 from common.lm.predict import passes, predictions
@@ -207,7 +208,8 @@ def policy_gradient(
 
 def adam(model: PreTrainedModel, settings: PolicyGradientSettings) -> torch.optim.Adam:
     """A new Adam, without any state, over all weights of ``model`` that are trained."""
-    return torch.optim.Adam([weight for weight in model.parameters() if weight.requires_grad], lr=settings.lr)
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    return step_in_float32(torch.optim.Adam(trained, lr=settings.lr))
 
 
 class Update(NamedTuple):
@@ -240,7 +242,8 @@ def policy_gradient_step(
     optimiser.zero_grad(set_to_none=True)
     loss, sums = _backward(model, reference, rows, turns, positions, len(dialogues))
     norm = float(torch.nn.utils.clip_grad_norm_(weights, 1.0))
-    _require_finite(loss, norm, update, settings, dialogues, out_dir)
+    require_finite("policy gradient", update, {"loss": loss, "gradient norm": norm}, lr=settings.lr, out_dir=out_dir,
+                   batch=lambda: {"dialogues": [[turn._asdict() for turn in one] for one in dialogues]})  # fmt: skip
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
     model.eval()
@@ -321,19 +324,3 @@ def _backward(
     for k in sorted(set(positions)):
         sums |= {f"kl_{k + 1}": float(kl[place == k].mean()), f"logp_{k + 1}": float(logp[place == k].mean())}
     return total, sums
-
-
-def _require_finite(
-    loss: float, norm: float, update: int, settings: PolicyGradientSettings, dialogues: Sequence[Dialogue],
-    out_dir: Path,
-) -> None:
-    if math.isfinite(loss) and math.isfinite(norm):
-        return
-    out_dir.mkdir(parents=True, exist_ok=True)
-    path = out_dir / "failed_batch.json"
-    path.write_text(json.dumps({"update": update, "loss": str(loss), "grad_norm": str(norm),
-                                "dialogues": [[turn._asdict() for turn in d] for d in dialogues]}))  # fmt: skip
-    raise FloatingPointError(
-        f"policy gradient: loss {loss}, gradient norm {norm} at update {update} with lr {settings.lr}, and training "
-        f"stops at the first value that is not finite; lower lr or look at the dialogues saved in '{path}'"
-    )

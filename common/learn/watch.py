@@ -8,8 +8,6 @@ the caller's model and random state left as they were, but for the weights.
 from __future__ import annotations
 
 import gc
-import json
-import math
 import random
 import time
 from collections import defaultdict
@@ -22,6 +20,8 @@ import numpy as np
 import torch
 from transformers import PrinterCallback, Trainer
 
+from common.learn.finite import require_finite
+from common.learn.precision import step_in_float32
 from common.learn.settings import TrainSettings, TrainStats
 
 Log = Callable[[int, dict[str, float]], None]
@@ -86,6 +86,9 @@ class Watched(Trainer):
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         return batches, sum(batch["n_items"] for batch in batches)
 
+    def create_optimizer(self, *args: Any) -> torch.optim.Optimizer:
+        return step_in_float32(super().create_optimizer(*args))
+
     def watch(self, loss: torch.Tensor, batch: dict[str, Any], metrics: dict[str, float]) -> torch.Tensor:
         """Count the batch, keep ``metrics`` (sums over its examples), refuse a loss that is not finite."""
         self.last_batch = batch
@@ -105,19 +108,12 @@ class Watched(Trainer):
         return grad_norm
 
     def _require_finite(self, name: str, value: float) -> None:
-        if math.isfinite(value):
-            return
+        def batch() -> dict[str, Any]:
+            rows = {k: v.tolist() if isinstance(v, torch.Tensor) else v for k, v in self.last_batch.items()}
+            return {"texts": self.processing_class.batch_decode(self.last_batch["input_ids"]), "batch": rows}
+
         step = self.state.global_step + 1
-        path = self.out_dir / "failed_batch.json"
-        self.out_dir.mkdir(parents=True, exist_ok=True)
-        batch = {k: v.tolist() if isinstance(v, torch.Tensor) else v for k, v in self.last_batch.items()}
-        texts = self.processing_class.batch_decode(self.last_batch["input_ids"])
-        record = {"stage": self.stage, "step": step, name: str(value), "texts": texts, "batch": batch}
-        path.write_text(json.dumps(record, default=str))
-        raise FloatingPointError(
-            f"{self.stage}: {name} is {value} at update {step} with lr {self.settings.lr}, and training stops at the "
-            f"first value that is not finite; lower lr or look at the batch saved in '{path}'"
-        )
+        require_finite(self.stage, step, {name: value}, lr=self.settings.lr, batch=batch, out_dir=self.out_dir)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" not in logs:  # the summary at the end of training

@@ -22,6 +22,9 @@ PASS_TOKENS = {"cpu": 4096}
 
 PASS_TOKENS_ELSE = 2**16
 
+PASS_LOGITS = 2**29
+"""Most tokens times vocabulary of one pass on a GPU: a float32 copy of its logits is 2 GiB, and a loss keeps several."""
+
 
 class Predictions(NamedTuple):
     """Distributions over the next token, and which of them belong to the M scored tokens, row by row."""
@@ -80,7 +83,8 @@ def predictions(model: nn.Module, rows: Sequence[Sequence[int]], scored: Sequenc
 def passes(model: nn.Module, rows: Sequence[Sequence[int]], scored: Sequence[Sequence[int]]) -> Iterator[list[int]]:
     """Row numbers, all of them, in groups for one pass each: alike in length, those of one prompt together."""
     device = next(model.parameters()).device.type
-    limit, shared = PASS_TOKENS.get(device, PASS_TOKENS_ELSE), llama.runs(model)
+    limit = PASS_TOKENS.get(device) or min(PASS_TOKENS_ELSE, PASS_LOGITS // model.config.vocab_size)
+    shared = llama.runs(model)
     group: list[int] = []
     tokens, before = 0, None
     for i in sorted(range(len(rows)), key=lambda i: (scored[i][0], rows[i])):

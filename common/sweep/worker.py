@@ -64,14 +64,15 @@ def run_job(job: Job) -> Outcome:
     except PapermillExecutionError as error:
         # Papermill put its parameters into a cell of its own behind the tagged one; count as the source does.
         injected = 1 if job.parameters else 0
-        tail = _ANSI.sub("", "\n".join(error.traceback)).splitlines()
+        tail, text = _ANSI.sub("", "\n".join(error.traceback)).splitlines(), f"{error.ename}: {error.evalue}"
         return Outcome(ok=False, notebook=_keep(job), cell=error.cell_index + 1 - injected,
-                       error=f"{error.ename}: {error.evalue}", tail="\n".join(tail[-20:]))
+                       error=_memory(job, text) or text, tail="\n".join(tail[-20:]))
     except Exception as error:  # a dead kernel, a full disk: one failed unit, not a failed sweep
         text = f"{type(error).__name__}: {error}"
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             text = (f"run store: the disk below {Path(job.executed).parent} is full but a unit needs room for its "
                     "notebook and models; free some space, then the same command goes on")
+        text = _memory(job, text) or text
         lines = _ANSI.sub("", text).splitlines()
         return Outcome(ok=False, notebook=_keep(job), error=lines[0], tail="\n".join(lines[-20:]))
 
@@ -92,6 +93,13 @@ def _execute(job: Job) -> None:
         except RuntimeError as error:  # a failing cell is no RuntimeError here, whatever it raised
             if STILLBORN not in str(error) or not left:
                 raise
+
+
+def _memory(job: Job, error: str) -> str | None:
+    from common.sweep.memory import out_of_memory
+    from common.sweep.plan import read_json
+
+    return out_of_memory(error, read_json(Path(job.executed).with_name("config.resolved.json")))
 
 
 def _keep(job: Job) -> str:

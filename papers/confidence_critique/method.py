@@ -169,7 +169,7 @@ class Experiment:
             with self.run.stage_dir(stage) as folder:
                 if chosen[name]:  # a policy that solves nothing has no right answer to keep
                     seed = derive(self.seed, "sft") % 2**31
-                    stats = sft(engine.model, engine.tokenizer, chosen[name], settings, seed=seed, out_dir=folder,
+                    stats = sft(engine.model, engine.tokenizer, chosen[name], settings, seed=seed, out_dir=self.run.artifacts,
                                 log=self.sft_log(name))  # fmt: skip
                     cost = replace(cost, updates=stats.updates)
                 save_model(engine.model, engine.tokenizer, folder)

@@ -272,7 +272,7 @@ class Experiment:
 
         settings = self.settings(engine, 2 * self.p.rl.updates)
         with self.run.stage_dir(stage) as folder:
-            policy_gradient(engine.model, self.reference.model, engine.tokenizer, collect, settings, out_dir=folder,
+            policy_gradient(engine.model, self.reference.model, engine.tokenizer, collect, settings, out_dir=self.run.artifacts,
                             log=log)  # fmt: skip
             save_model(engine.model, engine.tokenizer, folder / PIONEER)
         return replace(engine.cost, env_steps=answers, samples=answers, updates=settings.updates)
@@ -296,7 +296,7 @@ class Experiment:
                 for k, (agent, dialogues) in enumerate(zip(pair, lessons, strict=True), start=1):
                     model, tokenizer = agent.engine.model, agent.engine.tokenizer
                     done = policy_gradient_step(model, self.reference.model, tokenizer, dialogues, agent.optimiser,
-                                                settings, update, out_dir=folder)  # fmt: skip
+                                                settings, update, out_dir=self.run.artifacts)  # fmt: skip
                     turn = 1 if variant.blind else k  # the blind observer's prompt is that of a first turn
                     seen |= {f"kl_{k}": done.metrics.get(f"kl_{turn}", 0.0)} | (
                         {"grad_norm": done.metrics["grad_norm"]} if k == 1 else {})  # fmt: skip

@@ -232,7 +232,7 @@ class Experiment:
             with self.run.stage_dir(stage) as folder:
                 if examples:  # a policy that solves nothing leaves nothing to filter
                     seed = derive(self.seed, "sft", iteration) % 2**31
-                    stats = sft(engine.model, engine.tokenizer, examples, settings, seed=seed, out_dir=folder,
+                    stats = sft(engine.model, engine.tokenizer, examples, settings, seed=seed, out_dir=self.run.artifacts,
                                 log=self.sft_log(variant.name, iteration))  # fmt: skip
                     cost = replace(cost, updates=stats.updates)
                 save_model(engine.model, engine.tokenizer, folder)

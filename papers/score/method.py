@@ -36,7 +36,8 @@ Differs from the paper:
     nine answers of ten, so that hardly anything between two turns is left to be seen.
  9. A pretrained chat model (``model``) is prompted for its second turn, as in the paper, and answers in prose: right
     or wrong is the number that a solution declares last, ``copy`` compares these numbers, and what is imitated are
-    whole solutions. All its weights are trained.
+    whole solutions. All its weights are trained, or adapters of ``lora_rank`` beside them: new ones in each phase, which are
+    then added to the weights (the paper does not say what it trains).
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ from common.learn.policy_gradient import (
     CreditedTurn, Dialogue, PolicyGradientSettings, leave_one_out, policy_gradient, turn_rewards,
 )
 from common.learn.settings import TrainSettings
+from common.lm.adapters import adapted, merged
 from common.lm.device import on_device
 from common.lm.engine import Engine
 from common.lm.models import load_model, save_model
@@ -102,6 +104,8 @@ class Test:
 class Params:
     model: str
     """What everything starts from: "nano", the environment's own base model, or a pretrained one."""
+    lora_rank: int
+    """Rank of the adapters that are trained; 0 trains all weights."""
     answer_tokens: int
     """Most tokens of an answer."""
     critic: str
@@ -228,6 +232,13 @@ class Experiment:
         """The policy that ``stage`` saved; None is the base model."""
         return Engine(*on_device(*load_model(self.run.stage_path(stage) if stage else self.unit.base)))
 
+    def learner(self, stage: str | None = None) -> Engine:
+        """As :meth:`engine`, with adapters where they are what is trained: the same for each variant, as tasks are."""
+        engine = self.engine(stage)
+        if self.p.lora_rank:
+            adapted(engine.model, self.p.lora_rank, seed=derive(self.seed, "adapters"))
+        return engine
+
     def policy(self, engine: Engine, temperature: float = 1.0) -> LMPolicy:
         return LMPolicy(engine, temperature=temperature, max_new_tokens=self.p.answer_tokens)
 
@@ -260,7 +271,7 @@ class Experiment:
         keep = ("loss", "grad_norm", "kl_1", "kl_2")
 
         def compute() -> dict:
-            engine, (reference, _) = self.engine(before), on_device(*load_model(self.unit.base))
+            engine, (reference, _) = self.learner(before), on_device(*load_model(self.unit.base))
             answers, seen = 0, {}
 
             def collect(update: int) -> list[Dialogue]:
@@ -281,9 +292,9 @@ class Experiment:
             )
             with self.run.stage_dir(stage) as folder:
                 stats = policy_gradient(
-                    engine.model, reference, engine.tokenizer, collect, settings, out_dir=folder, log=log
+                    engine.model, reference, engine.tokenizer, collect, settings, out_dir=self.run.artifacts, log=log
                 )
-                save_model(engine.model, engine.tokenizer, folder)
+                save_model(merged(engine.model), engine.tokenizer, folder)
             cost = replace(engine.cost, env_steps=answers, samples=answers, updates=stats.updates)
             return {"cost": cost_of(cost)}
 
@@ -294,7 +305,7 @@ class Experiment:
         stage = f"train.{variant.name}"
 
         def compute() -> dict:
-            engine = self.engine()
+            engine = self.learner()
             attempts, episodes, cost = self._traces
             if variant.traces == "star":
                 examples = star_examples(attempts, episodes)
@@ -305,10 +316,10 @@ class Experiment:
             with self.run.stage_dir(stage) as folder:
                 if examples:  # a policy that solves nothing leaves nothing to imitate
                     seed = derive(self.seed, "sft", variant.traces) % 2**31
-                    stats = sft(engine.model, engine.tokenizer, examples, settings, seed=seed, out_dir=folder,
-                                log=self.sft_log(variant.name))  # fmt: skip
+                    stats = sft(engine.model, engine.tokenizer, examples, settings, seed=seed,
+                                out_dir=self.run.artifacts, log=self.sft_log(variant.name))  # fmt: skip
                     cost = replace(cost, updates=stats.updates)
-                save_model(engine.model, engine.tokenizer, folder)
+                save_model(merged(engine.model), engine.tokenizer, folder)
             return {"cost": cost_of(cost), "examples": len(examples)}
 
         return stage, Cost(**self.run.stage(stage, compute)["cost"])

@@ -309,7 +309,7 @@ class Experiment:
         with self.run.stage_dir(f"train.{name}") as folder:
             if rows:  # a policy that solves nothing leaves nothing to learn from
                 seed = derive(self.seed, "fit", isinstance(p, WorldModel)) % 2**31
-                sft(engine.model, engine.tokenizer, rows, settings, seed=seed, out_dir=folder, log=log)
+                sft(engine.model, engine.tokenizer, rows, settings, seed=seed, out_dir=self.run.artifacts, log=log)
             save_model(engine.model, engine.tokenizer, folder)
         return p.updates if rows else 0
 

@@ -308,7 +308,8 @@ def test_stops_at_a_loss_that_is_not_finite(model, tokenizer, tmp_path, items):
     with pytest.raises(FloatingPointError, match=r"loss is nan at update 1 with lr 0.01.*failed_batch.json"):
         train_it(model, tokenizer, items, settings, seed=5, out_dir=tmp_path / "run")
     saved = json.loads((tmp_path / "run" / "failed_batch.json").read_text())
-    assert saved["step"] == 1 and saved["loss"] == "nan"
+    assert (saved["stage"], saved["step"], saved["loss"], saved["lr"]) == (
+        "sft" if train_it is sft else "dpo", 1, "nan", 1e-2)  # fmt: skip
     assert len(saved["texts"]) == len(saved["batch"]["input_ids"]) and "<|assistant|>" in saved["texts"][0]
     assert all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(model.parameters(), before.parameters()))
     assert "forward" not in vars(model)

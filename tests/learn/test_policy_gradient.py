@@ -357,4 +357,6 @@ def test_bad_input_is_one_sentence(lab, tmp_path):
     with torch.no_grad():
         model.lm_head.weight[0, 0] = math.nan
     fails([dialogue("a", "b", (1, 1))], "update 1 with lr 0.01", FloatingPointError)
-    assert json.loads((tmp_path / "failed_batch.json").read_text())["update"] == 1
+    saved = json.loads((tmp_path / "failed_batch.json").read_text())
+    assert (saved["step"], saved["loss"], saved["lr"]) == (1, "nan", 0.01)
+    assert [turn["answer"] for turn in saved["dialogues"][0]] == ["a", "b"]

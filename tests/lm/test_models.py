@@ -1,6 +1,8 @@
-"""Saving and loading: safetensors, the same bits, and a next step when there is nothing to load."""
+"""Saving and loading: safetensors, the same bits, a next step when there is nothing to load, tokenizers that do not fit."""
 
 from __future__ import annotations
+
+import copy
 
 import pytest
 import torch
@@ -41,6 +43,33 @@ def test_a_folder_without_a_model_names_the_next_step(tmp_path, kind):
     with pytest.raises(FileNotFoundError, match="base model: .*shop-v1.*python -m common base --env shop-v1") as caught:
         load_model(folder)
     assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    (lambda t: setattr(t, "chat_template", None), "has no chat template .* take the model's instruct version"),
+    (lambda t: t.add_tokens(["<|more|>"]), r"has \d+ tokens but the model embeds \d+; put the tokenizer there"),
+    (lambda t: setattr(t, "chat_template", "{{ messages[0]['content'] }}:yes<|user|>"),
+     r"ends an answer with '<\|user\|>', which holds no token .*eos_token '<\|end\|>'"),
+])  # fmt: skip
+def test_a_tokenizer_that_cannot_hold_a_dialogue_is_one_sentence(model, tokenizer, tmp_path, change, words):
+    change(other := copy.deepcopy(tokenizer))
+    save_model(model, other, tmp_path / "m")
+    with pytest.raises(ValueError, match=f"model: .*{words}") as caught:
+        load_model(tmp_path / "m")
+    assert str(tmp_path / "m") in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_turns_end_with_what_the_template_writes_where_the_model_stops_there(model, tokenizer, tmp_path):
+    """As in chat models whose eos_token ends documents, and whose generation_config.json names the turn's end too."""
+    other = copy.deepcopy(tokenizer)
+    other.eos_token, other.pad_token = "<|system|>", None
+    model.generation_config.eos_token_id = other.convert_tokens_to_ids(["<|system|>", "<|end|>"])
+    save_model(model, other, tmp_path / "m")
+    again, words = load_model(tmp_path / "m")
+    assert words.eos_token == words.pad_token == "<|end|>"
+    [turns] = Engine(again, words).sample([PROMPT], [1], n=8)
+    assert [turn.text for turn in turns] == [turn.text for turn in Engine(model, tokenizer).sample([PROMPT], [1], n=8)[0]]
+    assert any(turn.finished for turn in turns)
 
 
 def test_a_nano_model_follows_its_seed_and_sizes(tokenizer):

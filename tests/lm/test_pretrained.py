@@ -1,6 +1,7 @@
 """Pretrained models: names, what can go wrong while they are fetched, and the one that a package carries."""
 
 import dataclasses
+import errno
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ from common.lm.engine import Engine
 from common.lm.models import load_model, new_nano, save_model
 from common.lm.pretrained import PACKAGED, check_name, fetch, folder_of
 from common.lm.tokenizer import train_tokenizer
+from common.track.files import StoreError
 
 ROOT = Path(__file__).resolve().parents[2]
 SMOL, COMMIT = "SmolLM2-135M-Instruct", "0123abc" + 33 * "0"
@@ -68,6 +70,7 @@ def test_what_the_hub_refuses_is_one_sentence_and_leaves_nothing(tmp_path, monke
     import httpx
     from huggingface_hub import errors
 
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)  # else that is the reason told
     answer = httpx.Response(401, request=httpx.Request("GET", "https://hub"))
     cases = {
         errors.GatedRepoError("no", response=answer): "is gated; accept its terms .* hf auth login",
@@ -75,10 +78,11 @@ def test_what_the_hub_refuses_is_one_sentence_and_leaves_nothing(tmp_path, monke
         errors.RevisionNotFoundError("no", response=answer): "has no revision 0123abc0",
         errors.LocalEntryNotFoundError("no connection"): "cannot be fetched .*no connection.*copy the folder",
         ConnectionError("interrupted"): "cannot be fetched .*interrupted",
+        # what huggingface_hub itself says of a file that came in part
+        OSError("Consistency check failed: file should be of size 988 but has size 12"): "cannot be fetched .*Consistency check",
     }
     for error, words in cases.items():
         def download(*_, local_dir, error=error, **__):
-            local_dir.mkdir()
             (local_dir / "config.json").write_text("{}")  # an interrupted download leaves some of the files
             raise error
 
@@ -88,9 +92,52 @@ def test_what_the_hub_refuses_is_one_sentence_and_leaves_nothing(tmp_path, monke
         assert str(said.value).count("\n") == 0
         assert not any((tmp_path / "pretrained").iterdir())
 
-    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, local_dir, **__: local_dir.mkdir())
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", full)
+    with pytest.raises(StoreError, match="the disk is full; free some space"):
+        fetch(tmp_path, HUB)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: None)
     with pytest.raises(ConfigError, match="no config.json with safetensors"):
         fetch(tmp_path, HUB)
+
+
+def test_a_download_that_is_stopped_leaves_nothing(tmp_path, monkeypatch):
+    def download(*_, local_dir, **__):
+        (local_dir / "config.json").write_text("{}")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    with pytest.raises(KeyboardInterrupt):
+        fetch(tmp_path, HUB)
+    assert not any((tmp_path / "pretrained").iterdir())
+
+
+def test_after_a_download_that_was_killed_the_next_one_is_whole(tmp_path, monkeypatch):
+    code = f"""
+import os, huggingface_hub
+from pathlib import Path
+from common.lm.pretrained import fetch
+
+def download(*_, local_dir, **__):
+    (local_dir / "config.json").write_text("half")
+    (local_dir / "model.safetensors").write_text("half")
+    os.kill(os.getpid(), 9)
+
+huggingface_hub.snapshot_download = download
+fetch(Path({str(tmp_path)!r}), {HUB!r})
+"""
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}).returncode == -9
+    folder = folder_of(tmp_path, HUB)
+    [left] = (tmp_path / "pretrained").iterdir()
+    assert left != folder and left.name.startswith(".")  # no model, to whoever looks for one
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, local_dir, **__: small(local_dir))
+    assert "→" in fetch(tmp_path, HUB)
+    assert [one for one in (tmp_path / "pretrained").iterdir()] == [folder]
+    load_model(folder)
 
 
 def test_offline_mode_is_respected(tmp_path):

@@ -17,6 +17,9 @@ import pytest
 import torch
 import yaml
 
+from safetensors.torch import load_file
+
+from common.config import ConfigError
 from common.envs.versions.countdown_answer_v1 import CountdownAnswerEnv
 from common.envs.versions import gsm8k_v1
 from common.envs.word_problems import WordProblemEnv
@@ -132,6 +135,52 @@ def test_dialogues_are_kept_to_be_read(whole):
         text = (whole[0].run.artifacts / f"dialogues.{name}.jsonl").read_text()
         lines = [json.loads(line) for line in text.splitlines()]
         assert len(lines) == 2 * whole[0].params.test.tasks and {line["turn"] for line in lines} == {1, 2}
+
+
+# -- adapters -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def with_adapters(new_unit, tmp_path_factory):
+    unit = new_unit(tmp_path_factory.mktemp("adapters") / "lab", lora_rank=4)
+    return unit, method.run(unit)
+
+
+def test_every_variant_trains_adapters_and_saves_a_plain_model(with_adapters, whole):
+    unit, rows = with_adapters
+    assert {row.identity[:4] for row in rows} == {row.identity[:4] for row in whole[1]}
+    base = load_file(unit.base / "model.safetensors")
+    folders = sorted((unit.run.path / "stages").glob("train.*/"))
+    assert len(folders) == 7
+    for folder in folders:
+        trained = load_file(folder / "model.safetensors")
+        assert trained.keys() == base.keys(), folder.name
+        moved = {name for name in base if not torch.equal(trained[name], base[name])}
+        assert moved == {name for name in base if name.endswith("proj.weight")}, folder.name
+
+
+def test_phases_with_adapters_end_the_same_when_they_fall_over(with_adapters, new_unit, tmp_path, monkeypatch):
+    for name, after in (("policy_gradient", 1), ("save_model", 2), ("policy_gradient", 0)):
+        interrupt(method, new_unit(tmp_path / "lab", lora_rank=4), name, after, monkeypatch)
+    unit = new_unit(tmp_path / "lab", lora_rank=4)
+    method.run(unit)
+    assert content(unit) == content(with_adapters[0])
+
+
+def test_a_rank_that_is_none_is_one_sentence(new_unit, tmp_path):
+    with pytest.raises(ConfigError, match="lora_rank: -1 must be at least 1 for adapters"):
+        method.run(new_unit(tmp_path / "lab", lora_rank=-1))
+
+
+def test_a_batch_that_ends_training_stays_in_the_unit_s_folder(new_unit, tmp_path, monkeypatch):
+    unit = new_unit(tmp_path / "lab")
+    monkeypatch.setattr(method, "leave_one_out", lambda rewards: rewards + 1e38)  # advantages that overflow the loss
+    with pytest.raises(FloatingPointError, match="policy gradient: loss is (-inf|inf|nan) at update 1 .*failed_batch.json"):
+        method.run(unit)
+    saved = json.loads((unit.run.path / "artifacts" / "failed_batch.json").read_text())
+    assert saved["step"] == 1 and saved["lr"] == unit.params.rl.lr
+    assert len(saved["dialogues"]) == 2 * unit.params.rl.tasks * unit.params.rl.group
+    assert not unit.run.finished and not unit.run.has_stage("train.single_turn_rl")
 
 
 # -- in prose, from a pretrained model ---------------------------------------------------------------------------

@@ -1,13 +1,18 @@
-"""A worker's kernel that dies before its first cell is started again; what a notebook raises is not tried twice."""
+"""A worker's kernel that dies before its first cell is started again; what a notebook raises is not tried twice. A unit that
+ran out of memory is told so with numbers."""
 
 from __future__ import annotations
 
 import errno
+import json
+import re
+from pathlib import Path
 
 import papermill
 import pytest
 
 from common.sweep import worker
+from common.sweep.memory import out_of_memory
 
 NOTEBOOK = '# %% [markdown]\n# # Toy\n\n# %% tags=["parameters"]\nseed: int = 0\n'
 
@@ -57,3 +62,53 @@ def test_other_ends_are_final(job, monkeypatch):
     calls = ends(monkeypatch, RuntimeError("disk is full"), None)
     outcome = worker.run_job(job)
     assert not outcome.ok and outcome.error == "RuntimeError: disk is full" and len(calls) == 1
+
+
+# -- out of memory ------------------------------------------------------------------------------------------------
+
+ON_GPU = ("OutOfMemoryError: CUDA out of memory. Tried to allocate 1.95 GiB. GPU 0 has a total capacity of 14.57 GiB of which "
+          "1.58 GiB is free. Process 2493055 has 12.02 GiB memory in use.")  # fmt: skip
+PARAMS = {"model": "SmolLM2-135M-Instruct", "lora_rank": 0, "answer_tokens": 400, "sft": {"lr": 1e-5, "batch": 128},
+          "learn": {"dpo_batch": 16}}  # fmt: skip
+
+
+def test_the_sentence_has_the_numbers_and_what_to_halve():
+    said = out_of_memory(ON_GPU, PARAMS)
+    assert said.startswith("out of memory on the GPU (1.95 GiB more were asked for, 1.58 GiB of 14.57 GiB were free); halve "
+                           "answer_tokens (400) or sft.batch (128) or learn.dpo_batch (16) or train adapters (lora_rank 32)")  # fmt: skip
+    assert "same command" in said and "\n" not in said
+    nano = out_of_memory(ON_GPU, {"model": "nano", "lora_rank": 0, "steps": 3})
+    assert "halve" not in nano and "lora_rank" not in nano and "; make room" in nano
+    assert out_of_memory("CUDA error: out of memory", {}).startswith("out of memory on the GPU; make room")
+
+
+@pytest.mark.parametrize(("error", "words"), [
+    ("RuntimeError: [enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to "
+     "allocate 3221225472 bytes. Error code 12", r"on the processor \(3.00 GiB more were asked for, [\d.]+ of [\d.]+ GiB are free"),
+    ("_ArrayMemoryError: Unable to allocate 7.28 TiB for an array", r"on the processor \(7.28 TiB more were asked for, "),
+    ("MemoryError: ", r"on the processor \([\d.]+ of [\d.]+ GiB are free now\)"),
+])  # fmt: skip
+def test_the_processor_s_memory(error, words):
+    assert re.search(words, out_of_memory(error, {}))
+
+
+@pytest.mark.parametrize("error", ["ValueError: the toy fell over", "RuntimeError: CUDA error: device-side assert triggered"])
+def test_other_errors_are_not_taken_for_it(error):
+    assert out_of_memory(error, PARAMS) is None
+
+
+def runs(job, code):
+    (Path(job.notebook)).write_text(f"{NOTEBOOK}\n# %%\n{code}\n")
+    Path(job.executed).with_name("config.resolved.json").write_text(json.dumps(PARAMS))
+    return worker.run_job(job)
+
+
+def test_a_tensor_that_nothing_can_hold(job):
+    found = runs(job, "import torch\n\ntorch.empty(2**60)")
+    assert not found.ok and found.cell == 3 and "torch.empty(2**60)" in found.tail and Path(found.notebook).exists()
+    assert re.match(r"out of memory on the processor \(4294967296.00 GiB more .* halve answer_tokens \(400\)", found.error)
+
+
+def test_a_kernel_that_the_system_ended(job):
+    found = runs(job, "import os\n\nos.kill(os.getpid(), 9)")
+    assert not found.ok and found.error.startswith("the notebook's kernel was ended from outside, most often because memory ran out")

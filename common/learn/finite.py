@@ -1,0 +1,33 @@
+"""The end of a training run whose numbers are none any more."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+
+def require_finite(
+    stage: str, step: int, numbers: Mapping[str, float], *, lr: float, batch: Callable[[], Mapping[str, Any]], out_dir: Path
+) -> None:
+    """Nothing where all ``numbers`` of update ``step`` are finite; else ``batch()`` goes with them into
+    ``out_dir``/failed_batch.json, numbers as text since JSON has no NaN.
+
+    To be called before the optimiser writes what came of them into the weights.
+
+    Raises:
+        FloatingPointError: naming the first that is not finite, the file and what to try.
+    """
+    broken = next((name for name, value in numbers.items() if not math.isfinite(value)), None)
+    if broken is None:
+        return
+    path = out_dir / "failed_batch.json"
+    out_dir.mkdir(parents=True, exist_ok=True)
+    record = {"stage": stage, "step": step, "lr": lr, **{name: str(value) for name, value in numbers.items()}, **batch()}
+    path.write_text(json.dumps(record, default=str), encoding="utf-8")
+    raise FloatingPointError(
+        f"{stage}: {broken} is {numbers[broken]} at update {step} with lr {lr}, and training stops at the first value that is "
+        f"not finite; lower lr or look at the batch saved in '{path}'"
+    )
