@@ -16,6 +16,10 @@ import torch.distributed as dist
 
 T = TypeVar("T")
 
+LAUNCHED = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE", "ROLE_RANK",
+            "ROLE_WORLD_SIZE", "ROLE_NAME", "MASTER_ADDR", "MASTER_PORT"}  # fmt: skip
+"""What torchrun, and so accelerate, tells a process in its environment."""
+
 
 def join() -> None:
     """Meet the other processes; nothing where the launcher started one alone. Also picks this rank's GPU for "cuda".
@@ -26,6 +30,15 @@ def join() -> None:
         from accelerate import PartialState  # noqa: PLC0415 - half a second that one process does not need
 
         PartialState(cpu=not torch.cuda.is_available())
+
+
+def leave() -> None:
+    """End what :func:`join` began, also for programs that this one starts: they would wait for ranks that are gone."""
+    if count() > 1:
+        wait()
+        dist.destroy_process_group()
+    for name in [name for name in os.environ if name in LAUNCHED or name.startswith("TORCHELASTIC_")]:
+        del os.environ[name]
 
 
 def count() -> int:

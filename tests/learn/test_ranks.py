@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,30 +14,11 @@ from safetensors.torch import load_file
 from common.learn import ranks
 from common.learn.policy import sft
 from common.lm.models import load_model, save_model
+from tests.launch import launch
 from tests.learn import two_ranks
 from tests.learn.test_policy import difference, examples
 
-ROOT = Path(__file__).resolve().parents[2]
-LIMIT = 240
-"""Seconds for both processes together, imports included: ranks that wait for each other forever must fail."""
-
 TRAININGS = [*two_ranks.CASES, "policy gradient", "policy gradient, one turn", "value", "saved"]
-
-
-def launch(module: str, *arguments: str) -> str:
-    """The output of ``accelerate launch`` with two processes; fails with it when they fail or do not end in time."""
-    config = ROOT / "configs" / "accelerate" / "cpu2.yaml"
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config), "-m", module, *arguments]
-    process = subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                               stdin=subprocess.DEVNULL, start_new_session=True,
-                               env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"})  # fmt: skip
-    try:
-        output, _ = process.communicate(timeout=LIMIT)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        pytest.fail(f"two processes did not end in {LIMIT} s:\n{process.communicate()[0][-3000:]}")
-    assert process.returncode == 0, output[-5000:]
-    return output
 
 
 @pytest.fixture(scope="module")
