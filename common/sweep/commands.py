@@ -49,8 +49,8 @@ def execute_plan(
     check_writable(root)
     if launched() > 1:
         if more or ray:
-            raise ConfigError(f"{launched()} processes were launched but a search or a Ray cluster divides its units over workers; "
-                              "start it without accelerate launch")
+            raise ConfigError(f"{launched()} processes were launched but a search or a Ray cluster divides its units over "
+                              "workers; start it without accelerate launch")
         if not compute_together(root, planned):
             sys.exit(0)  # rank 0 executes the notebooks
     try:
