@@ -6,6 +6,7 @@ import copy
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 
 from common.learn import ranks
 from common.learn.policy import sft
+from common.learn.watch import Watched
 from common.lm.models import load_model, save_model
 from tests.launch import launch
 from tests.learn import two_ranks
@@ -106,6 +108,11 @@ def test_what_two_processes_began_one_goes_on_with(one, two, world, tmp_path):
     assert apart(tmp_path / "killed", one[1] / "saved") < 1e-5
 
 
+def test_a_number_that_is_not_finite_on_one_rank_stops_all(one, two):
+    assert one[0]["broken"] == ["sft: loss is nan at update 1"]
+    assert two[0]["broken"] == ["sft: loss is nan at update 1"] * 2
+
+
 # -- one process --------------------------------------------------------------------------------------------
 
 
@@ -130,6 +137,12 @@ def test_shares_and_blocks_hold_every_item_once(monkeypatch, count, n):
     assert [item for block in blocks for item in block] == list(range(n))
     for parts in (shares, blocks):
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_weights_that_are_sharded_are_refused():
+    trainer = SimpleNamespace(stage="dpo", accelerator=SimpleNamespace(distributed_type=SimpleNamespace(value="FSDP")))
+    with pytest.raises(ValueError, match="dpo: accelerate's distributed_type is FSDP but this loop needs whole weights"):
+        Watched._join_ranks(trainer)
 
 
 def trained(model, tokenizer, out: Path, items=None, **changes):

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from common.learn import ranks
+from common.learn.batches import SFTExample
 from common.learn.policy import dpo, sft
 from common.learn.policy_gradient import CreditedTurn, PolicyGradientSettings, policy_gradient
 from common.learn.settings import DPOSettings, TrainSettings
@@ -90,6 +91,22 @@ def value(world: Path, out: Path) -> dict:
     return finished(torch.nn.ModuleList([model, head]), out, log)
 
 
+def broken(world: Path, out: Path) -> list[str]:
+    """What each rank says where one row's loss is no number: a word of that row has a broken embedding."""
+    model, tokenizer = load_model(world)
+    with torch.no_grad():
+        model.model.embed_tokens.weight[tokenizer.convert_tokens_to_ids("j")] = float("nan")
+    said = "nothing"
+    told = [example for example in examples(8) if "j" not in example.prompt[0]["content"]]
+    settings = TrainSettings(**BASIC, batch_size=8, epochs=1)
+    model.lm_head.weight = torch.nn.Parameter(load_model(world)[0].lm_head.weight.detach())  # untied: "j" is never answered
+    try:
+        sft(model, tokenizer, [*told[:4], SFTExample(ask(9), "1")], settings, seed=5, out_dir=out)
+    except FloatingPointError as error:
+        said = str(error).partition(" with")[0]
+    return ranks.gather(said)
+
+
 def sampled(world: Path) -> dict:
     """Turns and critiques of prompts some of which are equal, in an order that mixes them; and what they cost."""
     engine = Engine(*load_model(world))
@@ -112,6 +129,7 @@ def everything(world: Path, out: Path) -> dict:
     found["saved"] = train(world, out / "saved", examples(19), SAVED)
     if (world / "one").exists():
         found["resumed"] = train(world, world / "one", examples(19), SAVED)
+    found["broken"] = broken(world, out / "broken")
     return found | {"sampled": sampled(world), "ranks": ranks.count()}
 
 

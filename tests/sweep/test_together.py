@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from common.config import ConfigError
+from common.sweep.commands import execute_plan
 from papers.score import method
 from tests.launch import launch
 from tests.papers.sums import ENV, build
@@ -54,3 +56,9 @@ def test_the_command_runs_a_unit_on_two_processes_and_says_it_once(new_lab, envi
     (done,) = (lab / "runs" / "toy").glob("*/DONE")
     assert (done.parent / "notebook.ipynb").exists() and len(list((done.parent / "stages").glob("*.json"))) == 4
     assert len((done.parent / "events.jsonl").read_text().splitlines()) == 8  # once by all ranks, once by the notebook
+
+
+def test_a_search_is_not_divided(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="2 processes were launched but a search or a Ray cluster divides its units"):
+        execute_plan(tmp_path, [], 1, "again", more=lambda _: [])
