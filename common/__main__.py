@@ -214,6 +214,8 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):  # like Ctrl-C, so that children are ended before this process
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
+    if os.environ.get("RANK", "0") != "0":  # of several processes that accelerate launched, the first one speaks
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the process ends
     try:
         return _dispatch(project_root(), options)
     except (ConfigError, StoreError) as error:

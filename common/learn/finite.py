@@ -8,12 +8,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from common.learn import ranks
+
 
 def require_finite(
     stage: str, step: int, numbers: Mapping[str, float], *, lr: float, batch: Callable[[], Mapping[str, Any]], out_dir: Path
 ) -> None:
     """Nothing where all ``numbers`` of update ``step`` are finite; else ``batch()`` goes with them into
-    ``out_dir``/failed_batch.json, numbers as text since JSON has no NaN.
+    ``out_dir``/failed_batch.json (failed_batch.1.json, … of other ranks), numbers as text since JSON has no NaN.
 
     To be called before the optimiser writes what came of them into the weights.
 
@@ -23,7 +25,8 @@ def require_finite(
     broken = next((name for name, value in numbers.items() if not math.isfinite(value)), None)
     if broken is None:
         return
-    path = out_dir / "failed_batch.json"
+    rank = ranks.rank()
+    path = out_dir / (f"failed_batch.{rank}.json" if rank else "failed_batch.json")
     out_dir.mkdir(parents=True, exist_ok=True)
     record = {"stage": stage, "step": step, "lr": lr, **{name: str(value) for name, value in numbers.items()}, **batch()}
     path.write_text(json.dumps(record, default=str), encoding="utf-8")

@@ -5,7 +5,8 @@ method, ``compute_loss``, brings the tested functions of :mod:`common.learn.loss
 The override also asks :mod:`common.lm.predict` for what the loss needs and no more: a prompt that several
 completions share is read once, and nothing but completions is projected through the vocabulary.
 
-One process, one device. Repeating a call on one CPU gives bit-identical weights.
+One process, or several that share the rows of each update (:mod:`common.learn.ranks`): the same updates up to the
+rounding of sums. Repeating a call on one CPU gives bit-identical weights.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ def sft(
 
     The loss of an update is −Σ w_b · log π(completion_b | prompt_b) / (its completion tokens), see
     :func:`~common.learn.losses.sft_loss`. ``log`` gets loss, grad_norm, lr, logp (mean summed
-    log-probability of a completion) and tokens_per_second. ``out_dir`` is written to on failure only.
+    log-probability of a completion) and tokens_per_second. ``out_dir`` is written to on failure only, unless
+    ``settings.save_every`` asks for checkpoints.
 
     Raises:
         ValueError: no example of positive weight, a negative weight, or one longer than ``max_length``.

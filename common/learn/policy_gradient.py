@@ -24,6 +24,7 @@ from typing import NamedTuple
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from common.learn import ranks
 from common.learn.batches import check_context, encode
 from common.learn.finite import require_finite
 from common.learn.precision import step_in_float32
@@ -183,6 +184,8 @@ def policy_gradient(
     turn k, kl_k and logp_k (means over its turns). An update whose dialogues credit no turn at all (a policy
     that never ends its answers) moves nothing and logs ``turns`` 0. Adam's state lives as long as the call.
     Bit-identical when repeated on one CPU with the same ``collect``. ``out_dir`` is written to on failure only.
+    Of several processes, each takes a part of an update's rows (:mod:`common.learn.ranks`); ``collect`` must return the
+    same dialogues to all, as :class:`common.lm.policy.LMPolicy` does, and only rank 0 logs.
 
     Raises:
         ValueError: a dialogue longer than ``max_length``, a number that is not finite.
@@ -190,6 +193,7 @@ def policy_gradient(
     """
     started = time.perf_counter()
     check_context("policy gradient", model, settings.max_length)
+    ranks.same_weights(model)
     optimiser = adam(model, settings)
     losses: list[float] = []
     examples = tokens = 0
@@ -200,7 +204,7 @@ def policy_gradient(
         losses.append(done.metrics["loss"])
         examples += done.turns
         tokens += done.tokens
-        if log is not None:
+        if log is not None and ranks.rank() == 0:
             log(update, done.metrics)
     return TrainStats(updates=settings.updates, examples=examples, tokens=tokens, first_loss=losses[0],
                       last_loss=losses[-1], seconds=time.perf_counter() - started)  # fmt: skip
@@ -240,7 +244,9 @@ def policy_gradient_step(
     weights = [weight for group in optimiser.param_groups for weight in group["params"]]
     model.train()
     optimiser.zero_grad(set_to_none=True)
-    loss, sums = _backward(model, reference, rows, turns, positions, len(dialogues))
+    # A block, not every n-th row: neighbours are samples of one task, whose prompt is read once a rank.
+    loss, sums = _backward(model, reference, ranks.block(rows), turns, positions, len(dialogues))
+    ranks.add_gradients(model)
     norm = float(torch.nn.utils.clip_grad_norm_(weights, 1.0))
     require_finite("policy gradient", update, {"loss": loss, "gradient norm": norm}, lr=settings.lr, out_dir=out_dir,
                    batch=lambda: {"dialogues": [[turn._asdict() for turn in one] for one in dialogues]})  # fmt: skip
@@ -308,7 +314,7 @@ def _backward(
     model: PreTrainedModel, reference: PreTrainedModel, rows: Sequence[Row], turns: Sequence[CreditedTurn],
     positions: Sequence[int], n: int,
 ) -> tuple[float, dict[str, float]]:
-    """Accumulate the gradient of one update; its loss, and kl_k and logp_k by position k from 1."""
+    """Accumulate this rank's gradient of one update; all ranks' loss, and kl_k and logp_k by position k from 1."""
     advantage, beta = (
         torch.tensor(own, device=model.device)
         for own in ([float(turn.advantage) for turn in turns], [float(turn.beta) for turn in turns])
@@ -320,6 +326,8 @@ def _backward(
         total += float(loss.detach())
         kl.index_add_(0, owner.cpu(), kls.detach().cpu())
         logp.index_add_(0, owner.cpu(), logps.detach().cpu())
+    (total,) = ranks.total([total])
+    ranks.add(kl), ranks.add(logp)
     place, sums = torch.tensor(positions), {}
     for k in sorted(set(positions)):
         sums |= {f"kl_{k + 1}": float(kl[place == k].mean()), f"logp_{k + 1}": float(logp[place == k].mean())}

@@ -11,7 +11,7 @@ class TrainSettings:
     """One optimisation: AdamW, linear decay to zero after a linear warm-up, clipped gradients.
 
     Exactly one of ``epochs`` and ``max_steps`` is given. One update sees ``batch_size · grad_accum``
-    examples; ``batch_size`` of them share a forward pass.
+    examples; ``batch_size`` of them share a forward pass, or are shared by the processes that train together.
 
     Raises:
         ValueError: naming the field, for a value outside its range.
@@ -35,6 +35,9 @@ class TrainSettings:
     """AdamW's decoupled decay of matrices, ≥ 0 (norms and biases are spared)."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm, > 0."""
+    save_every: int | None = None
+    """Updates between checkpoints in ``out_dir``, ≥ 1, and one at the end; the same call goes on from the newest, on any
+    number of processes. None: no checkpoints, as in units, whose stages are saved whole."""
 
     def __post_init__(self) -> None:
         if (self.epochs is None) == (self.max_steps is None):
@@ -46,7 +49,7 @@ class TrainSettings:
             _require(self, name, 0 < getattr(self, name) < math.inf, "be positive and finite")
         for name in ("batch_size", "grad_accum", "max_length"):
             _require(self, name, getattr(self, name) >= 1, "be at least 1")
-        for name in ("epochs", "max_steps"):
+        for name in ("epochs", "max_steps", "save_every"):
             _require(self, name, getattr(self, name) is None or getattr(self, name) >= 1, "be at least 1")
         _require(self, "warmup", 0 <= self.warmup < 1, "lie in [0, 1): it is a share of the updates")
         _require(self, "weight_decay", 0 <= self.weight_decay < math.inf, "be at least 0 and finite")

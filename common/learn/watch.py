@@ -1,31 +1,40 @@
 """What every training run here adds to a transformers ``Trainer``.
 
 Metrics streamed after each update; a stop, with the batch saved, at the first number that is not
-finite; losses divided by the items of the whole update; no telemetry, trackers or checkpoints; and
-the caller's model and random state left as they were, but for the weights.
+finite; losses divided by the items of the whole update; the rows of a batch shared by the processes that
+train together; no telemetry or trackers; and the caller's model and random state left as they were, but for
+the weights.
 """
 
 from __future__ import annotations
 
 import gc
+import hashlib
+import json
 import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer
 
+from common.learn import ranks
 from common.learn.finite import require_finite
 from common.learn.precision import step_in_float32
 from common.learn.settings import TrainSettings, TrainStats
 
 Log = Callable[[int, dict[str, float]], None]
-"""``log(step, metrics)`` after each update; ``step`` counts updates from 1."""
+"""``log(step, metrics)`` after each update; ``step`` counts updates from 1. Of several processes, only rank 0 calls it."""
+
+PROGRESS = "progress.json"
+"""In a checkpoint, beside the trainer's own files: what :class:`TrainStats` counts, and whose checkpoint it is."""
 
 
 def trainer_arguments(settings: TrainSettings, model: torch.nn.Module, *, seed: int, out_dir: Path) -> dict[str, Any]:
@@ -58,7 +67,9 @@ def trainer_arguments(settings: TrainSettings, model: torch.nn.Module, *, seed: 
         "remove_unused_columns": False,
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
-        "save_strategy": "no",
+        "save_strategy": "no" if settings.save_every is None else "steps",
+        "save_steps": settings.save_every or 500,
+        "save_total_limit": 2,  # a kill while the newest is written leaves the one before
         "eval_strategy": "no",
         "report_to": [],
         "disable_tqdm": True,
@@ -79,12 +90,46 @@ class Watched(Trainer):
         self.examples = self.tokens = self.unlogged_tokens = 0
         self.last_batch: dict[str, Any] = {}
         self.remove_callback(PrinterCallback)
+        if ranks.count() > 1:
+            self._join_ranks()
         return self
+
+    # -- several processes: each takes its share of every batch, and gradients are summed before they are clipped -------
+
+    def _join_ranks(self) -> None:
+        kind = self.accelerator.distributed_type.value
+        if kind not in ("MULTI_CPU", "MULTI_GPU"):
+            raise ValueError(
+                f"{self.stage}: accelerate's distributed_type is {kind} but this loop needs whole weights on each rank; "
+                f"launch it with configs/accelerate/gpu2.yaml or gpu8.yaml, and shard TRL's own trainers only"
+            )
+        # Not wrapped in DDP, whose hooks wait for the module's own forward pass: ours reads a shared prompt once.
+        self.model._is_accelerate_prepared = True
+        ranks.same_weights(self.model)
+
+    def get_train_dataloader(self) -> DataLoader:
+        if ranks.count() == 1:
+            return super().get_train_dataloader()
+
+        def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
+            if own := ranks.share(rows):
+                return self.data_collator(own)
+            # Every rank takes part in the sum of gradients; one without rows runs one that counts nowhere.
+            return self.data_collator(rows[:1]) | {"n_items": 0, "n_examples": 0, "n_tokens": 0}
+
+        # accelerate's would give whole batches to ranks and fill up the last ones; the updates would be others.
+        return DataLoader(self.train_dataset, batch_size=self.args.per_device_train_batch_size, collate_fn=collate)
+
+    def _clip_grad_norm(self, model: torch.nn.Module) -> torch.Tensor:
+        ranks.add_gradients(model)
+        return super()._clip_grad_norm(model)
+
+    # -- watching ---------------------------------------------------------------------------------------------
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, int]:
         self.clock = time.perf_counter()
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        return batches, sum(batch["n_items"] for batch in batches)
+        return batches, int(*ranks.total([sum(batch["n_items"] for batch in batches)]))
 
     def create_optimizer(self, *args: Any) -> torch.optim.Optimizer:
         return step_in_float32(super().create_optimizer(*args))
@@ -92,7 +137,9 @@ class Watched(Trainer):
     def watch(self, loss: torch.Tensor, batch: dict[str, Any], metrics: dict[str, float]) -> torch.Tensor:
         """Count the batch, keep ``metrics`` (sums over its examples), refuse a loss that is not finite."""
         self.last_batch = batch
-        self._require_finite("loss", float(loss.detach()))
+        if not batch["n_examples"]:  # this rank's share of the rows was empty
+            loss, metrics = 0.0 * loss, dict.fromkeys(metrics, 0.0)
+        self._require_finite("loss", *ranks.total([float(loss.detach())]))  # summed, so that all ranks stop together
         self.examples += batch["n_examples"]
         self.tokens += batch["n_tokens"]
         self.unlogged_tokens += batch["n_tokens"]
@@ -118,15 +165,55 @@ class Watched(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" not in logs:  # the summary at the end of training
             return
-        self.losses.append(logs["loss"])
-        if self.stream is not None:
-            n = self.sums.pop("n")
-            metrics = {"loss": logs["loss"], "grad_norm": float(logs["grad_norm"]), "lr": logs["learning_rate"]}
-            metrics |= {name: value / n for name, value in self.sums.items()}
-            metrics["tokens_per_second"] = self.unlogged_tokens / (time.perf_counter() - self.clock)
+        self.losses.append(logs["loss"] * ranks.count())  # the trainer's mean over ranks of what is to be summed
+        *sums, tokens = ranks.total([*self.sums.values(), self.unlogged_tokens])
+        found = dict(zip(self.sums, sums, strict=True))
+        if self.stream is not None and ranks.rank() == 0:
+            n = found.pop("n")
+            metrics = {"loss": self.losses[-1], "grad_norm": float(logs["grad_norm"]), "lr": logs["learning_rate"]}
+            metrics |= {name: value / n for name, value in found.items()}
+            metrics["tokens_per_second"] = tokens / (time.perf_counter() - self.clock)
             self.stream(self.state.global_step, metrics)
         self.sums.clear()
         self.unlogged_tokens = 0
+
+    # -- checkpoints ------------------------------------------------------------------------------------------
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: None) -> None:
+        super()._save_checkpoint(model, trial)
+        examples, tokens = ranks.total([self.examples, self.tokens])
+        if ranks.rank() == 0:
+            done = {"examples": int(examples), "tokens": int(tokens), "losses": self.losses, "of": self.identity()}
+            folder = self.out_dir / f"checkpoint-{self.state.global_step}"
+            (folder / PROGRESS).write_text(json.dumps(done))  # the last file: without it the checkpoint is torn
+
+    def newest_checkpoint(self) -> Path | None:
+        """The newest complete checkpoint in ``out_dir``; from there the counters go on, on rank 0 alone.
+
+        Raises:
+            ValueError: for one of another training.
+        """
+        if self.settings.save_every is None:
+            return None
+        complete = [path.parent for path in self.out_dir.glob(f"checkpoint-*/{PROGRESS}")]
+        newest = max(complete, key=lambda folder: int(folder.name.split("-")[1]), default=None)
+        if newest is None:
+            return None
+        done = json.loads((newest / PROGRESS).read_text())
+        if done["of"] != self.identity():
+            raise ValueError(
+                f"{self.stage}: '{newest}' was made with other data, settings or seed, so going on from it would mix two "
+                f"trainings; delete it or give another out_dir"
+            )
+        self.losses = done["losses"]
+        if ranks.rank() == 0:
+            self.examples, self.tokens = done["examples"], done["tokens"]
+        return newest
+
+    def identity(self) -> str:
+        """Hash of all that a training is but its first weights; ranks and how often it is saved have no part in it."""
+        what = (self.stage, replace(self.settings, save_every=None), self.args.seed, self.train_dataset.to_dict())
+        return hashlib.sha256(repr(what).encode()).hexdigest()
 
     def _send_telemetry(self) -> None:
         """TRL reports each trainer to its authors over the network; a laboratory run does not."""
@@ -134,15 +221,17 @@ class Watched(Trainer):
 
 def run(trainer: Watched, started: float) -> TrainStats:
     """Train to the end. ``started`` is the ``time.perf_counter()`` of the call's beginning."""
+    newest = trainer.newest_checkpoint()
     gc.freeze()  # accelerate collects garbage at the end: a third of a second for the million objects of the imports
     try:
-        trainer.train()
+        trainer.train(resume_from_checkpoint=str(newest) if newest else None)
     finally:
         gc.unfreeze()
+    examples, tokens = ranks.total([trainer.examples, trainer.tokens])
     return TrainStats(
         updates=trainer.state.global_step,
-        examples=trainer.examples,
-        tokens=trainer.tokens,
+        examples=int(examples),
+        tokens=int(tokens),
         first_loss=trainer.losses[0],
         last_loss=trainer.losses[-1],
         seconds=time.perf_counter() - started,

@@ -2,10 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
+from common.learn import ranks
 from common.lm.engine import Engine
-from common.types import Message, Turn
+from common.types import Cost, Message, Turn
+
+
+def divided(engine: Engine, prompts: Sequence[Sequence[Message]], ask: Callable[[list[int]], list]) -> list:
+    """``ask(numbers of prompts)``, one answer for each, with the work divided over the processes of
+    :mod:`common.learn.ranks`; all get all answers, in the order of the prompts.
+
+    ``engine`` has the same weights on every rank, so an answer that depends on weights, prompt and key alone is that of
+    one process, up to rounding. Equal prompts go to one rank: it reads them once, and ``engine.cost`` ends as that of one
+    process, but for ``seconds``, those of the slowest rank.
+    """
+    if ranks.count() == 1:
+        return ask(list(range(len(prompts))))
+    names = [tuple((message["role"], message["content"]) for message in prompt) for prompt in prompts]
+    mine = set(ranks.share(list(dict.fromkeys(names))))
+    before, engine.cost = engine.cost, Cost()
+    asked = [i for i, name in enumerate(names) if name in mine]
+    told = ranks.gather((asked, ask(asked) if asked else [], engine.cost))
+    spent = sum((cost for _, _, cost in told), Cost())
+    engine.cost = before + replace(spent, seconds=max(cost.seconds for _, _, cost in told))
+    found = {i: answer for numbers, answers, _ in told for i, answer in zip(numbers, answers, strict=True)}
+    return [found[i] for i in range(len(prompts))]
 
 
 @dataclass
@@ -27,9 +50,14 @@ class LMPolicy:
             self.engine.forget()
 
     def propose(self, prompts: list[tuple[Message, ...]], keys: list[int], n: int) -> list[list[Turn]]:
-        return self.engine.sample(
-            prompts, keys, n=n, temperature=self.temperature, top_p=self.top_p, max_new_tokens=self.max_new_tokens
-        )
+        def ask(some: list[int]) -> list[list[Turn]]:
+            return self.engine.sample([prompts[i] for i in some], [keys[i] for i in some], n=n, top_p=self.top_p,
+                                      temperature=self.temperature, max_new_tokens=self.max_new_tokens)  # fmt: skip
+
+        return divided(self.engine, prompts, ask)
 
     def critique(self, prompts: list[tuple[Message, ...]], actions: list[list[str]]) -> list[list[float]]:
-        return self.engine.judge(prompts, actions)
+        def ask(some: list[int]) -> list[list[float]]:
+            return self.engine.judge([prompts[i] for i in some], [actions[i] for i in some])
+
+        return divided(self.engine, prompts, ask)

@@ -40,12 +40,19 @@ def execute_plan(
     more: Callable[[Sequence], Sequence[Planned]] | None = None, ray: bool = False,
 ) -> list:
     """Run a plan with MLflow and a board in ``folder``, print the final table; exits with 130 and how to resume when
-    interrupted. ``ray``: on the cluster that was joined."""
+    interrupted. ``ray``: on the cluster that was joined. Launched as several processes, all compute and one returns."""
     from common.sweep.board import Board, board_folder
     from common.sweep.execute import check_writable, execute, summary
+    from common.sweep.together import compute_together, launched
     from common.track.mlflow_log import Tracker
 
     check_writable(root)
+    if launched() > 1:
+        if more or ray:
+            raise ConfigError(f"{launched()} processes were launched but a search or a Ray cluster divides its units over "
+                              "workers; start it without accelerate launch")
+        if not compute_together(root, planned):
+            sys.exit(0)  # rank 0 executes the notebooks
     try:
         with Tracker(root) as tracker:
             tags = {"lab.profile": planned[0].profile, "lab.workers": str(workers), "lab.command": resume}
