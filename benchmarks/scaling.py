@@ -217,7 +217,7 @@ def measure(name: str, updates: int) -> dict:
     import torch
 
     from benchmarks.models import nano, pretrained, prompts
-    from common.learn import ranks
+    from common import ranks
     from common.learn.batches import SFTExample
     from common.learn.policy import sft
     from common.learn.settings import TrainSettings
@@ -247,7 +247,7 @@ def main() -> None:
     asked = parser.parse_args()
     found = json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.exists() else {}
     if asked.what:
-        from common.learn import ranks
+        from common import ranks
 
         ranks.join()
         one = measure(asked.model, asked.updates)

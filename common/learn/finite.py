@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from common.learn import ranks
+from common import ranks
 
 
 def require_finite(

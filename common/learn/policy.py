@@ -5,7 +5,7 @@ method, ``compute_loss``, brings the tested functions of :mod:`common.learn.loss
 The override also asks :mod:`common.lm.predict` for what the loss needs and no more: a prompt that several
 completions share is read once, and nothing but completions is projected through the vocabulary.
 
-One process, or several that share the rows of each update (:mod:`common.learn.ranks`): the same updates up to the
+One process, or several that share the rows of each update (:mod:`common.ranks`): the same updates up to the
 rounding of sums. Repeating a call on one CPU gives bit-identical weights.
 """
 

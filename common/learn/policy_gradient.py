@@ -24,7 +24,7 @@ from typing import NamedTuple
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from common.learn import ranks
+from common import ranks
 from common.learn.batches import check_context, encode
 from common.learn.finite import require_finite
 from common.learn.precision import step_in_float32
@@ -184,7 +184,7 @@ def policy_gradient(
     turn k, kl_k and logp_k (means over its turns). An update whose dialogues credit no turn at all (a policy
     that never ends its answers) moves nothing and logs ``turns`` 0. Adam's state lives as long as the call.
     Bit-identical when repeated on one CPU with the same ``collect``. ``out_dir`` is written to on failure only.
-    Of several processes, each takes a part of an update's rows (:mod:`common.learn.ranks`); ``collect`` must return the
+    Of several processes, each takes a part of an update's rows (:mod:`common.ranks`); ``collect`` must return the
     same dialogues to all, as :class:`common.lm.policy.LMPolicy` does, and only rank 0 logs.
 
     Raises:

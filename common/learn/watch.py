@@ -25,7 +25,7 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer
 
-from common.learn import ranks
+from common import ranks
 from common.learn.finite import require_finite
 from common.learn.precision import step_in_float32
 from common.learn.settings import TrainSettings, TrainStats

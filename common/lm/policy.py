@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from common.learn import ranks
+from common import ranks
 from common.lm.engine import Engine
 from common.types import Cost, Message, Turn
 
 
 def divided(engine: Engine, prompts: Sequence[Sequence[Message]], ask: Callable[[list[int]], list]) -> list:
     """``ask(numbers of prompts)``, one answer for each, with the work divided over the processes of
-    :mod:`common.learn.ranks`; all get all answers, in the order of the prompts.
+    :mod:`common.ranks`; all get all answers, in the order of the prompts.
 
     ``engine`` has the same weights on every rank, so an answer that depends on weights, prompt and key alone is that of
     one process, up to rounding. Equal prompts go to one rank: it reads them once, and ``engine.cost`` ends as that of one

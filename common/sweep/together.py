@@ -2,7 +2,7 @@
 
 Notebooks are executed by one kernel, so all processes first run the paper's method, up to the last stage of the unit;
 rank 0 alone then goes on as without accelerate, and its notebook finds every stage finished. The weights after each
-update are those of one process up to the rounding of sums (:mod:`common.learn.ranks`), sampling and critiques of a policy
+update are those of one process up to the rounding of sums (:mod:`common.ranks`), sampling and critiques of a policy
 are divided (:func:`common.lm.policy.divided`), and everything else is done by all alike.
 """
 
@@ -41,7 +41,7 @@ class SharedRun(Run):
 
     def __init__(self, run: Run, scratch: Path) -> None:
         """``scratch``: an empty folder for what the other ranks would write."""
-        from common.learn import ranks
+        from common import ranks
 
         super().__init__(run.path, run.unit)
         self.ranks, self.scratch, self.writes = ranks, scratch, ranks.rank() == 0
@@ -102,7 +102,7 @@ def compute_together(root: Path, planned: Sequence[Planned]) -> bool:
 
     Returns whether this is rank 0, which goes on by itself. ConfigError on all ranks when a unit cannot be opened.
     """
-    from common.learn import ranks
+    from common import ranks
 
     ranks.join()
     if str(root) not in sys.path:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from common.learn import ranks
+from common import ranks
 from common.learn.policy import sft
 from common.learn.watch import Watched
 from common.lm.models import load_model, save_model

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from common.learn import ranks
+from common import ranks
 from common.learn.batches import SFTExample
 from common.learn.policy import dpo, sft
 from common.learn.policy_gradient import CreditedTurn, PolicyGradientSettings, policy_gradient

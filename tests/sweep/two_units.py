@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from common.learn import ranks
+from common import ranks
 from common.sweep.together import compute_stages
 from common.track.store import Run, unit_path
 from papers.score import method
