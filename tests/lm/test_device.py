@@ -7,11 +7,15 @@ import copy
 import pytest
 import torch
 
-from common.learn.policy_gradient import PolicyGradientSettings, adam
+from common.learn.policy import dpo, sft
+from common.learn.policy_gradient import CreditedTurn, PolicyGradientSettings, adam, policy_gradient
+from common.learn.settings import DPOSettings, TrainSettings
 from common.lm import device, predict
 from common.lm.adapters import adapted
 from common.lm.device import on_device, placed
+from common.lm.engine import Engine
 from common.lm.predict import predictions
+from common.types import PreferencePair
 from .test_llama import random_llama, token_rows
 
 ROWS = token_rows(3, 17, 9)
@@ -109,3 +113,29 @@ def test_small_steps_of_bfloat16_weights_add_up(all_large):
         assert torch.equal(weight, wanted.bfloat16()) and float(weight.detach().max()) < 1.0
     state = optimisers[0].state[next(model.parameters())]
     assert state["exp_avg"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+def test_sampling_and_training_run_in_bfloat16(all_large, random_model, tokenizer, examples, tmp_path, rank):
+    base = placed(random_model, "cpu", bf16=True)
+    model = copy.deepcopy(base)
+    if rank:
+        adapted(model, rank, seed=0)
+    engine = Engine(model, tokenizer)
+    settings = TrainSettings(lr=1e-2, max_steps=12, batch_size=16, max_length=96)
+    stats = sft(model, tokenizer, examples[:48], settings, seed=0, out_dir=tmp_path)
+    assert stats.last_loss < 0.8 * stats.first_loss
+    pairs = [PreferencePair(e.prompt, e.completion, "no", -9.0, -9.0, 0.9, 0.1, f"t{i}") for i, e in enumerate(examples[:16])]
+    stats = dpo(model, tokenizer, pairs, DPOSettings(lr=1e-3, max_steps=3, batch_size=8, max_length=96, beta=0.1), seed=0,
+                out_dir=tmp_path)  # fmt: skip
+    assert stats.updates == 3
+
+    def collect(update):
+        turns = engine.sample([e.prompt for e in examples[:8]], range(update, update + 8), max_new_tokens=12)
+        return [(CreditedTurn(e.prompt, turn.text, 1.0, 0.1),) for e, [turn] in zip(examples, turns, strict=False)]
+
+    before = [weight.detach().clone() for weight in model.parameters()]
+    policy_gradient(model, base, tokenizer, collect, PolicyGradientSettings(lr=1e-3, updates=2, max_length=96), out_dir=tmp_path)
+    for weight, was in zip(model.parameters(), before, strict=True):
+        assert weight.dtype == (torch.float32 if rank and weight.requires_grad else torch.bfloat16)
+        assert torch.equal(weight, was) != weight.requires_grad
