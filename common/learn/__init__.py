@@ -2,6 +2,6 @@
 
 ``losses`` the mathematics; ``settings`` what a training run is given and returns; ``batches`` text to
 padded tensors in a seeded order; ``watch`` streaming, stopping on non-finite numbers, leaving the
-model as it was; ``policy`` ``sft`` and ``dpo``; ``value`` a value head and its regression. ``ranks``
-several processes at one training.
+model as it was; ``policy`` ``sft`` and ``dpo``; ``value`` a value head and its regression. Several
+processes at one training: common.ranks.
 """

@@ -2,7 +2,7 @@
 
 Each adapted matrix W becomes W + (α/r)·B·A with A [r, in] and B [out, r]; A and B alone are trained (LoRA, Hu et al. 2021,
 arXiv:2106.09685). The layers are peft's, put into the model in place, so that whatever samples, scores or trains it goes on
-as before: it is no plain Llama any more, and common.lm.engine and common.lm.predict run it through transformers.
+as before; common.lm.llama adds them to the matrices once for all tokens.
 """
 
 from __future__ import annotations

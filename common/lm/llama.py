@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from peft.tuners.lora.layer import Linear as Adapted
 from torch import nn
 from transformers.models.llama import modeling_llama as reference
 
@@ -33,8 +34,9 @@ if TYPE_CHECKING:
 
 PLAIN = {reference.LlamaForCausalLM, reference.LlamaModel, reference.LlamaDecoderLayer, reference.LlamaAttention,
          reference.LlamaMLP, reference.LlamaRMSNorm, reference.LlamaRotaryEmbedding,
-         nn.ModuleList, nn.Embedding, nn.Linear, nn.SiLU, reference.ACT2FN["silu"].__class__}  # fmt: skip
-"""Types of the modules of a model that nothing was added to."""
+         nn.ModuleList, nn.Embedding, nn.Linear, nn.SiLU, reference.ACT2FN["silu"].__class__,
+         Adapted, nn.ModuleDict, nn.ParameterDict, nn.Identity}  # fmt: skip
+"""Types of the modules of a model that nothing was added to but low-rank adapters (:mod:`common.lm.adapters`)."""
 
 MEMORY = 128 * 2**20
 """Bytes of keys, values and hidden states kept by prefix; more only where one call needs more at once."""
@@ -44,17 +46,19 @@ SCORES = 2**22
 
 
 def runs(model: nn.Module) -> bool:
-    """Whether :class:`Llama` computes exactly what ``model`` does: a LlamaForCausalLM and nothing else (no
-    adapters, quantisation, hooks or parametrisations), float32, plain rotary positions, no biases."""
+    """Whether :class:`Llama` computes exactly what ``model`` does: a LlamaForCausalLM and nothing else but low-rank
+    adapters inside (no quantisation, hooks or parametrisations), float32, plain rotary positions, no biases."""
     if type(model) is not reference.LlamaForCausalLM:
         return False
     for module in model.modules():
         if type(module) not in PLAIN or module._forward_hooks or module._forward_pre_hooks:
             return False
+        if type(module) is Adapted and not is_low_rank(module):
+            return False
         for p in module._parameters.values():
             if p is not None and (p.dtype != torch.float32 or p.is_inference()):
                 return False
-            if p is not None and (not p.is_contiguous() or p.storage_offset() % 2):  # its bits could not be summed
+            if p is not None and (not p.is_contiguous() or p.storage_offset() % 2 or p.shape[-1] % 2):  # bits in pairs
                 return False
     config = model.config
     return (
@@ -65,6 +69,21 @@ def runs(model: nn.Module) -> bool:
         and not config.attention_dropout
         and config.head_dim % 2 == config.hidden_size % 2 == config.intermediate_size % 2 == 0
     )
+
+
+def is_low_rank(layer: Adapted) -> bool:
+    """Whether ``layer`` computes W + (α/r)·B·A and nothing else: one adapter, switched on and not merged, of plain LoRA."""
+    [name, *more] = layer.active_adapters or [""]
+    plain = name in layer.lora_A and not (more or layer.disable_adapters or layer.merged or layer.fan_in_fan_out)
+    return plain and type(layer.get_base_layer()) is nn.Linear and not (
+        layer.lora_variant or layer.lora_bias[name] or type(layer.lora_dropout[name]) is not nn.Identity)  # fmt: skip
+
+
+def weight_of(layer: nn.Linear | Adapted) -> torch.Tensor:
+    """[out, in], adapters added; with gradients into them where those are recorded."""
+    if type(layer) is not Adapted:
+        return layer.weight
+    return layer.get_base_layer().weight + layer.get_delta_weight(layer.active_adapters[0])
 
 
 def predict(model: nn.Module, prefixes: Prefixes) -> torch.Tensor:
@@ -124,7 +143,7 @@ class Llama:
     def take(self) -> None:
         """The weights as they are now; with gradients where those are recorded."""
         body = self.model.model
-        self.embed, self.norm, self.head = body.embed_tokens.weight, body.norm.weight, self.model.lm_head.weight
+        self.embed, self.norm, self.head = body.embed_tokens.weight, body.norm.weight, weight_of(self.model.lm_head)
         self.layers = [self._layer(layer) for layer in body.layers]
         positions = torch.arange(self.model.config.max_position_embeddings, device=self.embed.device).float()
         angles = positions[:, None] * body.rotary_emb.inv_freq.float()
@@ -132,13 +151,13 @@ class Llama:
 
     def _layer(self, layer: nn.Module) -> Layer:
         attention, mlp = layer.self_attn, layer.mlp
-        qk = torch.cat([attention.q_proj.weight, attention.k_proj.weight])
+        qk = torch.cat([weight_of(attention.q_proj), weight_of(attention.k_proj)])
         qk = qk.view(-1, 2, self.size // 2, qk.shape[1]).transpose(1, 2).reshape(qk.shape)
         return Layer(
-            torch.cat([qk, attention.v_proj.weight]) * layer.input_layernorm.weight,
-            attention.o_proj.weight,
-            torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]) * layer.post_attention_layernorm.weight,
-            mlp.down_proj.weight,
+            torch.cat([qk, weight_of(attention.v_proj)]) * layer.input_layernorm.weight,
+            weight_of(attention.o_proj),
+            torch.cat([weight_of(mlp.gate_proj), weight_of(mlp.up_proj)]) * layer.post_attention_layernorm.weight,
+            weight_of(mlp.down_proj),
         )
 
     # -- what is known of prefixes ------------------------------------------------------------

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from common.lm.llama import Llama, Prefilled
+from common.lm.llama import Llama, Prefilled, weight_of
 
 SOURCE = Path(__file__).with_suffix(".c")
 FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fPIC", "-shared")
@@ -118,23 +118,24 @@ class Native(Llama):
             angles = positions[:, None] * body.rotary_emb.inv_freq.float()
             self.turns = torch.stack([angles.cos(), angles.sin()], 1)  # [context, 2, D / 2]
             layers = (Layer * self.depth)(*(self._layer_of(layer) for layer in body.layers))
-            head = self._pack(self.model.lm_head.weight)
+            head = self._pack(weight_of(self.model.lm_head))
         self._model = Model(
-            self.embed.shape[1], self.depth, self.heads, self.kv_heads, self.size, body.layers[0].mlp.gate_proj.out_features,
+            self.embed.shape[1], self.depth, self.heads, self.kv_heads, self.size, self.model.config.intermediate_size,
             self.vocab, self.embed.data_ptr(), self.norm.data_ptr(), self.turns.data_ptr(), head, layers, self.eps,
         )  # fmt: skip
         self._own = self.embed.new_empty(0)
 
     def _layer_of(self, layer: nn.Module) -> Layer:
         attention, mlp = layer.self_attn, layer.mlp
-        qkv = torch.cat([attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight])
-        inner, width = mlp.gate_proj.weight.shape
+        qkv = torch.cat([weight_of(one) for one in (attention.q_proj, attention.k_proj, attention.v_proj)])
+        gate, up = weight_of(mlp.gate_proj), weight_of(mlp.up_proj)
+        inner, width = gate.shape
         gated = torch.empty(-(-inner // 16), width, PANEL)
-        library().pack_gated(_at(mlp.gate_proj.weight), _at(mlp.up_proj.weight), c_int64(inner), c_int64(width),
+        library().pack_gated(_at(gate), _at(up), c_int64(inner), c_int64(width),
                              _at(layer.post_attention_layernorm.weight), _at(gated))  # fmt: skip
         self._packed.append(gated)
-        return Layer(self._pack(qkv, layer.input_layernorm.weight), self._pack(attention.o_proj.weight), gated.data_ptr(),
-                     self._pack(mlp.down_proj.weight))  # fmt: skip
+        return Layer(self._pack(qkv, layer.input_layernorm.weight), self._pack(weight_of(attention.o_proj)), gated.data_ptr(),
+                     self._pack(weight_of(mlp.down_proj)))  # fmt: skip
 
     def _pack(self, weight: torch.Tensor, scale: torch.Tensor | None = None) -> int:
         out, width = weight.shape

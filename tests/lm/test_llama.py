@@ -7,11 +7,12 @@ import copy
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, get_peft_model, inject_adapter_in_model
 from scipy.stats import chi2
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from common.lm import llama
+from common.lm.adapters import adapted, adapters
 from common.lm.engine import Engine, Transformers
 from common.lm.llama import Llama, runs
 from common.lm.native import Native, library, usable
@@ -346,17 +347,50 @@ def test_only_a_plain_llama_is_run_by_hand():
     assert not runs(bounded)
     base = random_llama()
     wrapped = lora(base)
-    assert not runs(wrapped) and not runs(base)  # adapters are put into the base model as well
+    assert not runs(wrapped) and runs(base)  # adapters are put into the base model as well
+    odd = adapted(random_llama(), 3, seed=0)  # the bits of its weights could not be summed in pairs
+    assert not runs(odd)
 
 
-def test_a_model_with_adapters_goes_through_transformers(random_model, tokenizer):
+@pytest.mark.parametrize("kind", KINDS)
+def test_adapters_are_part_of_the_weights(kind):
+    model, rows = adapted(random_llama(num_attention_heads=2), 4, seed=0), token_rows(12, 9, 14)
+    own = opened(model, kind)
+    with torch.inference_mode():
+        before = own.prefill(rows).logits
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.3)
+    with torch.inference_mode():
+        own.refresh()
+        after = own.prefill(rows).logits
+        close(after, torch.stack([expected(model, row)[-1] for row in rows]))
+    assert float((after - before).abs().max()) > 1e-2
+
+
+def test_an_adapter_that_is_off_merged_or_more_than_low_rank_is_not_run_by_hand():
+    def one(change) -> bool:
+        model = adapted(random_llama(), 4, seed=0)
+        assert runs(model)
+        for layer in adapters(model).values():
+            change(layer)
+        return runs(model)
+
+    assert not one(lambda layer: layer.enable_adapters(False))
+    assert not one(lambda layer: layer.merge())
+    assert not one(lambda layer: layer.lora_dropout.update({"default": torch.nn.Dropout(0.1)}))
+    config = LoraConfig(r=4, target_modules=["q_proj"], use_dora=True)
+    assert not runs(inject_adapter_in_model(config, random_llama()))
+
+
+def test_a_wrapped_model_goes_through_transformers(random_model, tokenizer):
     engine = Engine(random_model, tokenizer)
     assert isinstance(engine._backend(), Llama)
     plain = engine.score(PROMPTS, [["12 * 8"]] * 4)
     wrapped = lora(random_model)
-    for model in (wrapped, random_model):
+    for model, backend in ((wrapped, Transformers), (random_model, Llama)):
         engine = Engine(model, tokenizer)
-        assert isinstance(engine._backend(), Transformers)
+        assert isinstance(engine._backend(), backend)
         scores = engine.score(PROMPTS, [["12 * 8"]] * 4)
         for prompt, [score], [unadapted] in zip(PROMPTS, scores, plain, strict=True):
             ids, action = engine.prompt_ids(prompt), engine.action_ids("12 * 8")

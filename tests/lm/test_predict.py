@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, get_peft_model, inject_adapter_in_model
 
 from common.lm import llama, predict
 from common.lm.predict import Predictions, passes, predictions
@@ -19,9 +19,12 @@ SCORED = [range(9, 17), [9, 10], [1], [3, 4, 17, 21], range(9, 17), range(17, 20
 """A row, a branch of it, a short one, two turns of a dialogue, a copy, another end."""
 
 
-@pytest.fixture(params=[*CONFIGS, "adapters", "double"])
+@pytest.fixture(params=[*CONFIGS, "adapters", "wrapped", "double"])
 def model(request):
     if request.param == "adapters":
+        config = LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False)
+        return inject_adapter_in_model(config, random_llama()).eval()
+    if request.param == "wrapped":
         adapted = get_peft_model(random_llama(), LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False))
         return adapted.eval()
     return random_llama().double() if request.param == "double" else random_llama(**CONFIGS[request.param])
