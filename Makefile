@@ -45,7 +45,9 @@ repro: data  ## data to verdict: the claims table and the report (options: PAPER
 test: data  ## the test suite, at most 15 minutes on two cores
 	@echo "make test: the test suite in two processes, at most 15 minutes"
 	@$(PY) -m pip install -qq -c requirements.lock reasoning-gym==0.1.25 >/dev/null 2>&1 || \
-	  echo "reasoning-gym could not be installed (it needs a C compiler): tests against its verifier will be skipped"
+	  echo "reasoning-gym could not be installed (it needs a C compiler): tests of its tasks and verifier will be skipped"
+	@$(PY) -m pip install -qq -c requirements.lock "math-verify[antlr4-9-3]==0.9.0" >/dev/null 2>&1 || \
+	  echo "math-verify could not be installed: the test against its verdicts will be skipped"
 	@$(PY) -m pip install -qq -c requirements.lock ray==2.60.0 >/dev/null 2>&1 || \
 	  echo "Ray could not be installed: tests of sweeps over several machines will be skipped"
 	@$(PY) -m pip install -qq -c requirements.lock "psycopg[binary]==3.3.9" >/dev/null 2>&1 || \

@@ -19,7 +19,7 @@
 
 # %% tags=["parameters"]
 paper: str = "score"  # score, rise or confidence_critique
-env: str = "countdown-answer-v1"  # or arithmetic-v1, where checking is not easier; SCoRe also gsm8k-v1 (with smol)
+env: str = "countdown-answer-v1"  # or arithmetic-v1; SCoRe with smol also gsm8k-v1, math500-v1, reasoning-gym-v1
 seed: int = 0  # training seed; 0-4 are those of the published tables
 profile: str = "cpu"  # smoke (seconds), cpu (minutes), or for SCoRe smol: SmolLM2-135M, an hour
 overrides: dict = {}  # changed parameters by dotted name, for example {"rl.alpha": 10.0}

@@ -5,8 +5,8 @@ the results of one environment do not depend on the code of the others (:mod:`co
 
     make(data_dir) -> Env
     build(seed) -> dict[str, list[dict]]     rows of each panel and catalogue, when they are generated
-    panels() -> dict[str, list[Task]]        the panels instead, when a user supplies the files,
-    data_hash() -> str                       with one hash of those files
+    panels() -> dict[str, list[Task]]        the panels instead, when a user supplies the files or an optional package
+    data_hash() -> str                       makes the tasks, with one hash of those
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from typing import Any
 from common.config import (
     ConfigError, LabParams, check_paper, check_profile, field_types, hint, known_papers, load_lab, load_spec,
 )
+from common.envs import PanelError, data_hash
 from common.lm.bases import has_base
 from common.sweep.base import build_bases, outdated
 from common.sweep.declared import params_class
@@ -479,7 +480,13 @@ def estimate(root: Path, target: str) -> int:
     return 0
 
 
-def missing_user_files() -> list[str]:
-    """Sentences on environments that need a user's files which are not given."""
-    return [f"{env}: not available, because {variable} is not set (optional)" for env, variable in USER_ENVS.items()
-            if not os.environ.get(variable)]
+def missing_user_files(root: Path) -> list[str]:
+    """Sentences on environments that need a user's files, or a package, which are not given."""
+    absent = [f"{env}: not available, because {variable} is not set (optional)" for env, variable in USER_ENVS.items()
+              if variable and not os.environ.get(variable)]
+    for env in (env for env, variable in USER_ENVS.items() if not variable):
+        try:
+            data_hash(root / "data", env)
+        except PanelError as error:
+            absent.append(f"{env}: not available (optional): {error}")
+    return absent

@@ -64,7 +64,7 @@ def doctor(root: Path) -> int:
     good.append(f"MLflow: {os.environ.get('MLFLOW_TRACKING_URI') or 'local sqlite store below mlruns/'}")
     for line in good:
         print(f"ok       {line}")
-    for line in [*optional, *missing_user_files()]:
+    for line in [*optional, *missing_user_files(root)]:
         print(f"optional {line}")
     for line in bad:
         print(f"missing  {line}")

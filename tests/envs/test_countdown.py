@@ -27,7 +27,7 @@ def panels() -> dict[str, list[Task]]:
 
 @pytest.fixture(scope="module")
 def reasoning_gym():
-    return pytest.importorskip("reasoning_gym", reason="reasoning-gym is not installed: pip install -e '.[verify]'")
+    return pytest.importorskip("reasoning_gym", reason="reasoning-gym is not installed: pip install -e '.[reasoning-gym]'")
 
 
 @pytest.fixture(scope="module")
