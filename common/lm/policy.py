@@ -19,6 +19,8 @@ class LMPolicy:
     temperature: float = 1.0
     top_p: float = 1.0
     max_new_tokens: int = 24
+    question: str = "good?"
+    """What the critic is asked about an action; nano policies were warm-started with this one."""
 
     def __post_init__(self) -> None:
         # a policy's answers repeat to the last bit, whatever its engine was asked before: a unit that is resumed
@@ -32,4 +34,4 @@ class LMPolicy:
         )
 
     def critique(self, prompts: list[tuple[Message, ...]], actions: list[list[str]]) -> list[list[float]]:
-        return self.engine.judge(prompts, actions)
+        return self.engine.judge(prompts, actions, question=self.question)
