@@ -31,6 +31,8 @@ EXAMPLE: tuple[tuple[str, str], ...] = (
     (f"{_GOAL}\ndid: red\n{_ITEM}\nchosen: red\n{_BUTTONS}", "click[buy now]"),
 )
 """An episode of a shop of two scarves, page and action by turns."""
+FORESEE = "Here are a goal, a part of a page of a web shop, and an action. Write what is new on the page that follows."
+"""What a chat model is told when it is to be the shop."""
 BEFORE: tuple[Message, ...] = (
     {"role": "system", "content": INSTRUCTION},
     *({"role": role, "content": text} for turn in EXAMPLE for role, text in zip(("user", "assistant"), turn)),
