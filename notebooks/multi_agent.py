@@ -21,10 +21,10 @@
 
 # %% tags=["parameters"]
 paper: str = "malt"  # malt, cory or social_deduction
-# malt: countdown-roles-v1; cory: countdown-answer-v1 or arithmetic-v1; social_deduction: deduction-v1
+# malt: countdown-roles-v1, or gsm8k-v1 (with smol); cory: countdown-answer-v1 or arithmetic-v1; social_deduction: deduction-v1
 env: str = "countdown-roles-v1"
 seed: int = 0  # training seed; 0-4 are those of the published tables
-profile: str = "cpu"  # smoke (seconds) or cpu (minutes)
+profile: str = "cpu"  # smoke (seconds), cpu (minutes), or for malt smol: SmolLM2-135M, an hour
 overrides: dict = {}  # changed parameters by dotted name, for example {"threshold": 0.3}
 
 # %%

@@ -16,7 +16,7 @@
 paper: str = "agent_q"  # folder below papers/
 env: str = "countdown-v1"  # one of the paper's environments: countdown-v1 or shop-v1
 seed: int = 0  # training seed; 0-4 are those of the published tables
-profile: str = "cpu"  # smoke (seconds) or cpu (minutes)
+profile: str = "cpu"  # smoke (seconds), cpu (minutes), or with shop-v1 smol: SmolLM2-135M, an hour
 overrides: dict = {}  # changed parameters by dotted name, for example {"search.alpha": 1.0}
 
 # %%

@@ -19,7 +19,7 @@
 paper: str = "early_experience"  # early_experience or webevolver
 env: str = "shop-v1"  # the shop
 seed: int = 0  # training seed; 0-4 are those of the published tables
-profile: str = "cpu"  # smoke (seconds) or cpu (minutes)
+profile: str = "cpu"  # smoke (seconds), cpu (minutes), or for early_experience smol: SmolLM2-135M, an hour
 overrides: dict = {}  # changed parameters by dotted name, for example {"experience.k": 1}
 
 # %%

@@ -93,13 +93,14 @@ def answers_of(env: Env, tasks: Sequence[Task], chains: Sequence[Trajectory]) ->
 
 def chain_report(
     env: Env, tasks: Sequence[Task], chains: Sequence[Trajectory], *, verdict: Callable[[str], bool | None],
-    value: Callable[[str], int | None],
+    value: Callable[[str], int | None] | None,
 ) -> dict[str, float]:
     """``success`` of the final answers, :func:`~common.evaluate.correction.correction` from generator to refiner,
     :func:`verification` of the verifier, and what the refiner made of the
     verdict: ``follow_right`` = P(answer kept | called right), ``follow_wrong`` = P(answer changed | called wrong),
     absent where no such verdict was given; ``verifier_value``, the share of critiques that name the answer's true
     value. ``verdict`` and ``value`` read a critique; ``env.worth(answer)`` is the true value, None where it has none.
+    Without ``value``, where critiques name none, ``verifier_value`` is absent.
     """
     attempts = answers_of(env, tasks, chains)
     verdicts = [verdict(chain.steps[1].turn.text) for chain in chains]
@@ -109,6 +110,8 @@ def chain_report(
         mine = [(a == b) == kept for v, (a, b) in zip(verdicts, attempts.answers, strict=True) if v is said]
         if mine:
             found[name] = fmean(mine)
+    if value is None:
+        return found
     named = []
     for task, chain in zip(tasks, chains, strict=True):
         env.reset(task)

@@ -42,6 +42,8 @@ class LMPolicy:
     temperature: float = 1.0
     top_p: float = 1.0
     max_new_tokens: int = 24
+    question: str = "good?"
+    """What the critic is asked about an action; nano policies were warm-started with this one."""
 
     def __post_init__(self) -> None:
         # a policy's answers repeat to the last bit, whatever its engine was asked before: a unit that is resumed
@@ -58,6 +60,6 @@ class LMPolicy:
 
     def critique(self, prompts: list[tuple[Message, ...]], actions: list[list[str]]) -> list[list[float]]:
         def ask(some: list[int]) -> list[list[float]]:
-            return self.engine.judge([prompts[i] for i in some], [actions[i] for i in some])
+            return self.engine.judge([prompts[i] for i in some], [actions[i] for i in some], question=self.question)
 
         return divided(self.engine, prompts, ask)

@@ -23,9 +23,12 @@ Differs from the paper:
     In round 1 every variant starts from the same policy; those that ask for the same trees or
     episodes get the same ones, and each is charged for them.
  7. Pairs are taken between visited siblings only, at most ``pairs_per_node`` of largest margin.
- 8. Policies are evaluated as they are trained, sampling at temperature 1. Greedy decoding is reported
-    beside it (``greedy_*``, half as many tasks): a policy without memory repeats itself when greedy.
+ 8. Policies are evaluated as they are trained, sampling at ``collect.temperature`` (nano: 1). Greedy decoding is
+    reported beside it (``greedy_*``, half as many tasks): a policy without memory repeats itself when greedy.
  9. ``agent_q_nll`` adds the chosen side's likelihood to DPO; it is not the paper's.
+10. A pretrained chat model (``model``) is told what actions look like and shown an episode of another shop
+    (:mod:`common.envs.shop.instruction`); it proposes free text all the same, and ``invalid`` is the share of its
+    actions that the shop does not admit.
 """
 
 from __future__ import annotations
@@ -38,10 +41,14 @@ from pathlib import Path
 import torch
 
 from common.envs import load_panel, make
+from common.envs.shop.engine import INVALID
+from common.envs.shop.instruction import instructed
+from common.evaluate.habits import habits
 from common.evaluate.rollouts import evaluate, records, summarise
 from common.learn.batches import ScoredTurn, SFTExample, TrajectoryPair
 from common.learn.policy import dpo, sft
 from common.learn.settings import DPOSettings, TrainSettings
+from common.lm.device import on_device
 from common.lm.engine import Engine
 from common.lm.models import load_model, save_model
 from common.lm.policy import LMPolicy
@@ -113,6 +120,10 @@ class Test:
 
 @dataclass(frozen=True)
 class Params:
+    model: str
+    """What everything starts from: "nano", the environment's own base model, or a pretrained one."""
+    critic: str
+    """What the policy is asked about an action, as its own critic."""
     search: Search
     collect: Collect
     learn: Learn
@@ -278,6 +289,9 @@ class Experiment:
     def __init__(self, unit) -> None:
         self.unit, self.run, self.p, self.seed = unit, unit.run, unit.params, unit.seed
         self.env = make(unit.env, unit.data)
+        self.told = self.p.model != "nano"  # what actions look like, which a nano base was shown
+        if self.told:
+            self.env = instructed(self.env)
         panel = load_panel(unit.data, f"{unit.env}/train")
         order = generator(self.seed, "tasks").permutation(len(panel))
         self.tasks = [panel[i] for i in order]
@@ -299,10 +313,10 @@ class Experiment:
     def engine(self, variant: str, r: int) -> Engine:
         """The policy of ``variant`` after round ``r``; round 0 is the base model for everyone."""
         folder = self.unit.base if r == 0 or variant == "base" else self.run.stage_path(f"train.{variant}.r{r}")
-        return Engine(*load_model(folder))
+        return Engine(*on_device(*load_model(folder)))
 
-    def policy(self, engine: Engine, temperature: float) -> LMPolicy:
-        return LMPolicy(engine, temperature=temperature)
+    def policy(self, engine: Engine, *, greedy: bool = False) -> LMPolicy:
+        return LMPolicy(engine, 0.0 if greedy else self.p.collect.temperature, question=self.p.critic)
 
     def log(self, variant: str, r: int, part: str) -> Callable:
         keep = ("loss", "grad_norm", "reward_margin", "reward_accuracy", "logratio_chosen", "logratio_rejected", "logp")
@@ -323,7 +337,7 @@ class Experiment:
             with self.run.stage_dir(stage) as folder:
                 updates = train(
                     engine, self.p, variant, data, log=self.log(variant.name, r, "train"),
-                    seed=derive(self.seed, "train", variant.name, r) % 2**31, out_dir=folder,
+                    seed=derive(self.seed, "train", variant.name, r) % 2**31, out_dir=self.run.artifacts,
                 )
                 save_model(engine.model, engine.tokenizer, folder)
             self.run.log(variant.name, r, {f"collect/{k}": v for k, v in found.items()})
@@ -336,7 +350,7 @@ class Experiment:
 
         def grow() -> tuple[list[Tree], Cost]:
             keys = [derive(self.seed, "search", task.id, r) for task in tasks]
-            policy = self.policy(engine, self.p.collect.temperature)
+            policy = self.policy(engine)
             trees = search(self.env, [(t, None) for t in tasks], policy, settings, keys=keys)
             return trees, replace(engine.cost, env_steps=sum(tree.cost.env_steps for tree in trees))
 
@@ -355,7 +369,7 @@ class Experiment:
         axes = ("env_steps", "sampled_tokens") if r == 1 else (variant.budget,)  # in round 1 one play serves all
 
         def play() -> list[Trajectory]:
-            policy, seed = self.policy(engine, self.p.collect.temperature), derive(self.seed, "episodes", r)
+            policy, seed = self.policy(engine), derive(self.seed, "episodes", r)
             return waves(self.env, tasks, policy, seed=seed, budgets={axis: budget[axis] for axis in axes})
 
         episodes = within(self.once(r, "episodes", play), variant.budget, budget[variant.budget])
@@ -369,13 +383,15 @@ class Experiment:
         def compute() -> dict:
             result = {}
             for panel, tasks in self.panels.items():
-                policy = self.policy(engine, 1.0)
+                policy = self.policy(engine)
                 metrics, episodes = evaluate(self.env, tasks[: self.p.test.tasks], policy, seed=self.seed)
                 result[panel] = metrics | {"n": len(episodes)}
+                if self.told:
+                    result[panel]["invalid"] = habits(episodes, invalid=INVALID)["invalid"]
                 if panel == self.p.panels[0]:
                     write_lines(self.run.artifacts / f"rollouts.{name}.jsonl", records(episodes[:20]))
                     some = tasks[: max(1, self.p.test.tasks // 2)]
-                    greedy, _ = evaluate(self.env, some, self.policy(engine, 0.0), seed=self.seed)
+                    greedy, _ = evaluate(self.env, some, self.policy(engine, greedy=True), seed=self.seed)
                     result[panel] |= {f"greedy_{k}": greedy[k] for k in ("success", "truncated")}
                     result[panel] |= planned_metrics(episodes[: self.p.test.planned_tasks])
             self.run.log(name, 0, {f"{panel}/{k}": v for panel, m in result.items() for k, v in m.items()})
@@ -391,7 +407,7 @@ class Experiment:
             first = self.p.panels[0]
             tasks = self.panels[first][: self.p.test.planned_tasks]
             keys = [derive(self.seed, "plan", task.id) for task in tasks]
-            policy = self.policy(engine, 1.0)
+            policy = self.policy(engine)
             if how == "mcts":
                 settings = replace(
                     search_settings(self.p, Variant(name, "agent_q", 1, self.p.test.alpha)),
@@ -470,7 +486,7 @@ def run(unit) -> list[MetricRow]:
             if metric not in ("n", "cost"):
                 rows.append(
                     MetricRow(
-                        paper="agent_q", env=unit.env, profile=unit.profile, scale="nano", variant=variant,
+                        paper="agent_q", env=unit.env, profile=unit.profile, scale=work.p.model, variant=variant,
                         seed=unit.seed, panel=f"{unit.env}/{panel}", metric=metric, value=value,
                         n=tasks_behind(metric, n, work.p.test), cost=cost_of(cost),
                     )

@@ -39,7 +39,10 @@ Differs from the paper:
  7. RL is REINFORCE with a leave-one-out baseline and a KL to the start of RL (the paper: GRPO), reward the
     shop's score in [0, 1] at the end, credited to all turns of an episode. Early experience's own environment
     steps come on top of those of RL, which are equal.
- 8. Policies act by sampling at temperature 1, as they are trained.
+ 8. Policies act by sampling at ``temperature``, for nano policies 1, as they are trained.
+ 9. A pretrained chat model (``model``) is told what actions look like and shown an episode of another shop
+    (:mod:`common.envs.shop.instruction`). Reflections and pages keep our forms. RL samples at temperature 1, since its
+    gradient is that of these probabilities.
 """
 
 from __future__ import annotations
@@ -51,11 +54,13 @@ from statistics import fmean
 
 import torch
 
+from common.config import ConfigError
 from common.envs import load_panel, make
 from common.envs.last_line import LastLine
 from common.envs.shop.engine import INVALID
+from common.envs.shop.instruction import FORESEE, instructed
 from common.envs.shop.reading import follow, goal_of, outcome, page_of
-from common.envs.shop.shorthand import Shorthand, question, short, touched
+from common.envs.shop.shorthand import Shorthand, View, question, short, touched
 from common.evaluate.habits import habits
 from common.evaluate.imagination import fidelity, imagine, walks_of
 from common.evaluate.rollouts import evaluate, records
@@ -65,6 +70,7 @@ from common.learn.policy import sft
 from common.learn.policy_gradient import Dialogue, PolicyGradientSettings, policy_gradient
 from common.learn.settings import TrainSettings
 from common.lm.base import demonstrations
+from common.lm.device import on_device
 from common.lm.engine import Engine
 from common.lm.models import load_model, save_model
 from common.lm.policy import LMPolicy
@@ -130,6 +136,14 @@ class Test:
 
 @dataclass(frozen=True)
 class Params:
+    model: str
+    """What everything starts from: "nano", the environment's own base model, or a pretrained one."""
+    temperature: float
+    """Of acting, and of drawing what else to try."""
+    action_tokens: int
+    """Most tokens of a turn: a reflection and an action."""
+    page_tokens: int
+    """Most tokens of a foreseen page, in shorthand."""
     start: Start
     learn: Learn
     experience: Experience
@@ -166,9 +180,6 @@ REINFORCED = ("imitation", "iwm", "sr")
 FORESEEING = ("start", "imitation", "iwm_world", "iwm", "iwm_rl")
 """Policies whose foresight is measured; start and imitation were never asked and show what chance gives."""
 
-ACTION_TOKENS = 64
-"""Most tokens of a turn: a reflection and an action."""
-PAGE_TOKENS = 72
 WARMUP = 2
 """Updates of linear warm-up in RL (ours)."""
 
@@ -187,10 +198,15 @@ def imitation_rows(moments: Sequence[Moment]) -> list[SFTExample]:
     return [SFTExample(moment.prompt, moment.expert.action) for moment in moments]
 
 
-def world_rows(moments: Sequence[Moment], k: int) -> list[SFTExample]:
+def foretold(prompt: str, action: str) -> str:
+    """What a chat model is shown that is to foresee."""
+    return f"{FORESEE}\n\n{touched(prompt, action)}"
+
+
+def world_rows(moments: Sequence[Moment], k: int, view: View = touched) -> list[SFTExample]:
     """p(s_i^j | s_i, a_i^j) for the first ``k`` alternatives of each state, the loss of IWM, in shorthand."""
     told = [(moment.prompt[-1]["content"], tried) for moment in moments for tried in moment.others[:k]]
-    return [SFTExample(question(text, tried.action, touched), short(page_of(text), tried.action, tried.after))
+    return [SFTExample(question(text, tried.action, view), short(page_of(text), tried.action, tried.after))
             for text, tried in told]  # fmt: skip
 
 
@@ -235,7 +251,12 @@ class Experiment:
 
     def __init__(self, unit) -> None:
         self.unit, self.run, self.p, self.seed = unit, unit.run, unit.params, unit.seed
-        self.shop = make(unit.env, unit.data)
+        self.shop, self.view = make(unit.env, unit.data), touched
+        if self.p.model != "nano":
+            self.shop, self.view = instructed(self.shop), foretold
+            if self.p.start.updates:
+                raise ConfigError(f"start.updates: {self.p.start.updates} updates would show {self.p.model} what only "
+                                  "nano models read; it starts as it is: start.updates=0")  # fmt: skip
         self.env = LastLine(self.shop)
         panel = load_panel(unit.data, f"{unit.env}/train")
         order = generator(self.seed, "tasks").permutation(len(panel))
@@ -244,7 +265,10 @@ class Experiment:
 
     def engine(self, stage: str) -> Engine:
         """The policy that ``stage`` saved."""
-        return Engine(*load_model(self.run.stage_path(stage)))
+        return Engine(*on_device(*load_model(self.run.stage_path(stage))))
+
+    def policy(self, engine: Engine) -> LMPolicy:
+        return LMPolicy(engine, self.p.temperature, max_new_tokens=self.p.action_tokens)
 
     def expert(self, task: Task) -> Callable[[], str]:
         """The demonstrator of the base's warm start, whose hand never slips here."""
@@ -255,7 +279,7 @@ class Experiment:
         """The stage of the policy all variants start from: the base model, where asked taught to write pages too."""
 
         def compute() -> dict:
-            model, tokenizer = load_model(self.unit.base)
+            model, tokenizer = on_device(*load_model(self.unit.base))
             p, rows = self.p.start, []
             with self.run.stage_dir("train.start") as folder:
                 if p.updates:
@@ -264,7 +288,7 @@ class Experiment:
                     rows = [*acting, *reading_rows(acting)]
                     settings = TrainSettings(lr=p.lr, max_steps=p.updates, batch_size=self.p.learn.batch, warmup=0.1,
                                              max_length=model.config.max_position_embeddings)  # fmt: skip
-                    sft(model, tokenizer, rows, settings, seed=derive(self.seed, "start") % 2**31, out_dir=folder,
+                    sft(model, tokenizer, rows, settings, seed=derive(self.seed, "start") % 2**31, out_dir=self.run.artifacts,
                         log=self.log("start", 1))  # fmt: skip
                 save_model(model, tokenizer, folder)
             return {"rows": len(rows)}
@@ -278,7 +302,7 @@ class Experiment:
     def _moments(self) -> list[Moment]:
         """The states of all demonstrations with what else was tried there; the same for all variants."""
         played = [pair for task in self.tasks for pair in demonstrate(self.shop, task, self.expert(task))]
-        policy = LMPolicy(self.engine(self.start()), max_new_tokens=ACTION_TOKENS)
+        policy = self.policy(self.engine(self.start()))
         p = self.p.experience
         return try_others(self.shop, played, policy, k=max(p.k, p.k_reflect), draws=p.draws, seed=self.seed)
 
@@ -330,7 +354,7 @@ class Experiment:
 
         def compute() -> dict:
             engine, moments = self.engine(before), self.moments(variant.share)
-            examples = world_rows(moments, variant.k) if world else self.rows(variant, moments)
+            examples = world_rows(moments, variant.k, self.view) if world else self.rows(variant, moments)
             paid = world or variant.kind != "iwm"  # iwm's experience was paid for in its first phase
             cost = self.experience_cost(moments, variant, engine) if paid else Cost()
             settings = TrainSettings(lr=lr, max_steps=updates, batch_size=self.p.learn.batch,
@@ -338,7 +362,7 @@ class Experiment:
             seed = derive(self.seed, phase, variant.share) % 2**31
             with self.run.stage_dir(stage) as folder:
                 if examples:  # a policy that only ever repeats the expert leaves nothing to foresee
-                    stats = sft(engine.model, engine.tokenizer, examples, settings, seed=seed, out_dir=folder,
+                    stats = sft(engine.model, engine.tokenizer, examples, settings, seed=seed, out_dir=self.run.artifacts,
                                 log=self.log(variant.name, 1 if world or variant.kind != "iwm" else 2))  # fmt: skip
                     cost = replace(cost, updates=stats.updates)
                 save_model(engine.model, engine.tokenizer, folder)
@@ -356,7 +380,7 @@ class Experiment:
         stage, p = f"train.{name}_rl", self.p.rl
 
         def compute() -> dict:
-            engine, (reference, _) = self.engine(start), load_model(self.run.stage_path(start))
+            engine, (reference, _) = self.engine(start), on_device(*load_model(self.run.stage_path(start)))
             played: list[Trajectory] = []
             reward = 0.0
 
@@ -374,7 +398,7 @@ class Experiment:
             settings = PolicyGradientSettings(lr=p.lr, updates=p.updates, max_length=engine.context, warmup=WARMUP)
             with self.run.stage_dir(stage) as folder:
                 stats = policy_gradient(
-                    engine.model, reference, engine.tokenizer, collect, settings, out_dir=folder, log=log
+                    engine.model, reference, engine.tokenizer, collect, settings, out_dir=self.run.artifacts, log=log
                 )
                 save_model(engine.model, engine.tokenizer, folder)
             steps = [step for episode in played for step in episode.steps]
@@ -388,7 +412,7 @@ class Experiment:
     def sample(self, engine: Engine, update: int) -> list[Trajectory]:
         """The episodes of one update, ``group`` of a task side by side; tasks and seeds are those of all variants."""
         p, episodes, wave = self.p.rl, [], 0
-        policy, usual = LMPolicy(engine, max_new_tokens=ACTION_TOKENS), 8  # steps an episode, to size a wave
+        policy, usual = LMPolicy(engine, max_new_tokens=self.p.action_tokens), 8  # steps an episode, to size a wave
         while sum(len(episode.steps) for episode in episodes) < p.env_steps:
             order = generator(self.seed, "rl", update, wave).permutation(len(self.tasks))
             chosen = [self.tasks[i] for i in order[: max(1, p.env_steps // (usual * p.group))]]
@@ -406,7 +430,7 @@ class Experiment:
         def compute() -> dict:
             engine, result = self.engine(stage), {}
             for panel, tasks in self.panels.items():
-                policy = LMPolicy(engine, max_new_tokens=ACTION_TOKENS)
+                policy = self.policy(engine)
                 metrics, episodes = evaluate(self.env, tasks[: self.p.test.tasks], policy, seed=self.seed)
                 result[panel] = metrics | habits(episodes, invalid=INVALID) | {"n": len(episodes)}
                 if panel == self.p.panels[0]:
@@ -426,8 +450,8 @@ class Experiment:
             rng = generator("walk", task.id)
             made = [moment for moment, _ in demonstrate(self.shop, task, lambda: self.shop.expert(rng)[1])]
             walks += walks_of(made, depth=self.p.test.depth)
-        model = LMPolicy(engine, temperature=0.0, max_new_tokens=PAGE_TOKENS)
-        imagine(walks, Shorthand(model, touched), follow, seed=self.seed)
+        model = LMPolicy(engine, temperature=0.0, max_new_tokens=self.p.page_tokens)
+        imagine(walks, Shorthand(model, self.view), follow, seed=self.seed)
         write_lines(self.run.artifacts / f"walks.{name}.jsonl", [walk.record() for walk in walks[:60]])
         return fidelity(walks) | {"n": len(walks)}
 
@@ -443,8 +467,8 @@ def run(unit) -> list[MetricRow]:
         for part, metrics in work.evaluate(name, stage).items():
             n, panel = metrics.pop("n"), work.p.panels[0] if part == "foresight" else part
             rows.extend(
-                MetricRow(paper="early_experience", env=unit.env, profile=unit.profile, scale="nano", variant=name,
-                          seed=unit.seed, panel=f"{unit.env}/{panel}", metric=metric, value=value, n=n,
+                MetricRow(paper="early_experience", env=unit.env, profile=unit.profile, scale=work.p.model,
+                          variant=name, seed=unit.seed, panel=f"{unit.env}/{panel}", metric=metric, value=value, n=n,
                           cost=cost_of(cost))  # fmt: skip
                 for metric, value in metrics.items()
             )

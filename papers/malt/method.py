@@ -38,6 +38,9 @@ Differs from the paper:
  8. ``malt_outcome`` shares the tree, so that its sampled tokens and utterances are those of ``malt``: an utterance's
     label is the reward of the first leaf below it. The paper's own baseline is STaR (``star_trio``).
  9. The roles' ablations keep a role and give it the base's weights; leaving it out would change the prompts.
+10. A pretrained chat model (``model``) plays the roles by prompts of our own (:mod:`common.envs.word_problem_roles`),
+    at the paper's temperature. It answers in prose: right or wrong, and what is voted on, is the number that a solution
+    declares last (as in the paper, against 7; that it declares none is a vote too), and whole turns are imitated.
 """
 
 from __future__ import annotations
@@ -45,18 +48,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from statistics import fmean
 
 import torch
 
 from common.envs import load_panel, make
-from common.envs.versions.countdown_roles_v1 import ROLES, computed, role_of, verdict
+from common.envs.roles import ROLES
+from common.envs.word_problem_roles import in_roles
 from common.evaluate.correction import attempts_of
 from common.evaluate.team import answers_of, ballots, chain_report, credit_audit, dialogue_records, vote, vote_within
 from common.learn.batches import SFTExample
 from common.learn.policy import dpo, sft
 from common.learn.settings import DPOSettings, TrainSettings
+from common.lm.device import on_device
 from common.lm.engine import Engine
 from common.lm.models import load_model, save_model
 from common.lm.policy import LMPolicy
@@ -108,6 +112,12 @@ class Test:
 
 @dataclass(frozen=True)
 class Params:
+    model: str
+    """What everything starts from: "nano", the environment's own base model, or a pretrained one."""
+    answer_tokens: int
+    """Most tokens of an answer, the generator's or the refiner's."""
+    critique_tokens: int
+    """Most tokens of a critique."""
     collect: Collect
     threshold: float
     sft: Imitate
@@ -201,7 +211,7 @@ class Experiment:
 
     def __init__(self, unit) -> None:
         self.unit, self.run, self.p, self.seed = unit, unit.run, unit.params, unit.seed
-        self.env = make(unit.env, unit.data)
+        self.env = in_roles(make(unit.env, unit.data))
         panel = load_panel(unit.data, f"{unit.env}/train")
         order = [panel[i] for i in generator(self.seed, "tasks").permutation(len(panel))]
         self.tasks = order[: self.p.collect.tasks]
@@ -209,12 +219,17 @@ class Experiment:
 
     def engine(self, stage: str | None = None) -> Engine:
         """The policy that ``stage`` saved; None is the base model."""
-        return Engine(*load_model(self.run.stage_path(stage) if stage else self.unit.base))
+        return Engine(*on_device(*load_model(self.run.stage_path(stage) if stage else self.unit.base)))
+
+    def member(self, engine: Engine, temperature: float, role: str = GENERATOR) -> LMPolicy:
+        """One role played by ``engine``; a single agent answers as the generator."""
+        limit = self.p.critique_tokens if role == VERIFIER else self.p.answer_tokens
+        return LMPolicy(engine, temperature, max_new_tokens=limit)
 
     def policy(self, team: Team, temperature: float) -> TeamPolicy:
         engines = {stage: self.engine(stage) for stage in {w.stage if w else None for w in team.values()}}
-        members = {role: LMPolicy(engines[w.stage if w else None], temperature) for role, w in team.items()}
-        return TeamPolicy(members, role_of)
+        members = {role: self.member(engines[w.stage if w else None], temperature, role) for role, w in team.items()}
+        return TeamPolicy(members, self.env.role_of)
 
     # the tree
 
@@ -236,7 +251,7 @@ class Experiment:
         def compute() -> dict:
             trees = self._trees[0]
             good = [labels(tree, credit, self.p.threshold) for tree in trees]
-            return credit_audit(self.env, self.tasks, trees, good, verdict=verdict)
+            return credit_audit(self.env, self.tasks, trees, good, verdict=self.env.verdict)
 
         return self.run.stage(f"audit.{credit}", compute)
 
@@ -251,27 +266,27 @@ class Experiment:
             engine, depth = self.engine(before.stage if before else None), ROLES.index(weights.role)
             learn = self.prefer if weights.how == "dpo" else self.imitate
             with self.run.stage_dir(weights.stage) as folder:
-                examples, updates = learn(engine, weights, depth, folder)
+                examples, updates = learn(engine, weights, depth)
                 save_model(engine.model, engine.tokenizer, folder)
             return {"cost": cost_of(replace(engine.cost, updates=updates)), "examples": examples}
 
         return spent + Cost(**self.run.stage(weights.stage, compute)["cost"])
 
-    def imitate(self, engine: Engine, weights: Weights, depth: int, folder: Path) -> tuple[int, int]:
+    def imitate(self, engine: Engine, weights: Weights, depth: int) -> tuple[int, int]:
         examples = positives(self._trees[0], weights.credit, self.p.threshold, depth)
         updates = self.p.sft.updates + (self.p.dpo.updates if weights.how == "sft_long" else 0)
-        return len(examples), self.fit(engine, examples, weights.stage, folder, updates=updates)
+        return len(examples), self.fit(engine, examples, weights.stage, updates=updates)
 
-    def fit(self, engine: Engine, examples: list[SFTExample], stage: str, folder: Path, *, updates: int) -> int:
+    def fit(self, engine: Engine, examples: list[SFTExample], stage: str, *, updates: int) -> int:
         """SFT for ``updates``; the number made, 0 where there is nothing to imitate."""
         if not (examples and updates):
             return 0
         settings = TrainSettings(lr=self.p.sft.lr, max_steps=updates, batch_size=self.p.sft.batch,
                                  max_length=engine.context, warmup=0.1)  # fmt: skip
-        return sft(engine.model, engine.tokenizer, examples, settings, seed=self.order(stage), out_dir=folder,
+        return sft(engine.model, engine.tokenizer, examples, settings, seed=self.order(stage), out_dir=self.run.artifacts,
                    log=self.log(stage, "logp")).updates  # fmt: skip
 
-    def prefer(self, engine: Engine, weights: Weights, depth: int, folder: Path) -> tuple[int, int]:
+    def prefer(self, engine: Engine, weights: Weights, depth: int) -> tuple[int, int]:
         good = [labels(tree, weights.credit, self.p.threshold) for tree in self._trees[0]]
         pairs = [pair for tree, own in zip(self._trees[0], good) for pair in sibling_pairs(tree, own, depth=depth)]
         if not pairs:
@@ -279,7 +294,7 @@ class Experiment:
         settings = DPOSettings(lr=self.p.dpo.lr, max_steps=self.p.dpo.updates, batch_size=self.p.dpo.batch,
                                max_length=engine.context, warmup=0.1, beta=self.p.dpo.beta)  # fmt: skip
         keep = ("reward_margin", "reward_accuracy", "logratio_chosen", "logratio_rejected")
-        return len(pairs), dpo(engine.model, engine.tokenizer, referenced(pairs, engine), settings, out_dir=folder,
+        return len(pairs), dpo(engine.model, engine.tokenizer, referenced(pairs, engine), settings, out_dir=self.run.artifacts,
                                seed=self.order(weights.stage), log=self.log(weights.stage, *keep)).updates  # fmt: skip
 
     def order(self, stage: str) -> int:
@@ -301,13 +316,13 @@ class Experiment:
 
         def compute() -> dict:
             engine = self.engine()
-            asked, told = play_within(self.env, self.tasks, LMPolicy(engine, self.p.collect.temperature),
+            asked, told = play_within(self.env, self.tasks, self.member(engine, self.p.collect.temperature),
                                       tokens=budget, seed=derive(self.seed, "single"), max_steps=1)  # fmt: skip
             right = attempts_of(self.env, asked, told).correct[:, 0]
             found = as_sampled(episode.steps[0] for episode, good in zip(told, right, strict=True) if good)
             cost = turns_cost(engine.cost, len(told))
             with self.run.stage_dir(SINGLE) as folder:
-                made = self.fit(engine, found, SINGLE, folder, updates=updates)
+                made = self.fit(engine, found, SINGLE, updates=updates)
                 save_model(engine.model, engine.tokenizer, folder)
             return {"cost": cost_of(replace(cost, updates=made)), "examples": len(found)}
 
@@ -332,12 +347,12 @@ class Experiment:
                 cost = turns_cost(policy.cost(), len(ROLES) * votes * len(tasks))
                 greedy = self.play(tasks, self.policy(team, 0.0), 0)
                 chains = [chain for episodes in told for chain in episodes]
-                one = chain_report(self.env, tasks * votes, chains, verdict=verdict, value=computed)
+                one = chain_report(self.env, tasks * votes, chains, verdict=self.env.verdict, value=self.env.computed)
                 one["greedy_success"] = fmean(chain.success for chain in greedy)
                 together = vote(*ballots([answers_of(self.env, tasks, episodes) for episodes in told]))
                 result[panel] = {"": [one, cost_of(shared(cost, votes))], "+vote": [together, cost_of(cost)]}
                 if panel == self.p.panels[0]:
-                    kept = dialogue_records(self.env, tasks[:60], told[0][:60], ROLES, verdict=verdict)
+                    kept = dialogue_records(self.env, tasks[:60], told[0][:60], ROLES, verdict=self.env.verdict)
                     write_lines(self.run.artifacts / f"dialogues.{name}.jsonl", kept)
             return self.logged(name, result)
 
@@ -349,13 +364,13 @@ class Experiment:
         def compute() -> dict:
             result, votes = {}, self.p.test.votes
             for panel, tasks in self.panels.items():
-                policy, told = LMPolicy(self.engine(stage), self.p.test.temperature), []
+                policy, told = self.member(self.engine(stage), self.p.test.temperature), []
                 spent: list[Cost] = []
                 while len(told) < votes or spent[-1].sampled_tokens < budgets[panel]:
                     told.append(self.play(tasks, policy, len(told), turns=1))
                     spent.append(turns_cost(policy.engine.cost, len(told) * len(tasks)))
                 judged = [attempts_of(self.env, tasks, episodes) for episodes in told]
-                greedy = self.play(tasks, LMPolicy(self.engine(stage), 0.0), 0, turns=1)
+                greedy = self.play(tasks, self.member(self.engine(stage), 0.0), 0, turns=1)
                 one = {"success": fmean(float(draw.correct.mean()) for draw in judged[:votes]),
                        "greedy_success": float(attempts_of(self.env, tasks, greedy).correct.mean())}  # fmt: skip
                 tokens = [[episode.n_tokens for episode in episodes] for episodes in told]
@@ -395,8 +410,9 @@ def run(unit) -> list[MetricRow]:
 
     def add(variant: str, panel: str, metrics: dict, n: int, cost: Cost) -> None:
         rows.extend(
-            MetricRow(paper="malt", env=unit.env, profile=unit.profile, scale="nano", variant=variant, seed=unit.seed,
-                      panel=f"{unit.env}/{panel}", metric=metric, value=value, n=n, cost=cost_of(cost))  # fmt: skip
+            MetricRow(paper="malt", env=unit.env, profile=unit.profile, scale=work.p.model, variant=variant,
+                      seed=unit.seed, panel=f"{unit.env}/{panel}", metric=metric, value=value, n=n,
+                      cost=cost_of(cost))  # fmt: skip
             for metric, value in metrics.items()
         )
 

@@ -9,8 +9,8 @@ import pytest
 from common.envs import PanelError, check_env, data_hash, load_panel, make
 from common.envs.latex_answer import same_answer
 from common.envs.versions import math500_v1
-from common.envs.word_problems import declared_alone
-from common.types import Observation, Step, Trajectory, Turn
+from common.evaluate.correction import attempts_of
+from common.types import Observation, Step, Task, Trajectory, Turn
 
 ENV = "math500-v1"
 REAL = os.environ.get("MATH500_DATA", "")
@@ -103,8 +103,8 @@ def test_the_environment_keeps_the_contract_and_reads_solutions(files):
 
 def test_equal_answers_count_as_one_when_turns_are_compared():
     told = [Trajectory("t", tuple(Step((), Turn(text, -1.0, 9), Observation("")) for text in ("It is \\boxed{.5}", "\\boxed{\\frac12}", "5")))]
-    said = [step.turn.text for step in declared_alone(make(ENV, "data"), told)[0].steps]
-    assert said == ["\\boxed{1/2}", "\\boxed{1/2}", ""]
+    task = Task("t", ENV, "test", {"question": "Half?", "answer": "0.5"})
+    assert attempts_of(make(ENV, "data"), [task], told).answers == (("\\boxed{1/2}", "\\boxed{1/2}", ""),)
 
 
 @pytest.mark.skipif(not REAL, reason="MATH500_DATA names no folder with MATH-500's rows")

@@ -16,6 +16,7 @@ from common.lm.models import new_nano, save_model
 from common.lm.tokenizer import ASSISTANT, END, USER, train_tokenizer
 from common.rng import generator
 from common.sweep.unit import Unit
+from tests.papers.small_shop import build_told
 from tests.papers.units import open_unit
 
 
@@ -63,6 +64,12 @@ def base(data, tmp_path_factory) -> Path:
     folder = data.parent / "base"
     save_model(model, tokenizer, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def told_shop(tmp_path_factory) -> Path:
+    """A small shop whose policy stands for a pretrained chat model."""
+    return build_told(tmp_path_factory.mktemp("told"))
 
 
 @pytest.fixture(scope="session")

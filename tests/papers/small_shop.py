@@ -1,11 +1,15 @@
-"""A small world for shop-v1: sixty products and a half-taught policy."""
+"""A small world for shop-v1: sixty products, and a policy half-taught to act there or to act as a chat model is told."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from common.envs.shop.catalogue import build_catalogue, build_panels
+from common.envs.contract import Env
 from common.envs.shop.engine import ShopEnv
+from common.envs.shop.instruction import Instructed
+from common.learn.batches import SFTExample
 from common.lm.base import demonstrations
 from tests.papers.units import teach, write_panels
 
@@ -14,9 +18,22 @@ ENV = "shop-v1"
 
 def build(root: Path) -> Path:
     """The world in ``root``."""
+    examples = demonstrated(root, lambda shop: shop, repeats=8)
+    teach(root, examples, vocab=700, context=256, updates=150, width=48, heads=4, batch=32)
+    return root
+
+
+def build_told(root: Path) -> Path:
+    """The same world, in which the policy was shown the shop behind the instruction of chat models."""
+    examples = demonstrated(root, Instructed, repeats=2)
+    teach(root, examples, vocab=700, context=640, updates=150, width=48, heads=4, batch=16)
+    return root
+
+
+def demonstrated(root: Path, told: Callable[[ShopEnv], Env], *, repeats: int) -> list[SFTExample]:
+    """Write the panels; what is demonstrated on them."""
     catalogue = build_catalogue(0, 60)
     panels = build_panels(catalogue)
     write_panels(root, ENV, panels | {"catalogue": catalogue})
-    examples = demonstrations(ShopEnv(catalogue, page_size=5, numbered=True), panels["demos"], seed=0, repeats=8)
-    teach(root, examples, vocab=700, context=256, updates=150, width=48, heads=4, batch=32)
-    return root
+    shop = told(ShopEnv(catalogue, page_size=5, numbered=True))
+    return demonstrations(shop, panels["demos"], seed=0, repeats=repeats)

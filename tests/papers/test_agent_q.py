@@ -9,10 +9,15 @@ from pathlib import Path
 import pytest
 import yaml
 
+from common.config import ConfigError
+from common.envs.shop.instruction import BEFORE
 from common.envs.versions.countdown_v1 import CountdownEnv, build_panels
+from common.evaluate.claims import load_claims
+from common.lm.engine import Engine
 from common.search.tree import Tree
 from common.types import Observation, Step, Task, Trajectory, Turn
 from papers.agent_q import method
+from tests.papers.units import open_unit
 
 CLAIMS = Path(method.__file__).with_name("claims.yaml")
 
@@ -175,6 +180,42 @@ def test_a_unit_resumes_from_its_last_stage(reference, new_unit, short, tmp_path
     method.run(unit)
     matches(unit, reference)
     assert all(path.stat().st_mtime_ns == moment for path, moment in kept.items())
+
+
+# -- in words, from a pretrained model ---------------------------------------------------------------------------
+
+
+def test_it_runs_in_words_from_a_model_that_has_a_name(told_shop, tmp_path, monkeypatch):
+    asked, judge = set(), Engine.judge
+
+    def listening(engine, prompts, actions, *, question):
+        asked.add((question, *{prompt[0]["role"] for prompt in prompts}))
+        return judge(engine, prompts, actions, question=question)
+
+    monkeypatch.setattr(Engine, "judge", listening)
+    unit = open_unit(told_shop, "agent_q", "shop-v1", tmp_path / "lab", model="someone/chat@1", critic="A good action?",
+                     search__env_steps=24, search__branching=3, search__simulations=8, learn__theta=0.1)  # fmt: skip
+    rows = method.run(unit)
+    assert {row.scale for row in rows} == {"someone/chat@1"} and asked == {("A good action?", "system")}
+    found = {(row.variant, row.panel, row.metric): row.value for row in rows}
+    written = load_claims(CLAIMS)
+    mine = [claim for claim in written.claims if claim.env == "shop-v1" and claim.metric != "pair_accuracy"]
+    assert mine and all((v, claim.panel, claim.metric) in found for claim in mine for v in claim.variants)
+    assert (written.room.variant, "shop-v1/test", written.room.metric) in found  # what tells the floor
+    for name in ("base", "rft", "traj_dpo", "agent_q"):
+        assert 0 < found[name, "shop-v1/test", "invalid"] < 1
+    pairs = [json.loads(line) for line in (unit.run.artifacts / "pairs.r1.jsonl").read_text().splitlines()]
+    assert pairs and all(tuple(pair["prompt"][: len(BEFORE)]) == BEFORE for pair in pairs)
+    assert found["agent_q", "shop-v1/train", "pair_count"] > 0
+
+
+def test_a_model_that_has_a_name_is_refused_where_nothing_explains_the_actions(new_unit, tmp_path):
+    with pytest.raises(ConfigError, match="countdown-v1 has no instruction"):
+        method.run(new_unit(tmp_path / "lab", overrides={"model": "someone/chat@1"}))
+
+
+def test_nano_policies_are_told_nothing(whole):
+    assert not {row.metric for row in whole[1]} & {"invalid"} and {row.scale for row in whole[1]} == {"nano"}
 
 
 # -- its parts, by hand ---------------------------------------------------------------------------------------

@@ -14,7 +14,9 @@ from statistics import fmean
 
 import pytest
 
+from common.config import ConfigError
 from common.envs.panels import load_panel
+from common.envs.shop.instruction import BEFORE, FORESEE
 from common.evaluate.claims import load_claims
 from common.rng import generator
 from common.search.experience import OVER, Moment, Tried
@@ -132,6 +134,35 @@ def test_episodes_and_walks_are_kept_to_be_read(whole):
             assert len(walk["actions"]) == len(walk["real"]) >= len(walk["imagined"]) >= 1
 
 
+# -- in words, from a pretrained model -------------------------------------------------------------------------------
+
+
+def test_it_runs_in_words_from_a_model_that_has_a_name(told_shop, tmp_path):
+    unit = open_unit(told_shop, "early_experience", ENV, tmp_path / "lab", model="someone/chat@1", start__updates=0,
+                     experience__draws=6)  # fmt: skip
+    rows = method.run(unit)
+    assert {row.scale for row in rows} == {"someone/chat@1"}
+    found = {(row.variant, row.panel, row.metric): row.value for row in rows}
+    written = load_claims(Path(method.__file__).with_name("claims.yaml"))
+    assert all((v, claim.panel, claim.metric) in found for claim in written.claims for v in claim.variants)
+    assert all((written.room.variant, f"{ENV}/{name}", written.room.metric) in found for name in unit.params.panels)
+    assert 0 < found["start", f"{ENV}/test", "invalid"] < 1
+    work = method.Experiment(unit)
+    assert (work.run.stage_path("train.start") / "model.safetensors").read_bytes() == (
+        unit.base / "model.safetensors").read_bytes()  # it starts as it is
+    moments, every = work.moments(1), {variant.name: variant for variant in method.variants(unit.params)}
+    acting = work.rows(every["sr"], moments)
+    assert all(tuple(row.prompt[: len(BEFORE)]) == BEFORE and len(row.prompt) == len(BEFORE) + 1 for row in acting)
+    assert any("\n" in row.completion for row in acting)  # reflections
+    world = method.world_rows(moments, 2, work.view)
+    assert world and all(row.prompt[0]["content"].startswith(f"{FORESEE}\n\ngoal: ") for row in world)
+
+
+def test_a_model_that_has_a_name_is_not_taught_pages_first(told_shop, tmp_path):
+    with pytest.raises(ConfigError, match="start.updates: 4 .* start.updates=0"):
+        method.run(open_unit(told_shop, "early_experience", ENV, tmp_path / "lab", model="someone/chat@1"))
+
+
 # -- its parts, by hand ----------------------------------------------------------------------------------------------
 
 GOAL = "goal: soft lamp with color: red, and price lower than 50 dollars\n"
@@ -201,8 +232,8 @@ def test_world_modelling_learns_what_actions_lead_to_and_not_from_shuffled_pages
     minute a policy learns the language of pages, and little yet of what an action leads to."""
     found, plain = {}, method.world_rows
 
-    def shuffled(moments, k):
-        rows = plain(moments, k)
+    def shuffled(moments, k, view):
+        rows = plain(moments, k, view)
         pages = generator("shuffled").permutation([row.completion for row in rows]).tolist()
         return [dataclasses.replace(row, completion=page) for row, page in zip(rows, pages, strict=True)]
 

@@ -14,15 +14,19 @@ from statistics import fmean
 
 import pytest
 
-from common.envs.versions.countdown_roles_v1 import ROLES, CountdownRolesEnv
+from common.envs.roles import ROLES
+from common.envs.versions import gsm8k_v1
+from common.envs.versions.countdown_roles_v1 import CountdownRolesEnv
+from common.envs.word_problem_roles import RIGHT, WRONG, WordProblemRolesEnv
 from common.evaluate.claims import load_claims
+from common.learn.batches import SFTExample
 from common.lm.base import demonstrations
 from common.lm.engine import Engine
 from common.lm.models import load_model
 from common.report.dialogue import toy
 from common.rng import generator
 from common.search.expansion import sibling_pairs, values
-from common.types import PreferencePair
+from common.types import PreferencePair, Task
 from papers.malt import method
 from tests.papers.units import content, interrupt, open_unit, operators, sums, teach, write_panels
 
@@ -62,6 +66,8 @@ def test_every_claimed_variant_has_its_rows(whole):
     names = {row.variant for row in rows}
     present = {(r.variant, r.panel, r.metric) for r in rows}
     for claim in load_claims(Path(method.__file__).with_name("claims.yaml"), variants=names).claims:
+        if claim.env != ENV:
+            continue
         assert all((variant, claim.panel, claim.metric) in present for variant in claim.variants), claim.id
     singles = {f"{name}{how}" for name in ("base", "rft") for how in ("", "+vote", "+vote_tok")}
     assert names == singles | {f"{name}{how}" for name in method.teams() for how in ("", "+vote")}
@@ -149,6 +155,75 @@ def test_trees_and_dialogues_are_kept_to_be_read(whole):
     for name in ("trio", "malt", "malt_sft"):
         lines = [json.loads(line) for line in (folder / f"dialogues.{name}.jsonl").read_text().splitlines()]
         assert len(lines) == 3 * p.test.tasks and {line["role"] for line in lines} == set(ROLES)
+
+
+# -- in prose, from a pretrained model --------------------------------------------------------------------------
+
+
+def shown(row: dict, first: int) -> list[SFTExample]:
+    """What the three roles say about one problem when the generator answers ``first``."""
+    env, right = WordProblemRolesEnv(id="gsm8k-v1"), int(row["answer"].rpartition(" ")[2])
+    env.reset(Task("t", "gsm8k-v1", "train", {"question": row["question"], "answer": str(right)}))
+    found = []
+    for text in (f"He has {first}.\n#### {first}", RIGHT if first == right else WRONG, row["answer"]):
+        found.append(SFTExample(env.prompt(), text))
+        env.step(text)
+    return found
+
+
+@pytest.fixture(scope="module")
+def prose(tmp_path_factory) -> Path:
+    """Counting as word problems in GSM8K's format, and a chat model that was shown the three roles at them, slips
+    of the generator included."""
+    world, order = tmp_path_factory.mktemp("prose"), generator("prose roles").permutation(300).tolist()
+    rows = [{"question": f"Tom {k} has {1 + k % 3} eggs. How many?", "answer": f"He has {1 + k % 3}.\n#### {1 + k % 3}"}
+            for k in order]  # fmt: skip
+    (world / "gsm8k").mkdir()
+    for split, own in {"train": rows[:270], "test": rows[270:]}.items():
+        (world / "gsm8k" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in own))
+    teach(world, [e for k, row in enumerate(rows) for e in shown(row, 1 + (k // 2) % 3)], vocab=400, context=256,
+          updates=120, batch=24)  # fmt: skip
+    return world
+
+
+@pytest.fixture
+def counted(prose, monkeypatch):
+    """A unit of the chat model; its training panel is cut to the problems that are left of validation."""
+    monkeypatch.setattr(gsm8k_v1, "VALIDATION", 20)
+    monkeypatch.setenv("GSM8K_DATA", str(prose / "gsm8k"))
+    gsm8k_v1._rows.cache_clear()
+    yield partial(open_unit, prose, "malt", "gsm8k-v1", model="someone/chat@1", answer_tokens=20, critique_tokens=12)
+    gsm8k_v1._rows.cache_clear()
+
+
+def test_it_runs_in_prose_from_a_model_that_has_a_name(counted, tmp_path):
+    unit = counted(tmp_path / "lab", collect__tasks=8, collect__branching=3, sft__lr=1e-4)
+    rows = method.run(unit)
+    assert {row.scale for row in rows} == {"someone/chat@1"} and {row.env for row in rows} == {"gsm8k-v1"}
+    present = {(r.variant, r.panel, r.metric) for r in rows}
+    paper = load_claims(Path(method.__file__).with_name("claims.yaml"))
+    mine = [claim for claim in paper.claims if claim.env == "gsm8k-v1"]
+    assert mine and all((v, claim.panel, claim.metric) in present for claim in mine for v in claim.variants)
+    assert (paper.room.variant, mine[0].panel, paper.room.metric) in present  # what tells the floor
+    found = {(row.variant, row.metric): row.value for row in rows}
+    assert 0 < found["trio", "acc@1"] == found["base", "success"] < 1  # numbers were read in what it wrote
+    assert found["trio", "verifier_acc"] > 0 and ("trio", "verifier_value") not in found
+    work = method.Experiment(unit)
+    branches = [branch for tree in work._trees[0] for branch in tree.branches]
+    said = {depth: {b.turn.text for b in branches if b.depth == depth} for depth in range(3)}
+    assert any("#### " in text for text in said[0]) and {RIGHT, WRONG} & said[1]
+    imitated = {e.completion for e in method.positives(work._trees[0], "value", 0.5, 2)}
+    assert imitated and all("#### " in text and text in said[2] for text in imitated)  # whole solutions
+    longest = {role: max(b.turn.n_tokens for b in branches if b.depth == d) for d, role in enumerate(ROLES)}
+    assert longest["verifier"] <= 12 < max(longest.values()) <= 20
+    dialogues = [json.loads(line) for line in (unit.run.artifacts / "dialogues.trio.jsonl").read_text().splitlines()]
+    assert {line["role"] for line in dialogues} == set(ROLES) and any("\n#### " in line["text"] for line in dialogues)
+
+
+def test_a_model_that_declares_nothing_ends_at_the_floor(counted, tmp_path):
+    rows = method.run(counted(tmp_path / "short", answer_tokens=2, critique_tokens=2))
+    assert {row.value for row in rows if row.metric == "success"} == {0.0}
+    assert {row.cost["updates"] for row in rows if row.metric == "success"} == {0}  # nothing positive, nothing learned
 
 
 # -- its parts, by hand -----------------------------------------------------------------------------------------

@@ -22,10 +22,10 @@ import numpy as np
 
 from common.envs.answers import AnswerEnv, AnswerState, declared
 from common.envs.countdown import apply, descending, step_actions
+from common.envs.roles import ROLES
 from common.rng import generator
 from common.types import Message, Observation, Task
 
-ROLES = ("generator", "verifier", "refiner")
 VERBS = dict(zip(("generate", "verify", "refine"), ROLES, strict=True))
 SHOWN = {"generator": 16, "verifier": 24}
 """Most characters of a turn that later roles are shown: above what demonstrators write, so that a prompt fits the
@@ -73,6 +73,8 @@ class CountdownRolesEnv(AnswerEnv):
     """Share of its legal slips that differ from the right answer in one number or in the operator only."""
     FALSE_CRITIQUE = 0.1
     """Chance that the demonstrating verifier's hand slips, so that the refiner meets critiques that err."""
+
+    role_of, verdict, computed = map(staticmethod, (role_of, verdict, computed))
 
     def __init__(self) -> None:
         super().__init__(turns=len(ROLES))
