@@ -195,17 +195,17 @@ def measured_table(found: dict[str, dict]) -> str:
 
 
 def tables(found: dict[str, dict]) -> dict[str, str]:
-    """The text between the marks ``<!-- scaling/NAME:begin -->`` and ``:end`` of the page, by name."""
+    """The text between the marks ``<!-- table of NAME -->`` and ``<!-- end of NAME -->`` of the page, by name."""
     return {"memory": memory_table(), "time": time_table(), "sampling": sampling_table(), "measured": measured_table(found)}
 
 
 def filled(page: str, found: dict[str, dict]) -> str:
     """The page with its tables as they are now. ValueError for a page without one of the marks."""
     for name, text in tables(found).items():
-        mark = re.compile(rf"(<!-- scaling/{name}:begin -->\n).*?(<!-- scaling/{name}:end -->)", re.S)
+        mark = re.compile(rf"(<!-- table of {name} -->\n).*?(<!-- end of {name} -->)", re.S)
         page, count = mark.subn(lambda m, text=text: f"{m[1]}\n{text}\n\n{m[2]}", page)
         if count != 1:
-            raise ValueError(f"docs/scaling.md: the marks of scaling/{name} stand there {count} times but must once; add them")
+            raise ValueError(f"docs/scaling.md: the marks of table {name} stand there {count} times but must once; add them")
     return page
 
 

@@ -70,7 +70,7 @@ def test_the_page_holds_today_s_tables_and_says_how_each_row_came_about():
     for name, text in scaling.tables(found).items():
         for row in text.splitlines()[2:]:
             assert ("| measured |" in row, "| calculated |" in row) == (name == "measured", name != "measured")
-    with pytest.raises(ValueError, match="marks of scaling/memory stand there 0 times"):
+    with pytest.raises(ValueError, match="marks of table memory stand there 0 times"):
         scaling.filled("# no marks\n", found)
 
 
