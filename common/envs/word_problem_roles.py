@@ -43,7 +43,7 @@ class WordProblemRolesEnv(WordProblemEnv):
     computed = None
     """A critique in prose names no value of its answer."""
 
-    def __init__(self, *, id: str) -> None:  # noqa: A002
+    def __init__(self, *, id: str) -> None:
         super().__init__(id=id, turns=len(ROLES))
 
     def role(self) -> str:
