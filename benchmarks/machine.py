@@ -53,16 +53,19 @@ def together(seconds: float = 3.0, rounds: int = 3) -> Measure:
                    None, "", None, (min(found), max(found)), None, "higher")  # fmt: skip
 
 
+def square() -> float:
+    """Operations of large float32 products, in 10⁹."""
+    big = torch.ones(1024, 1024)
+    for _ in range(8):
+        big @ big
+    return 8 * 2 * 1024**3 / 1e9
+
+
 def roofline() -> list[Measure]:
     """Large float32 products, products of a nano model's shape, a copy that fits no cache, and two processes at once."""
-    big, a, w = torch.randn(1024, 1024), torch.randn(4096, 96), torch.randn(96, 288)
+    a, w = torch.randn(4096, 96), torch.randn(96, 288)
     source = np.ones(2**25)
     target = np.empty_like(source)
-
-    def square() -> float:
-        for _ in range(8):
-            big @ big
-        return 8 * 2 * 1024**3 / 1e9
 
     def nano() -> float:
         for _ in range(100):

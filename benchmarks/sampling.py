@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from benchmarks.machine import square
 from benchmarks.measure import Measure, Work, race
 from benchmarks.models import SMOL, nano, pretrained, prompts
 from common.lm.engine import Engine
@@ -71,6 +72,22 @@ def scoring_plain(model, tokenizer, chats, actions) -> Work:  # noqa: ANN001
     return work
 
 
+def share_of_products(model, tokenizer, chats) -> Measure:  # noqa: ANN001
+    """Products of reading and sampling, 2 a parameter and token without those of attention, against :func:`square`."""
+    engine, parameters = Engine(model, tokenizer, batch=256), sum(p.numel() for p in model.parameters())
+
+    def work() -> float:
+        engine.forget()
+        before = engine.cost
+        engine.sample(chats, list(range(len(chats))), max_new_tokens=NEW)
+        spent = engine.cost
+        tokens = spent.sampled_tokens - before.sampled_tokens + spent.prompt_tokens - before.prompt_tokens
+        return 2 * parameters * tokens / 1e9
+
+    return race("sampling", f"products of sampling, batch {len(chats)}", "GFLOP/s", work, square,
+                against="float32 products alone", target=None)  # fmt: skip
+
+
 def measures() -> list[Measure]:
     model, tokenizer = nano()
     size = f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, 32-token prompts, {NEW} new tokens"
@@ -80,6 +97,7 @@ def measures() -> list[Measure]:
         found.append(race("sampling", f"sample, batch {batch}", "tokens/s", sampling(model, tokenizer, chats),
                           generating(model, tokenizer, chats), against="transformers generate", target=5.0,
                           note=size))  # fmt: skip
+    found.append(share_of_products(model, tokenizer, chats))
     chats = prompts(64, PROMPT_WORDS)
     found.append(race("sampling", "sample, batch 64, static cache", "tokens/s", sampling(model, tokenizer, chats),
                       generating(model, tokenizer, chats, cache_implementation="static", disable_compile=True),

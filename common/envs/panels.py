@@ -87,7 +87,8 @@ def load_panel(data_dir: Path | str, panel: str) -> list[Task]:
     if supplied(env_id):
         panels = _supplied(version(env_id).panels)
         if name not in panels:
-            raise PanelError(f"data panel: '{panel}' is unknown; it must be one of {', '.join(sorted(panels))}")
+            raise PanelError(f"data panel: '{panel}' is unknown; it must be one of {', '.join(sorted(panels))}; what "
+                             f"others need, common/envs/versions/{env_id.replace('-', '_')}.py says")
         return panels[name]
     return [Task(**row) for row in _rows(Path(data_dir) / env_id, name)]
 

@@ -232,8 +232,8 @@ def _require_known(paper: PaperClaims, claim: Claim, kind: str, name: str, known
 
 
 def judge(paper: PaperClaims, rows: Sequence[MetricRow]) -> list[dict[str, Any]]:
-    """Records (keys ``FIELDS``) for every claim at each (profile, scale) that the paper's rows have, without the claims on
-    environments that were run at other profiles or scales only.
+    """Records (keys ``FIELDS``) for every claim at each (profile, scale) that the paper's rows have, on the environments that
+    were run there: what was never run is no verdict.
 
     Every variant must occur in some row of the paper; every metric and, where the panel's environment was
     run at all, every panel too. What else was not run is inconclusive.
@@ -258,8 +258,8 @@ def judge(paper: PaperClaims, rows: Sequence[MetricRow]) -> list[dict[str, Any]]
     records = []
     for profile, scale in sorted({(row.profile, row.scale) for row in rows}):
         table = _table(row for row in rows if (row.profile, row.scale) == (profile, scale))
-        elsewhere = set(panels) - {row.env for row in rows if (row.profile, row.scale) == (profile, scale)}
-        here = tuple(claim for claim in paper.claims if claim.env not in elsewhere)
+        ran = {row.env for row in rows if (row.profile, row.scale) == (profile, scale)}
+        here = tuple(claim for claim in paper.claims if claim.env in ran)
         records += _judge_scale(replace(paper, claims=here), table, profile, scale)
     return records
 

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -80,6 +81,14 @@ class Engine:
         """Token ids of a chat prompt, ending with the assistant header."""
         return self._encode_prompts([prompt])[0]
 
+    def _asked_after(self, question: str) -> str:
+        """What the chat template writes between the end of an answer and that of the next one, when ``question`` is asked."""
+        dialogue = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
+        told = self.tokenizer.apply_chat_template(dialogue, tokenize=False)
+        asked = [*dialogue, {"role": "user", "content": question}]
+        whole = self.tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+        return whole[told.rindex(self.tokenizer.eos_token) + len(self.tokenizer.eos_token) :]
+
     def action_ids(self, action: str) -> list[int]:
         """Token ids of an action with its end-of-turn token."""
         return [*self._encode([action])[0], self.tokenizer.eos_token_id]
@@ -108,14 +117,31 @@ class Engine:
 
     # -- model calls ------------------------------------------------------------------------
 
+    @property
+    def backend(self) -> str:
+        """What runs the model: the fastest of "native", "torch" and "transformers" that can, or what ``LAB_BACKEND`` says.
+
+        Raises:
+            ValueError: ``LAB_BACKEND`` names one that cannot.
+        """
+        found = ["transformers"]
+        if llama.runs(self.model):
+            found = ["native", "torch", *found] if native.usable(self.model) else ["torch", *found]
+        asked = os.environ.get("LAB_BACKEND") or found[0]
+        if asked not in found:
+            raise ValueError(f"LAB_BACKEND: {asked} cannot run this {type(self.model).__name__} here; choose from "
+                             f"{', '.join(found)}, or unset it for the fastest of them")
+        return asked
+
     def _backend(self) -> llama.Llama | Transformers:
         if self.model.training:
             self.model.eval()
-        if not llama.runs(self.model):
+        kind = {"native": native.Native, "torch": llama.Llama}.get(self.backend)
+        if kind is None:
             self.forget()
             return Transformers(self.model, self.tokenizer.pad_token_id)
-        if self._llama is None:
-            self._llama = native.Native(self.model) if native.usable(self.model) else llama.Llama(self.model)
+        if type(self._llama) is not kind:
+            self._llama = kind(self.model)
         self._llama.refresh()
         return self._llama
 
@@ -190,13 +216,13 @@ class Engine:
     ) -> list[list[float]]:
         """The model's own verdict on each action: P(yes) / (P(yes) + P(no)) after asking ``question``.
 
-        The dialogue is prompt, action, user ``question``, assistant …; the first tokens of "yes" and
-        "no" are compared. Values in [0, 1].
+        The dialogue is prompt, action, user ``question``, assistant …, in the words of the chat template; the first
+        tokens of "yes" and "no" are compared. Values in [0, 1].
 
         Raises:
             ValueError: when prompt, action and question do not fit the context.
         """
-        tail = self.prompt_ids([{"role": "user", "content": question}])
+        [tail] = self._encode([self._asked_after(question)])
         yes, no = (ids[0] for ids in self._encode(["yes", "no"]))
 
         def values(prefilled: llama.Prefilled | Prefilled, owner: list[int], texts: list[list[int]]) -> list[float]:

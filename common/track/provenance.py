@@ -70,7 +70,8 @@ def _versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             versions[name] = "not installed"
     compiler = _output(os.environ.get("CC", "cc"), "--version").partition("\n")[0]
-    return versions | {"cc": compiler or "none"}  # it builds the engine, see common/lm/native.py
+    # What runs language models: common/lm/engine.py and native.py
+    return versions | {"cc": compiler or "none", "backend": os.environ.get("LAB_BACKEND") or "the fastest"}
 
 
 def _hardware() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import Counter
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from scipy.stats import chi2
 
-from common.lm import llama
+from common.lm import llama, native
 from common.lm.decode import choose
 from common.lm.engine import Engine, Transformers
 from common.lm.policy import LMPolicy
@@ -298,6 +299,32 @@ def test_the_verdict_equals_a_full_forward(model, tokenizer, batch):
             assert verdict == pytest.approx(p_yes / (p_yes + p_no), abs=1e-5)
     other = engine.judge(PROMPTS, ACTIONS, question="bad?")
     assert other != verdicts
+
+
+def test_the_fastest_backend_is_chosen_unless_another_is_asked_for(model, tokenizer, monkeypatch):
+    monkeypatch.undo()  # of the fixture that makes transformers run it
+    engine = Engine(model, tokenizer)
+    chosen, told = engine.backend, engine.sample(PROMPTS, KEYS, temperature=0.0)
+    assert chosen == ("torch" if isinstance(native.library(), str) else "native")
+    for name, kind in (("torch", llama.Llama), ("transformers", Transformers), (chosen, llama.Llama)):
+        monkeypatch.setenv("LAB_BACKEND", name)
+        assert engine.backend == name and isinstance(engine._backend(), kind)
+        assert [t.text for [t] in engine.sample(PROMPTS, KEYS, temperature=0.0)] == [t.text for [t] in told]
+    monkeypatch.setenv("LAB_BACKEND", "vllm")
+    with pytest.raises(ValueError, match="LAB_BACKEND: vllm cannot run this LlamaForCausalLM here; choose from .*transformers"):
+        engine.sample(PROMPTS, KEYS)
+
+
+def test_a_template_that_begins_with_a_word_of_its_own_says_it_once(random_model, tokenizer):
+    """SmolLM2's puts a system message before a dialogue without one: the critic's question is no new dialogue."""
+    polite = copy.deepcopy(tokenizer)
+    polite.chat_template = "{% if messages[0]['role'] != 'system' %}<|system|>be kind<|end|>{% endif %}" + tokenizer.chat_template
+    engine = Engine(random_model, polite)
+    [[verdict]] = engine.judge(PROMPTS[:1], [["12 * 8"]])
+    text = "<|system|>be kind<|end|><|user|>numbers 12 8 7 target 96<|end|><|assistant|>12 * 8<|end|><|user|>good?<|end|><|assistant|>"
+    log_p = next_logprobs(random_model, tokenizer(text, add_special_tokens=False)["input_ids"])
+    p_yes, p_no = (math.exp(log_p[tokenizer(word)["input_ids"][0]]) for word in ("yes", "no"))
+    assert verdict == pytest.approx(p_yes / (p_yes + p_no), abs=1e-5)
 
 
 def test_a_long_prompt_beside_a_short_one(model, tokenizer):
