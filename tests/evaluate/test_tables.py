@@ -38,7 +38,7 @@ def _rows(variant, values, *, metric="success", panel=PANEL, scale="nano", paper
 
 def _demo_rows():
     return (_rows("a", [0.50, 0.56, 0.61, 0.52, 0.58]) + _rows("b", [0.40, 0.43, 0.52, 0.41, 0.49])
-            + _rows("c", [0.41, 0.43, 0.50, 0.45, 0.44]))
+            + _rows("c", [0.41, 0.43, 0.50, 0.45, 0.44]) + _rows("c", [0.3], panel="shop-v1/test"))
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_a_paper_may_keep_several_metrics_files(project):
     extra = project / "results" / "demo" / "metrics-smol.jsonl"
     write_metrics(extra, _rows("a", [0.9], scale="135M") + _rows("b", [0.8], scale="135M"))
     records = judge_all(project / "results", project / "papers")
-    assert [r["scale"] for r in records] == ["135M"] * 3 + ["nano"] * 3
+    assert [r["scale"] for r in records] == ["135M"] * 2 + ["nano"] * 3
     assert records[0]["reason"].startswith("one seed:")
 
 
