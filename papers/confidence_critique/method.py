@@ -27,6 +27,10 @@ Differs from the paper:
     there Acc_1 and Acc_2 are lower bounds, by at most ``prob_missing``; CS is not. Probabilities are not renormalised.
  5. CL and CS are averages over those questions that are right or wrong at first. A policy that answers better at first
     leaves harder questions to critique, so that CS can fall without any answer being treated differently.
+ 6. A pretrained chat model (``model``) is prompted for its second turn and answers in prose: right or wrong is what the
+    environment says that a turn declares. What ``confidence`` repeats is a whole turn; the oracle's is the declaration
+    alone, so that only tasks whose answers are bare anyway are asked, not GSM8K's. There is no probability mode for it,
+    whose answers cannot be listed. All weights are trained, or adapters of ``lora_rank``, then added to the weights.
 """
 
 from __future__ import annotations
@@ -39,13 +43,15 @@ import torch
 
 from common.envs import load_panel, make
 from common.envs.answers import AnswerEnv
-from common.evaluate.correction import correction, records
+from common.evaluate.correction import Attempts, attempts_of, correction, records
 from common.evaluate.decompose import exact_levels
-from common.evaluate.dialogues import dialogues
+from common.evaluate.rollouts import evaluate
 from common.evaluate.votes import stacked
 from common.learn.batches import SFTExample
 from common.learn.policy import sft
 from common.learn.settings import TrainSettings
+from common.lm.adapters import adapted, merged
+from common.lm.device import on_device
 from common.lm.engine import Engine
 from common.lm.models import load_model, save_model
 from common.lm.policy import LMPolicy
@@ -78,13 +84,19 @@ class Test:
     draws: int
     """Sampled dialogues of each task."""
     exact_tasks: int
-    """Tasks of the probability mode."""
+    """Tasks of the probability mode; 0 leaves it out, where answers are free text and cannot be listed."""
     floor: float
     """First answers below this probability are not followed in it."""
 
 
 @dataclass(frozen=True)
 class Params:
+    model: str
+    """What everything starts from: "nano", the environment's own base model, or a pretrained one."""
+    lora_rank: int
+    """Rank of the adapters that are trained; 0 trains all weights."""
+    answer_tokens: int
+    """Most tokens of an answer."""
     collect: Collect
     sft: Imitate
     test: Test
@@ -140,7 +152,17 @@ class Experiment:
 
     def engine(self, stage: str | None = None) -> Engine:
         """The policy that ``stage`` saved; None is the base model."""
-        return Engine(*load_model(self.run.stage_path(stage) if stage else self.unit.base))
+        return Engine(*on_device(*load_model(self.run.stage_path(stage) if stage else self.unit.base)))
+
+    def learner(self) -> Engine:
+        """The base model, with adapters where they are what is trained: the same for each variant."""
+        engine = self.engine()
+        if self.p.lora_rank:
+            adapted(engine.model, self.p.lora_rank, seed=derive(self.seed, "adapters"))
+        return engine
+
+    def policy(self, engine: Engine) -> LMPolicy:
+        return LMPolicy(engine, max_new_tokens=self.p.answer_tokens)
 
     @cached_property
     def data(self) -> tuple[dict[str, list[SFTExample]], Cost]:
@@ -150,7 +172,7 @@ class Experiment:
             self.env.reset(task)
             prompts.append(self.env.prompt())
         keys = [derive(self.seed, "collect", task.id) for task in self.tasks]
-        answers = LMPolicy(engine).propose(prompts, keys, self.p.collect.samples)
+        answers = self.policy(engine).propose(prompts, keys, self.p.collect.samples)
         found = pools(self.env, self.tasks, answers)
         self.run.log("base", 0, {f"collect/{name}": len(pool) for name, pool in found.items()})
         count = len(self.tasks) * self.p.collect.samples
@@ -162,7 +184,7 @@ class Experiment:
         stage = f"train.{name}"
 
         def compute() -> dict:
-            engine, (chosen, sampling) = self.engine(), self.data
+            engine, (chosen, sampling) = self.learner(), self.data
             cost = Cost() if name == "sft" else sampling
             settings = TrainSettings(lr=self.p.sft.lr, max_steps=self.p.sft.updates, batch_size=self.p.sft.batch,
                                      max_length=engine.context, warmup=0.1)  # fmt: skip
@@ -172,7 +194,7 @@ class Experiment:
                     stats = sft(engine.model, engine.tokenizer, chosen[name], settings, seed=seed, out_dir=self.run.artifacts,
                                 log=self.sft_log(name))  # fmt: skip
                     cost = replace(cost, updates=stats.updates)
-                save_model(engine.model, engine.tokenizer, folder)
+                save_model(merged(engine.model), engine.tokenizer, folder)
             return {"cost": cost_of(cost), "examples": len(chosen[name])}
 
         return stage, Cost(**self.run.stage(stage, compute)["cost"])
@@ -188,16 +210,20 @@ class Experiment:
             engine, result, test = self.engine(stage), {}, self.p.test
             for panel, tasks in self.panels.items():
                 tasks = tasks[: test.tasks]
-                draws, episodes = dialogues(self.env, tasks, engine, seed=self.seed, draws=test.draws)
+                policy = self.policy(engine)
+                told = [evaluate(self.env, tasks, policy, seed=derive(self.seed, k))[1] for k in range(test.draws)]
+                draws = [attempts_of(self.env, tasks, episodes) for episodes in told]
                 sampled = correction(stacked(draws))
                 sampled["success"] = sampled["acc@2"]
                 some = tasks[: test.exact_tasks]
-                exact, missing = exact_levels(self.env, some, engine, floor=test.floor)
                 result[panel] = {k: (v, len(tasks)) for k, v in sampled.items()}
-                result[panel] |= {k: (v, len(some)) for k, v in exact.report("prob_").items()}
-                result[panel]["prob_missing"] = (missing, len(some))
+                if some:
+                    exact, missing = exact_levels(self.env, some, engine, floor=test.floor)
+                    result[panel] |= {k: (v, len(some)) for k, v in exact.report("prob_").items()}
+                    result[panel]["prob_missing"] = (missing, len(some))
                 if panel == self.p.panels[0]:
-                    kept = records(draws[0], tasks[:60], episodes[: len(tasks[:60])])
+                    said = tuple(tuple(step.turn.text for step in episode.steps) for episode in told[0])
+                    kept = records(Attempts(draws[0].correct, said), tasks[:60], told[0][: len(tasks[:60])])
                     write_lines(self.run.artifacts / f"dialogues.{name}.jsonl", kept)
                 self.run.log(name, 0, {f"{panel}/{k}".replace("@", "_"): v for k, (v, _) in result[panel].items()})
             return result
@@ -215,7 +241,7 @@ def run(unit) -> list[MetricRow]:
         stage, cost = work.train(name) if name != "base" else (None, Cost())
         for panel, metrics in work.evaluate(name, stage).items():
             rows.extend(
-                MetricRow(paper="confidence_critique", env=unit.env, profile=unit.profile, scale="nano", variant=name,
+                MetricRow(paper="confidence_critique", env=unit.env, profile=unit.profile, scale=work.p.model, variant=name,
                           seed=unit.seed, panel=f"{unit.env}/{panel}", metric=metric, value=value, n=n,
                           cost=cost_of(cost))  # fmt: skip
                 for metric, (value, n) in metrics.items()

@@ -37,6 +37,10 @@ Differs from the paper:
     expectation instead of by the order of the answers.
  8. Tested as trained, at temperature 1; a greedy nano policy repeats nine answers of ten, and five equal answers
     leave nothing to vote on.
+ 9. A pretrained chat model (``model``) is prompted for its later turns, as in the paper, and answers in prose: right or
+    wrong, and what is voted on, is what the environment says that a turn declares, while whole turns are imitated. The
+    oracle's turn is the declaration alone: a right number or word without the solution that a teacher would write. All
+    weights are trained, or adapters of ``lora_rank`` beside them: new ones in each iteration, then added to the weights.
 """
 
 from __future__ import annotations
@@ -49,13 +53,15 @@ import torch
 
 from common.envs import load_panel, make
 from common.envs.answers import AnswerEnv
-from common.evaluate.correction import attempts_of, correction, records
-from common.evaluate.dialogues import dialogues
+from common.evaluate.correction import Attempts, attempts_of, correction, records
+from common.evaluate.rollouts import evaluate
 from common.evaluate.votes import parallel, stacked, votes
 from common.learn.batches import SFTExample
 from common.learn.policy import sft
 from common.learn.settings import TrainSettings
 from common.learn.weights import reward_weight
+from common.lm.adapters import adapted, merged
+from common.lm.device import on_device
 from common.lm.engine import Engine
 from common.lm.models import load_model, save_model
 from common.lm.policy import LMPolicy
@@ -93,6 +99,12 @@ class Test:
 
 @dataclass(frozen=True)
 class Params:
+    model: str
+    """What everything starts from: "nano", the environment's own base model, or a pretrained one."""
+    lora_rank: int
+    """Rank of the adapters that are trained; 0 trains all weights."""
+    answer_tokens: int
+    """Most tokens of an answer."""
     collect: Collect
     sft: Imitate
     test: Test
@@ -216,7 +228,17 @@ class Experiment:
 
     def engine(self, stage: str | None = None) -> Engine:
         """The policy that ``stage`` saved; None is the base model."""
-        return Engine(*load_model(self.run.stage_path(stage) if stage else self.unit.base))
+        return Engine(*on_device(*load_model(self.run.stage_path(stage) if stage else self.unit.base)))
+
+    def learner(self, stage: str | None) -> Engine:
+        """As :meth:`engine`, with adapters where they are what is trained: the same for each variant, as tasks are."""
+        engine = self.engine(stage)
+        if self.p.lora_rank:
+            adapted(engine.model, self.p.lora_rank, seed=derive(self.seed, "adapters"))
+        return engine
+
+    def policy(self, engine: Engine) -> LMPolicy:
+        return LMPolicy(engine, max_new_tokens=self.p.answer_tokens)
 
     # training
 
@@ -225,7 +247,7 @@ class Experiment:
         stage = f"train.{variant.name}.it{iteration}"
 
         def compute() -> dict:
-            engine = self.engine(f"train.{variant.name}.it{iteration - 1}" if iteration > 1 else None)
+            engine = self.learner(f"train.{variant.name}.it{iteration - 1}" if iteration > 1 else None)
             examples, cost = self.collect(variant, iteration, engine)
             settings = TrainSettings(lr=self.p.sft.lr, max_steps=self.p.sft.updates * variant.scale, warmup=0.1,
                                      batch_size=self.p.sft.batch, max_length=engine.context)  # fmt: skip
@@ -235,7 +257,7 @@ class Experiment:
                     stats = sft(engine.model, engine.tokenizer, examples, settings, seed=seed, out_dir=self.run.artifacts,
                                 log=self.sft_log(variant.name, iteration))  # fmt: skip
                     cost = replace(cost, updates=stats.updates)
-                save_model(engine.model, engine.tokenizer, folder)
+                save_model(merged(engine.model), engine.tokenizer, folder)
             return {"cost": cost_of(cost), "examples": len(examples)}
 
         return stage, Cost(**self.run.stage(stage, compute)["cost"])
@@ -248,13 +270,13 @@ class Experiment:
         keys = [derive(self.seed, "collect", iteration, task.id) for task in tasks]
         answers = turns - 1 + self.p.collect.samples
         if variant.last == "first":
-            examples = first_examples(self.env, tasks, LMPolicy(engine), keys=keys, samples=answers)
+            examples = first_examples(self.env, tasks, self.policy(engine), keys=keys, samples=answers)
             self.run.log(variant.name, iteration, {"collect/examples": len(examples)})
             return examples, replace(engine.cost, env_steps=n * answers, samples=n * answers)
         answers -= self.p.collect.samples if variant.last == "oracle" else 0
 
         def play() -> tuple[list[Improved], Cost]:
-            found = improve(self.env.dialogue(turns, window=WINDOW), tasks, LMPolicy(engine), keys=keys,
+            found = improve(self.env.dialogue(turns, window=WINDOW), tasks, self.policy(engine), keys=keys,
                             samples=self.p.collect.samples, oracle=variant.last == "oracle")  # fmt: skip
             return found, replace(engine.cost, env_steps=n * answers, samples=n * answers)
 
@@ -284,7 +306,9 @@ class Experiment:
             env = self.env.dialogue(turns, window=WINDOW)
             for panel, tasks in self.panels.items():
                 tasks = tasks[: self.p.test.tasks]
-                draws, episodes = dialogues(env, tasks, engine, seed=self.seed, draws=turns)
+                policy = self.policy(engine)
+                told = [evaluate(env, tasks, policy, seed=derive(self.seed, draw))[1] for draw in range(turns)]
+                draws = [attempts_of(env, tasks, episodes) for episodes in told]
                 whole, side_by_side = stacked(draws), votes(parallel(draws))
                 found, in_turn = correction(whole), votes(whole)
                 found |= {"success": found[f"acc@{turns}"], "vote": in_turn["vote"], "any": in_turn["any"],
@@ -293,7 +317,8 @@ class Experiment:
                                  "+vote": {"success": in_turn["vote"]},
                                  "+parallel": {"success": side_by_side["vote"]}}  # fmt: skip
                 if panel == self.p.panels[0]:
-                    kept = records(draws[0], tasks[:60], episodes[: len(tasks[:60])])
+                    said = tuple(tuple(step.turn.text for step in episode.steps) for episode in told[0])
+                    kept = records(Attempts(draws[0].correct, said), tasks[:60], told[0][: len(tasks[:60])])
                     write_lines(self.run.artifacts / f"dialogues.{name}.jsonl", kept)
                 self.run.log(name, 0, {f"{panel}/{k}".replace("@", "_"): v for k, v in found.items()})
             return result
@@ -311,7 +336,7 @@ def run(unit) -> list[MetricRow]:
     def evaluate_all(name: str, stage: str | None, cost: Cost) -> None:
         for panel, ways in work.evaluate(name, stage).items():
             rows.extend(
-                MetricRow(paper="rise", env=unit.env, profile=unit.profile, scale="nano", variant=f"{name}{way}",
+                MetricRow(paper="rise", env=unit.env, profile=unit.profile, scale=work.p.model, variant=f"{name}{way}",
                           seed=unit.seed, panel=f"{unit.env}/{panel}", metric=metric, value=value,
                           n=min(work.p.test.tasks, len(work.panels[panel])), cost=cost_of(cost))  # fmt: skip
                 for way, metrics in ways.items()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from common.envs.versions.countdown_answer_v1 import CountdownAnswerEnv
 from common.evaluate.claims import load_claims
@@ -17,6 +20,7 @@ from common.evaluate.votes import stacked
 from common.learn.batches import SFTExample
 from common.types import Task, Turn
 from papers.confidence_critique import method
+from tests.papers import riddles
 from tests.papers.sums import ENV, build
 from tests.papers.units import content, interrupt, open_unit
 
@@ -86,11 +90,65 @@ def test_a_finished_unit_is_read_and_not_run(whole, new_unit, monkeypatch):
 
 
 def test_a_unit_that_falls_over_again_and_again_ends_with_the_same_rows(whole, new_unit, tmp_path, monkeypatch):
-    for name, after in (("pools", 0), ("sft", 1), ("save_model", 1), ("dialogues", 1), ("exact_levels", 0)):
+    for name, after in (("pools", 0), ("sft", 1), ("save_model", 1), ("evaluate", 4), ("exact_levels", 0)):
         interrupt(method, new_unit(tmp_path / "lab"), name, after, monkeypatch)
     unit = new_unit(tmp_path / "lab")
     method.run(unit)
     assert content(unit) == content(whole[0])
+
+
+# -- adapters, and prose from a pretrained model ------------------------------------------------------------------
+
+
+def test_every_variant_trains_adapters_and_saves_a_plain_model(new_unit, tmp_path):
+    unit = new_unit(tmp_path / "lab", lora_rank=4)
+    method.run(unit)
+    base = load_file(unit.base / "model.safetensors")
+    folders = sorted((unit.run.path / "stages").glob("train.*/"))
+    assert len(folders) == len(method.VARIANTS)
+    for folder in folders:
+        trained = load_file(folder / "model.safetensors")
+        moved = {name for name in base if not torch.equal(trained[name], base[name])}
+        assert trained.keys() == base.keys() and moved == {n for n in base if n.endswith("proj.weight")}, folder.name
+
+
+@pytest.fixture(scope="module")
+def prose(tmp_path_factory) -> Path:
+    return riddles.build(tmp_path_factory.mktemp("prose"))
+
+
+@pytest.fixture
+def told(prose, monkeypatch):
+    """A unit of the chat model, without the probability mode as at the profile smol."""
+    riddles.stand_in(monkeypatch)
+    return partial(open_unit, prose, "confidence_critique", riddles.ENV, model="someone/chat@1", answer_tokens=24,
+                   sft__lr=1e-4, test__exact_tasks=0)  # fmt: skip
+
+
+def test_it_runs_in_prose_from_a_model_that_has_a_name(told, tmp_path):
+    unit = told(tmp_path / "lab", test__tasks=15)
+    rows = method.run(unit)
+    assert {row.scale for row in rows} == {"someone/chat@1"} and {row.env for row in rows} == {riddles.ENV}
+    present, paper = {(r.variant, r.panel, r.metric) for r in rows}, load_claims(CLAIMS)
+    mine = [claim for claim in paper.claims if claim.env == riddles.ENV]
+    assert mine and all((v, claim.panel, claim.metric) in present for claim in mine for v in claim.variants)
+    assert (paper.room.variant, mine[0].panel, paper.room.metric) in present  # what tells the floor
+    assert not [row.metric for row in rows if row.metric.startswith("prob_")]
+    found = {(row.variant, row.metric): row.value for row in rows}
+    assert 0 < found["base", "acc@1"] < 1  # names were read in what it wrote
+    lines = [json.loads(line) for line in (unit.run.artifacts / "dialogues.base.jsonl").read_text().splitlines()]
+    assert {line["turn"] for line in lines} == {1, 2} and any("\n#### " in line["answer"] for line in lines)
+    chosen, _ = method.Experiment(told(tmp_path / "again")).data
+    kept = chosen["confidence"]  # a whole turn again, and only a right one
+    assert kept and any(e.completion in map(riddles.said, riddles.NAMES) for e in kept)
+    assert all(e.completion == e.prompt[-2]["content"] for e in kept)
+    assert all(e.completion in {f"#### {name}" for name in riddles.NAMES} for e in chosen["critique"] + chosen["sft"])
+
+
+def test_a_model_that_declares_nothing_ends_at_the_floor(told, tmp_path):
+    rows = method.run(told(tmp_path / "short", answer_tokens=2))
+    assert {row.value for row in rows if row.metric == "success"} == {0.0}
+    assert {row.cost["updates"] for row in rows if row.metric == "success"} == {0}  # no variant gets more than another
 
 
 # -- its parts, by hand -----------------------------------------------------------------------------------------
