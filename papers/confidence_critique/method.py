@@ -43,9 +43,9 @@ import torch
 
 from common.envs import load_panel, make
 from common.envs.answers import AnswerEnv
-from common.evaluate.correction import Attempts, attempts_of, correction, records
+from common.evaluate.correction import Attempts, correction, records
 from common.evaluate.decompose import exact_levels
-from common.evaluate.rollouts import evaluate
+from common.evaluate.dialogues import dialogues
 from common.evaluate.votes import stacked
 from common.learn.batches import SFTExample
 from common.learn.policy import sft
@@ -210,9 +210,7 @@ class Experiment:
             engine, result, test = self.engine(stage), {}, self.p.test
             for panel, tasks in self.panels.items():
                 tasks = tasks[: test.tasks]
-                policy = self.policy(engine)
-                told = [evaluate(self.env, tasks, policy, seed=derive(self.seed, k))[1] for k in range(test.draws)]
-                draws = [attempts_of(self.env, tasks, episodes) for episodes in told]
+                draws, episodes = dialogues(self.env, tasks, self.policy(engine), seed=self.seed, draws=test.draws)
                 sampled = correction(stacked(draws))
                 sampled["success"] = sampled["acc@2"]
                 some = tasks[: test.exact_tasks]
@@ -222,8 +220,8 @@ class Experiment:
                     result[panel] |= {k: (v, len(some)) for k, v in exact.report("prob_").items()}
                     result[panel]["prob_missing"] = (missing, len(some))
                 if panel == self.p.panels[0]:
-                    said = tuple(tuple(step.turn.text for step in episode.steps) for episode in told[0])
-                    kept = records(Attempts(draws[0].correct, said), tasks[:60], told[0][: len(tasks[:60])])
+                    said = tuple(tuple(step.turn.text for step in episode.steps) for episode in episodes)
+                    kept = records(Attempts(draws[0].correct, said), tasks[:60], episodes[: len(tasks[:60])])
                     write_lines(self.run.artifacts / f"dialogues.{name}.jsonl", kept)
                 self.run.log(name, 0, {f"{panel}/{k}".replace("@", "_"): v for k, (v, _) in result[panel].items()})
             return result

@@ -54,7 +54,7 @@ import torch
 from common.envs import load_panel, make
 from common.envs.answers import AnswerEnv
 from common.evaluate.correction import Attempts, attempts_of, correction, records
-from common.evaluate.rollouts import evaluate
+from common.evaluate.dialogues import dialogues
 from common.evaluate.votes import parallel, stacked, votes
 from common.learn.batches import SFTExample
 from common.learn.policy import sft
@@ -306,9 +306,7 @@ class Experiment:
             env = self.env.dialogue(turns, window=WINDOW)
             for panel, tasks in self.panels.items():
                 tasks = tasks[: self.p.test.tasks]
-                policy = self.policy(engine)
-                told = [evaluate(env, tasks, policy, seed=derive(self.seed, draw))[1] for draw in range(turns)]
-                draws = [attempts_of(env, tasks, episodes) for episodes in told]
+                draws, episodes = dialogues(env, tasks, self.policy(engine), seed=self.seed, draws=turns)
                 whole, side_by_side = stacked(draws), votes(parallel(draws))
                 found, in_turn = correction(whole), votes(whole)
                 found |= {"success": found[f"acc@{turns}"], "vote": in_turn["vote"], "any": in_turn["any"],
@@ -317,8 +315,8 @@ class Experiment:
                                  "+vote": {"success": in_turn["vote"]},
                                  "+parallel": {"success": side_by_side["vote"]}}  # fmt: skip
                 if panel == self.p.panels[0]:
-                    said = tuple(tuple(step.turn.text for step in episode.steps) for episode in told[0])
-                    kept = records(Attempts(draws[0].correct, said), tasks[:60], told[0][: len(tasks[:60])])
+                    said = tuple(tuple(step.turn.text for step in episode.steps) for episode in episodes)
+                    kept = records(Attempts(draws[0].correct, said), tasks[:60], episodes[: len(tasks[:60])])
                     write_lines(self.run.artifacts / f"dialogues.{name}.jsonl", kept)
                 self.run.log(name, 0, {f"{panel}/{k}".replace("@", "_"): v for k, v in found.items()})
             return result

@@ -17,6 +17,7 @@ from common.evaluate.correction import correction
 from common.evaluate.decompose import exact_levels
 from common.evaluate.dialogues import dialogues
 from common.evaluate.votes import stacked
+from common.lm.policy import LMPolicy
 from common.learn.batches import SFTExample
 from common.types import Task, Turn
 from papers.confidence_critique import method
@@ -90,7 +91,7 @@ def test_a_finished_unit_is_read_and_not_run(whole, new_unit, monkeypatch):
 
 
 def test_a_unit_that_falls_over_again_and_again_ends_with_the_same_rows(whole, new_unit, tmp_path, monkeypatch):
-    for name, after in (("pools", 0), ("sft", 1), ("save_model", 1), ("evaluate", 4), ("exact_levels", 0)):
+    for name, after in (("pools", 0), ("sft", 1), ("save_model", 1), ("dialogues", 1), ("exact_levels", 0)):
         interrupt(method, new_unit(tmp_path / "lab"), name, after, monkeypatch)
     unit = new_unit(tmp_path / "lab")
     method.run(unit)
@@ -210,7 +211,7 @@ def outcomes(new_unit, tmp_path_factory) -> dict[str, dict[str, float]]:
     work.data = (chosen | {"shuffled": shuffled}, cost)
     for name in ("base", "confidence", "critique", "mixture", "shuffled"):
         engine = work.engine(work.train(name)[0] if name != "base" else None)
-        draws, _ = dialogues(work.env, work.panels["test"], engine, seed=0, draws=6)
+        draws, _ = dialogues(work.env, work.panels["test"], LMPolicy(engine), seed=0, draws=6)
         exact, missing = exact_levels(work.env, work.panels["test"], engine)
         found[name] = correction(stacked(draws)) | exact.report("prob_") | {"missing": missing}
     print({name: {k: round(v, 3) for k, v in one.items()} for name, one in found.items()})

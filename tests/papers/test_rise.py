@@ -18,6 +18,7 @@ from common.evaluate.claims import load_claims
 from common.evaluate.correction import correction
 from common.evaluate.dialogues import dialogues
 from common.evaluate.votes import stacked
+from common.lm.policy import LMPolicy
 from common.rng import generator
 from common.types import Task, Turn
 from papers.rise import method
@@ -108,7 +109,7 @@ def test_a_finished_unit_is_read_and_not_run(whole, new_unit, monkeypatch):
 
 def test_a_unit_that_falls_over_again_and_again_ends_with_the_same_rows(whole, new_unit, tmp_path, monkeypatch):
     """In playing, in fine-tuning, in saving and in evaluation."""
-    for name, after in (("rollout", 1), ("sft", 1), ("save_model", 2), ("evaluate", 15)):
+    for name, after in (("rollout", 1), ("sft", 1), ("save_model", 2), ("dialogues", 3)):
         interrupt(method, new_unit(tmp_path / "lab"), name, after, monkeypatch)
     unit = new_unit(tmp_path / "lab")
     method.run(unit)
@@ -291,7 +292,7 @@ def outcomes(new_unit, tmp_path_factory) -> dict[str, dict[str, float]]:
             for iteration in (1, 2) if name != "base" else ():
                 stage, _ = work.train(every["rise_self" if name == "shuffled" else name], iteration)
         env = work.env.dialogue(5, window=1)
-        draws, _ = dialogues(env, work.panels["test"], work.engine(stage), seed=0, draws=4)
+        draws, _ = dialogues(env, work.panels["test"], LMPolicy(work.engine(stage)), seed=0, draws=4)
         found[name] = correction(stacked(draws))
     print({name: {k: round(v, 3) for k, v in one.items()} for name, one in found.items()})
     return found
