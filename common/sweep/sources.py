@@ -100,7 +100,11 @@ def _base(root: Path, env: str, profile: str, weights: str) -> str:
     if not weights:
         return ""
     trained = [kept for kept in (root / "runs" / "base").glob(f"{env}-{profile}-*") if folder_hash(kept) == weights]
-    return trained[0].name.rpartition("-")[2] if trained else WEIGHTS + weights
+    keys = sorted(kept.name.rpartition("-")[2] for kept in trained)
+    if not keys:
+        return WEIGHTS + weights
+    present = base_key(root, env, profile)  # other code may have made the same weights
+    return present if present in keys else keys[0]
 
 
 def _sha(text: str) -> str:
