@@ -13,6 +13,12 @@ NEW = 48
 PROMPT_WORDS = 14  # about 32 tokens with the chat template
 
 
+def forget_prompts(engine: Engine) -> None:
+    """What was read of them; weights stay, as with ``generate``."""
+    if engine._llama is not None:
+        engine._llama.forget()
+
+
 def generating(model, tokenizer, chats, n: int = 1, new: int = NEW, **how) -> Work:  # noqa: ANN001
     """``generate`` of ``n`` answers to each chat: tokens made, ends included."""
     texts = [tokenizer.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True) for chat in chats]
@@ -30,11 +36,11 @@ def generating(model, tokenizer, chats, n: int = 1, new: int = NEW, **how) -> Wo
 
 
 def sampling(model, tokenizer, chats, n: int = 1, new: int = NEW) -> Work:  # noqa: ANN001
-    """The engine on the same chats; it remembers nothing from one call to the next."""
+    """The engine on the same chats; it remembers weights but no prompt from one call to the next, as ``generate``."""
     engine = Engine(model, tokenizer, batch=256)
 
     def work() -> float:
-        engine.forget()
+        forget_prompts(engine)
         before = engine.cost.sampled_tokens
         engine.sample(chats, list(range(len(chats))), n=n, max_new_tokens=new)
         return engine.cost.sampled_tokens - before
@@ -46,7 +52,7 @@ def scoring_ours(model, tokenizer, chats, actions) -> Work:  # noqa: ANN001
     engine = Engine(model, tokenizer, batch=256)
 
     def work() -> float:
-        engine.forget()
+        forget_prompts(engine)
         return sum(map(len, engine.score(chats, actions)))
 
     return work
@@ -77,7 +83,7 @@ def share_of_products(model, tokenizer, chats) -> Measure:  # noqa: ANN001
     engine, parameters = Engine(model, tokenizer, batch=256), sum(p.numel() for p in model.parameters())
 
     def work() -> float:
-        engine.forget()
+        forget_prompts(engine)
         before = engine.cost
         engine.sample(chats, list(range(len(chats))), max_new_tokens=NEW)
         spent = engine.cost
