@@ -38,7 +38,7 @@ def row(one: Measure) -> str:
 
 
 def grown(curve: list[tuple[float, float]]) -> str:
-    return ", ".join(f"{size:g}: {time:.2f} s" for size, time in curve)
+    return ", ".join(f"{size:g}: {time:.2g} s" for size, time in curve)
 
 
 def draw(growth: Growth, target: Path) -> None:
