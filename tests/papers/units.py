@@ -13,6 +13,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from common.config import load_spec, resolve, to_json
 from common.envs.countdown import expressions
@@ -96,6 +98,17 @@ def open_unit(world: Path, paper: str, env: str, root: Path, *, seed: int = 0, *
 def content(unit: Unit) -> bytes:
     """The unit's metric rows as they are on the disk."""
     return (unit.run.path / "rows.jsonl").read_bytes()
+
+
+def adapters_alone_moved(unit: Unit, stages: int) -> None:
+    """Each of the ``stages`` trained models is a plain one that differs from the base in the matrices that have adapters."""
+    base = load_file(unit.base / "model.safetensors")
+    folders = sorted((unit.run.path / "stages").glob("train.*/"))
+    assert len(folders) == stages
+    for folder in folders:
+        trained = load_file(folder / "model.safetensors")
+        moved = {name for name in base if not torch.equal(trained[name], base[name])}
+        assert trained.keys() == base.keys() and moved == {n for n in base if n.endswith("proj.weight")}, folder.name
 
 
 def interrupt(method: ModuleType, unit: Unit, name: str, after: int, monkeypatch: pytest.MonkeyPatch) -> None:
