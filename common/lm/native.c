@@ -375,10 +375,10 @@ static int64_t choose(const float *l, int64_t V, double u, float temperature, do
 /* Sample ``n`` rows, memory->seats at a time: one that has ended gives its seat to the next. Row i continues the prompt
    with slots paths[begin[i]], … [length[i]] and logits first[owner[i]] [V, padded]; its uniforms are uniform[i] [limit].
    tokens[i] [limit] holds counts[i] of them, the last one ``end`` unless cut; logprobs[i] is the sum of theirs.
-   0, or -1 when there is no memory. */
+   Ends early once *stop is not 0, which another thread may write. 0, or -1 when there is no memory. */
 int sample(const Model *m, const Memory *memory, int64_t n, const int64_t *owner, const int64_t *begin, const int64_t *length,
            const int64_t *paths, const float *first, int64_t limit, const double *uniform, float temperature, double top_p,
-           int64_t end, int64_t *tokens, int64_t *counts, double *logprobs) {
+           int64_t end, int64_t *tokens, int64_t *counts, double *logprobs, const volatile int64_t *stop) {
     const int64_t seats = memory->seats, VP = padded(m->vocab, P), X = padded(m->width, P);
     int64_t longest = 1, next = 0, active = 0, spare = seats;
     for (int64_t i = 0; i < n; i++) longest = length[i] + limit > longest ? length[i] + limit : longest;
@@ -389,7 +389,7 @@ int sample(const Model *m, const Memory *memory, int64_t n, const int64_t *owner
     Work work = {};
     const int there = reserve(&work, m, seats, longest) && rows && who && token && position && empty && ranked && l && e && hidden;
     for (int64_t seat = 0; there && seat < seats; seat++) empty[seat] = seats - 1 - seat;
-    while (there) {
+    while (there && !*stop) {
         int64_t going = 0; /* rows 0 … active - 1 have logits in l; those that go on move to the front */
         for (int64_t at = 0; at < active || (spare && next < n); at++) {
             const int old = at < active;

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -148,3 +152,28 @@ def test_no_memory_is_told():
 def test_head_sizes_that_it_does_not_take_go_through_torch():
     assert not native.usable(random_llama(**CONFIGS["odd head size"]))
     assert native.usable(random_llama(**CONFIGS["tied"]))
+
+
+def test_a_long_call_ends_at_once_when_it_is_interrupted(monkeypatch):
+    """SIGINT comes while C runs; the handler is Python's, so without a thread it would wait for the end."""
+    monkeypatch.setattr(native, "LONG", 0)
+    model = random_llama(hidden_size=256, num_attention_heads=4, num_key_value_heads=4, intermediate_size=512, num_hidden_layers=8,
+                         max_position_embeddings=4096)  # fmt: skip
+    own, rows = opened(model, Native), token_rows(1, 5)
+    with torch.inference_mode():
+        prefilled = own.prefill(rows)
+        wanted = prefilled.sample([0], uniforms(1, 9), 1.0, 1.0, end=-1, batch=1)
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        timer = threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT])
+        steps = []
+        monkeypatch.setattr(native, "_done", steps.append)  # is reached only by a call that ended by itself
+        try:
+            timer.start()
+            with pytest.raises(KeyboardInterrupt):
+                prefilled.sample([0] * 512, uniforms(512, 4000), 1.0, 1.0, end=-1, batch=24)
+        finally:
+            timer.cancel()
+            signal.signal(signal.SIGINT, before)
+        assert not steps
+        monkeypatch.undo()
+        assert prefilled.sample([0], uniforms(1, 9), 1.0, 1.0, end=-1, batch=1) == wanted  # nothing was left behind
