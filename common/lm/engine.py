@@ -2,7 +2,8 @@
 
 * Distinct prompts of a call are prefilled once and shared by all that continues them.
 * A plain Llama runs through ``common.lm.llama``, which also remembers prompts, whole or in part, from call
-  to call until the weights change; everything else runs through transformers (:class:`Transformers`).
+  to call until the weights change; everything else runs through transformers (:class:`Transformers`). Large
+  models on a GPU are sampled through vLLM where that is installed (``common.lm.vllm``).
 * Rows that have finished leave the batch; on the processor those that wait take their places (``common.lm.native``).
 * Sampling inverts the CDF at uniforms drawn from each row's own key, so a row's sample does not depend on
   its neighbours in the batch, nor on the order of the prompts.
@@ -24,7 +25,7 @@ from torch.nn.functional import pad
 from transformers import DynamicCache
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from common.lm import decode, llama, native
+from common.lm import decode, llama, native, vllm
 from common.rng import generator
 from common.types import Cost, Message, Turn
 
@@ -119,24 +120,34 @@ class Engine:
 
     @property
     def backend(self) -> str:
-        """What runs the model: the fastest of "native", "torch" and "transformers" that can, or what ``LAB_BACKEND`` says.
+        """What samples: the fastest of "vllm", "native", "torch" and "transformers" that can, or what ``LAB_BACKEND`` says.
 
         Raises:
             ValueError: ``LAB_BACKEND`` names one that cannot.
         """
+        return self._backends()[0]
+
+    def _backends(self) -> list[str]:
+        """Those that can run the model: the one that was asked for, then the fastest first; vLLM last where it does not pay."""
         found = ["transformers"]
         if llama.runs(self.model):
             found = ["native", "torch", *found] if native.usable(self.model) else ["torch", *found]
+        if vllm.usable(self.model):
+            found.insert(0 if vllm.pays(self.model) else len(found), "vllm")
         asked = os.environ.get("LAB_BACKEND") or found[0]
         if asked not in found:
             raise ValueError(f"LAB_BACKEND: {asked} cannot run this {type(self.model).__name__} here; choose from "
                              f"{', '.join(found)}, or unset it for the fastest of them")
-        return asked
+        return sorted(found, key=lambda name: name != asked)
 
-    def _backend(self) -> llama.Llama | Transformers:
+    def _backend(self, *, logits: bool = True) -> llama.Llama | Transformers | vllm.VLLM:
+        """The first backend that can do it: vLLM samples, but gives no logits."""
         if self.model.training:
             self.model.eval()
-        kind = {"native": native.Native, "torch": llama.Llama}.get(self.backend)
+        name = next(name for name in self._backends() if name != "vllm" or not logits)
+        if name == "vllm":
+            return vllm.VLLM(self.model, self.batch)
+        kind = {"native": native.Native, "torch": llama.Llama}.get(name)
         if kind is None:
             self.forget()
             return Transformers(self.model, self.tokenizer.pad_token_id)
@@ -148,12 +159,12 @@ class Engine:
     def _count(self, **more: float) -> None:
         self.cost = replace(self.cost, **{name: getattr(self.cost, name) + n for name, n in more.items()})
 
-    def _prefilled(self, rows: list[tuple[list[int], Any]]) -> Iterator[tuple[Any, list[int], list[int]]]:
+    def _prefilled(self, backend: Any, rows: list[tuple[list[int], Any]]) -> Iterator[tuple[Any, list[int], list[int]]]:
         """Prefill the prompts of rows (prompt, whatever can be sorted), in an order that is the rows' own.
 
         Yields at most ``batch`` prefilled prompts at a time, their rows, and which prompt each row continues.
         """
-        backend, order = self._backend(), sorted(range(len(rows)), key=lambda i: (len(rows[i][0]), *rows[i]))
+        order = sorted(range(len(rows)), key=lambda i: (len(rows[i][0]), *rows[i]))
         groups = [(prompt, list(members)) for prompt, members in groupby(order, key=lambda i: rows[i][0])]
         for at in range(0, len(groups), self.batch):
             prompts = [prompt for prompt, _ in groups[at : at + self.batch]]
@@ -187,7 +198,7 @@ class Engine:
             self._check(len(row) + max_new_tokens, self.context, "prompt plus new tokens")
         rows = [(row, (key, j)) for row, key in zip(encoded, keys, strict=True) for j in range(n)]
         results: list[Turn | None] = [None] * len(rows)
-        for prefilled, members, owner in self._prefilled(rows):
+        for prefilled, members, owner in self._prefilled(self._backend(logits=False), rows):
             uniforms = np.stack([generator(*rows[i][1]).random(max_new_tokens) for i in members])
             how = {"end": self.tokenizer.eos_token_id, "batch": self.batch}
             tokens, logprobs = prefilled.sample(owner, uniforms, temperature, top_p, **how)
@@ -239,7 +250,7 @@ class Engine:
         for prompt, text in flat:
             self._check(len(prompt) + len(text), self.context, "prompt plus scored action")
         results = [0.0] * len(flat)
-        for prefilled, members, owner in self._prefilled(flat):
+        for prefilled, members, owner in self._prefilled(self._backend(), flat):
             for at in range(0, len(members), self.batch):
                 some = members[at : at + self.batch]
                 found = values(prefilled, owner[at : at + self.batch], [flat[i][1] for i in some])

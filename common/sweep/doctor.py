@@ -10,6 +10,7 @@ from pathlib import Path
 
 from common.config import ConfigError, load_lab
 from common.lm.native import compiler, library
+from common.lm.vllm import installed
 from common.sweep.commands import missing_user_files
 from common.sweep.plan import verify_panels
 
@@ -58,6 +59,8 @@ def doctor(root: Path) -> int:
     slow = isinstance(built, str)
     good += [] if slow else [f"native engine: built by {compiler()}"]
     optional = [f"native engine: {built}; until then language models run through torch, more slowly"] if slow else []
+    if installed():
+        good.append("vLLM is installed: large models on a GPU are sampled through it")
     _inputs(root, good, bad)
     free = shutil.disk_usage(root).free / 1e9
     (good if free > 5 else bad).append(f"disk: {free:.0f} GB free (5 GB are enough for the default profile)")

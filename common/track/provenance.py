@@ -16,7 +16,7 @@ from pathlib import Path
 
 from common.config.strict import ConfigError
 
-PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "mlflow", "dvc", "papermill")
+PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "mlflow", "dvc", "papermill", "vllm")
 """Packages whose versions are recorded; the lock holds all the others."""
 
 

@@ -190,7 +190,7 @@ def test_equal_prompts_are_prefilled_once_whatever_the_batch(model, tokenizer, b
     backend = engine._backend()
     prefill = backend.prefill
     backend.prefill = lambda rows: seen.extend(map(tuple, rows)) or prefill(rows)
-    engine._backend = lambda: backend
+    engine._backend = lambda **_: backend
     prompts = [PROMPTS[0], PROMPTS[1], PROMPTS[0]] * 5
     turns = engine.sample(prompts, list(range(15)), n=2, max_new_tokens=5)
     sizes = [len(engine.prompt_ids(prompt)) for prompt in PROMPTS[:2]]
