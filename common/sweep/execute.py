@@ -31,6 +31,7 @@ from common.track.provenance import provenance
 from common.track.store import is_finished, unit_path
 
 POLL_SECONDS = 0.2
+END_SECONDS = 0.05  # how late the end of a worker is noticed
 TRACK_SECONDS = 2.0
 
 
@@ -116,7 +117,7 @@ def execute(
                 for index, one, code, minutes in ended:
                     results[index] = _finish(root, one, code, minutes, tracker, progress)
                     board.end(index, "failed" if results[index].state == "failed" else "finished", results[index].message)
-                time.sleep(POLL_SECONDS)
+                _pause(running)
                 if received:
                     raise KeyboardInterrupt(signal.Signals(received[0]).name)
                 if time.monotonic() - last_tracked >= TRACK_SECONDS:
@@ -261,6 +262,14 @@ def _add_timing(folder: Path, seconds: float) -> None:
     before = read_json(folder / "timing.json").get("seconds", 0.0)
     with suppress(StoreError):  # only an estimate is lost; the unit's own failure is reported by its outcome
         write_atomic(folder / "timing.json", json.dumps({"seconds": round(before + seconds, 1), "bytes": size}) + "\n")
+
+
+def _pause(running: Mapping[int, _Running]) -> None:
+    """``POLL_SECONDS``, less where a worker ends."""
+    for _ in range(round(POLL_SECONDS / END_SECONDS)):
+        time.sleep(END_SECONDS)
+        if any(one.worker.poll() is not None for one in running.values()):
+            break
 
 
 def _minutes(one: _Running) -> float:

@@ -31,7 +31,8 @@ from contextlib import suppress
 from pathlib import Path
 
 SLOW = ("papermill", "nbclient", "ipykernel.kernelapp", "ipykernel.ipkernel", "IPython", "matplotlib_inline.backend_inline",
-        "jupytext", "matplotlib.figure", "matplotlib.backends.backend_agg", "scipy.stats", "torch", "safetensors.torch",
+        "jupytext", "matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg",
+        "scipy.stats", "torch", "safetensors.torch",
         "transformers.models.llama.modeling_llama", "transformers.models.auto.modeling_auto",
         "transformers.tokenization_utils_fast", "tokenizers", "pandas", "datasets", "peft", "trl.trainer.sft_trainer",
         "trl.trainer.dpo_trainer", "rliable.metrics")  # fmt: skip
@@ -102,7 +103,7 @@ def serve(address: str, slow: Sequence[str]) -> None:
     gc.freeze()  # the collector of a fork then leaves these pages alone, which stay shared
     own, children = os.getpid(), {}  # children: pid → its client
     while True:
-        ready = select.select([listener, 0, *children.values()], [], [], 0.05)[0]
+        ready = select.select([listener, 0, *children.values()], [], [], 0.02)[0]
         if 0 in ready and not os.read(0, 1024):
             os._exit(0)  # forks end with this process (PR_SET_PDEATHSIG)
         for pid, client in list(children.items()):

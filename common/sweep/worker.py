@@ -80,15 +80,17 @@ def run_job(job: Job) -> Outcome:
 def _execute(job: Job) -> None:
     import papermill
 
+    from common.sweep.kernel import KernelManager
     from common.sweep.notebook import write_ipynb
 
     for left in reversed(range(STARTS)):
         try:
             # A file, not a NotebookNode: papermill would store the whole node in the output as its "input_path".
             write_ipynb(Path(job.notebook), Path(job.executed))
+            # The kernel is killed when its last cell is done: all it made is in files by then, and a kind end takes longer.
             papermill.execute_notebook(
                 job.executed, job.executed, parameters=job.parameters, cwd=job.root, kernel_name="python3",
-                progress_bar=False)
+                progress_bar=False, kernel_manager_class=KernelManager, shutdown_kernel="immediate")
             return
         except RuntimeError as error:  # a failing cell is no RuntimeError here, whatever it raised
             if STILLBORN not in str(error) or not left:

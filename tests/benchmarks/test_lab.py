@@ -1,0 +1,23 @@
+"""What the lab itself costs, read from executed notebooks: by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.lab import pace, timing
+
+
+def test_a_notebook_tells_its_start_and_the_seconds_of_the_method_s_cell():
+    other = {"cell_type": "code", "source": ["print(1)"], "metadata": {"papermill": {"duration": 5.0}}}
+    cell = {"cell_type": "code", "source": ["method", ".run(unit)"], "metadata": {"papermill": {"duration": 2.5}}}
+    told = {"cell_type": "markdown", "source": ["calls method.run(unit)"], "metadata": {}}
+    notebook = {"cells": [other, told, cell], "metadata": {"papermill": {"start_time": "1970-01-01T00:01:40.5+00:00"}}}
+    assert timing(notebook) == (100.5, 2.5)
+
+
+@pytest.mark.parametrize(("workers", "timings", "found"), [
+    (1, [(10, 4), (0, 3), (30, 99)], (15, 3.5)),  # in no order; the last one is not followed by another
+    (2, [(0, 6), (1, 8), (10, 8), (12, 6), (20, 99), (23, 99)], (21 / 4, 7)),  # pairs from 0.5 to 21.5
+])  # fmt: skip
+def test_seconds_a_unit_are_those_between_starts(workers, timings, found):
+    assert pace(timings, workers) == pytest.approx(found)
