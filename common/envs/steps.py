@@ -1,15 +1,16 @@
 """The tasks of an environment of whole answers, solved line by line: an action is one line of a worked solution.
 
-The state is the question and the lines written so far. The episode ends with the line that declares an answer; its reward
-is what the environment of whole answers gives to that line alone, 1 or 0. A line that merely computes ("so 3 + 4 = 7") goes
-on; ``max_steps`` lines that declare nothing are truncated with reward 0. A turn that is empty, of several lines or longer
-than :data:`LONGEST` characters is invalid: it costs a step, writes nothing, and the next prompt says why.
+The state is the question and the lines written so far. The episode ends with the line that declares an answer; its
+reward is what the environment of whole answers gives to that line alone, 1 or 0. A line that merely computes ("so
+3 + 4 = 7") goes on; ``max_steps`` lines that declare nothing are truncated with reward 0. A turn that is empty, of
+several lines or longer than :data:`LONGEST` characters is invalid: it costs a step, writes nothing, and the next prompt
+says why.
 
-Exact values are those of one who may write the right answer at any time: V* is 1 while a step is left. So Q* tells right
-answers (1), lines that go on (γ) and wrong answers (0) apart, and not one line that goes on from another.
+Exact values are those of one who may write the right answer at any time: V* is 1 while a step is left. So Q* tells
+right answers (1), lines that go on (γ) and wrong answers (0) apart, and not one line that goes on from another.
 
-Prompts are a dialogue that asks for line after line, behind an instruction and solved tasks in the same form, in our own
-words. A changed instruction is a new ``VERSION``: a test holds the words to it.
+Prompts are a dialogue that asks for line after line, behind an instruction and solved tasks in the same form, in our
+own words. A changed instruction is a new ``VERSION``: a test holds the words to it.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ Example = tuple[str, tuple[str, ...]]
 
 
 class StepsState(NamedTuple):
-    """Everything that changes in an episode. ``whole`` is the task in the environment of whole answers, ``refused`` says
-    why the last line was not written, "" where it was."""
+    """Everything that changes in an episode. ``whole`` is the task in the environment of whole answers, ``refused``
+    says why the last line was not written, "" where it was."""
 
     task_id: str
     question: str
@@ -61,7 +62,7 @@ class StepsEnv:
     """
 
     def __init__(
-        self, whole: AnswerEnv, *, id: str, examples: Callable[[Task], Sequence[Example]],  # noqa: A002
+        self, whole: AnswerEnv, *, id: str, examples: Callable[[Task], Sequence[Example]],
         declares: Callable[[str], bool], max_steps: int,
     ) -> None:  # fmt: skip
         self.whole, self.id, self.examples, self.declares = whole, id, examples, declares

@@ -34,14 +34,15 @@ def test_it_keeps_the_contract(env):
 
 
 GOES_ON = [
-    "so 3 + 4 = 7", "7", "Tom has 7 eggs.", "The answer is clear.", "We need the answer to 3 + 4.", "####", "The answer is 3 + 4 =",
-    "Let us answer 7 questions.", "**7**",
+    "so 3 + 4 = 7", "7", "Tom has 7 eggs.", "The answer is clear.", "We need the answer to 3 + 4.", "####",
+    "The answer is 3 + 4 =", "Let us answer 7 questions.", "**7**",
 ]  # fmt: skip
 DECLARES = [
-    ("The answer is 7", 1), ("#### 7", 1), ("####7", 1), ("3 + 4 = 7 #### 7", 1), ("answer: 7 eggs", 1), ("\\boxed{7}", 1),
-    ("The answer is $7.00.", 1), ("Answer: 3 + 4 = 7", 1), ("The answer is 14/2.", 1), ("#### \\frac{14}{2}", 1), ("  #### 7\n", 1),
-    ("#### 8", 0), ("The answer is 7. No, the answer is 8.", 0), ("#### 8 #### 7", 1), ("The answer is 3, not 7", 0), ("#### 70", 0),
-    ("#### -7", 0), ("#### 7,000", 0), ("#### " + "9" * 150, 0),
+    ("The answer is 7", 1), ("#### 7", 1), ("####7", 1), ("3 + 4 = 7 #### 7", 1), ("answer: 7 eggs", 1),
+    ("\\boxed{7}", 1), ("The answer is $7.00.", 1), ("Answer: 3 + 4 = 7", 1), ("The answer is 14/2.", 1),
+    ("#### \\frac{14}{2}", 1), ("  #### 7\n", 1), ("#### 8 #### 7", 1), ("#### 8", 0), ("#### 70", 0), ("#### -7", 0),
+    ("The answer is 7. No, the answer is 8.", 0), ("The answer is 3, not 7", 0), ("#### 7,000", 0),
+    ("#### " + "9" * 150, 0),
 ]  # fmt: skip
 
 
@@ -62,8 +63,8 @@ def test_a_line_that_declares_an_answer_ends_the_episode(env, line, reward):
 
 
 @pytest.mark.parametrize(("turn", "why"), [
-    ("", "is empty"), (" \n\t", "is empty"), ("3 + 4 = 7\n#### 7", "these are 2 lines"), ("x" * (LONGEST + 1), "has 201 characters"),
-    ("the answer is 7" + " " * LONGEST + "!", "has 216 characters"),
+    ("", "is empty"), (" \n\t", "is empty"), ("3 + 4 = 7\n#### 7", "these are 2 lines"),
+    ("x" * (LONGEST + 1), "has 201 characters"), ("the answer is 7" + " " * LONGEST + "!", "has 216 characters"),
 ])  # fmt: skip
 def test_what_is_no_line_costs_a_step_and_is_told_why(env, turn, why):
     env.step("3 + 4 = 7")
@@ -145,7 +146,8 @@ def test_gsm8k_shows_its_examples_and_asks_for_the_next_line(env):
     prompt = env.prompt()
     assert prompt[0] == {"role": "system", "content": INSTRUCTION}
     assert prompt[-1] == {"role": "user", "content": TASKS[0].data["question"]} and prompt[-2]["content"] == "#### 70"
-    assert [m["role"] for m in prompt[1:]] == ["user", "assistant"] * sum(len(lines) for _, lines in gsm8k.EXAMPLES) + ["user"]
+    turns = sum(len(lines) for _, lines in gsm8k.EXAMPLES)
+    assert [m["role"] for m in prompt[1:]] == ["user", "assistant"] * turns + ["user"]
     for question, lines in gsm8k.EXAMPLES:
         env.reset(Task("e", gsm8k.ENV_ID, "train", {"question": question, "answer": lines[-1].removeprefix("#### ")}))
         assert [env.step(line).reward for line in lines] == [0.0] * (len(lines) - 1) + [1.0]
@@ -180,15 +182,11 @@ def test_reasoning_gyms_own_tasks_line_by_line(tmp_path):
         check_env(env, tasks[:12])
     assert data_hash(tmp_path, gym.ENV_ID) == data_hash(tmp_path, whole_gym.ENV_ID)
     for task in tasks[: len(whole_gym.CELLS)]:  # a task of each kind; examples are as right as they look
-        for (question, answer), (shown, lines) in zip(task.data["examples"], gym.examples(task), strict=False):
+        for (question, answer), (shown, lines) in zip(task.data["examples"], gym.examples(task), strict=True):
             env.reset(Task("e", gym.ENV_ID, "train", {**task.data, "question": question, "answer": answer}))
             assert shown == question and [env.step(line).reward for line in lines] == [0.0] * (len(lines) - 1) + [1.0]
             if task.data["dataset"] == "letter_counting":
-                assert eval_sum(lines[1]) == int(answer)
-
-
-def eval_sum(line: str) -> int:
-    return sum(int(part) for part in line.partition(" = ")[0].split(" + "))
+                assert sum(map(int, lines[1].partition(" = ")[0].split(" + "))) == int(answer)
 
 
 def test_gsm8ks_own_problems_line_by_line(tmp_path):
@@ -205,5 +203,5 @@ def test_gsm8ks_own_problems_line_by_line(tmp_path):
         lines = solutions[task.data["question"]].splitlines()
         seen = [env.step(line) for line in lines if refusal(line) == "" and not env.snapshot().over]
         ended.append(seen[-1].reward == 1.0 and len(seen) == len(lines))
-    assert sum(ended) / len(ended) > 0.97  # the rest: a line above the limit, or one that announces a result before the end
+    assert sum(ended) / len(ended) > 0.97  # else a line is above the limit, or announces a result before the end
     gsm8k_v1._rows.cache_clear()

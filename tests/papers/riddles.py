@@ -47,7 +47,7 @@ def build(root: Path) -> Path:
 
 
 def build_lines(root: Path) -> Path:
-    """``root/base``: the same for reasoning-gym-steps-v1, whose lines it was shown: half of them name another than the question."""
+    """``root/base``: a chat model that was shown lines of reasoning-gym-steps-v1, half of the solutions with wrong names."""
     env, examples = reasoning_gym_steps_v1.make(root), []
     for i, task in enumerate(task for panel in tasks().values() for task in panel):
         right, number = NAMES.index(task.data["answer"]), task.data["question"].split()[2]

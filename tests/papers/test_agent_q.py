@@ -232,20 +232,23 @@ def test_it_runs_line_by_line_from_a_model_that_has_a_name(lines, tmp_path, monk
     sample = Engine.sample
     monkeypatch.setattr(Engine, "judge", listening)
     monkeypatch.setattr(Engine, "sample", sampled)
-    unit = open_unit(lines, "agent_q", env, tmp_path / "lab", model="someone/chat@1", critic="A right line?", action_tokens=20,
-                     search__env_steps=24, search__branching=3, search__simulations=8, learn__theta=0.1, test__tasks=30)  # fmt: skip
+    unit = open_unit(lines, "agent_q", env, tmp_path / "lab", model="someone/chat@1", critic="A right line?",
+                     action_tokens=20, search__env_steps=24, search__branching=3, search__simulations=8,
+                     learn__theta=0.1, test__tasks=30)  # fmt: skip
     rows = method.run(unit)
     assert {row.scale for row in rows} == {"someone/chat@1"} and {row.env for row in rows} == {env}
     assert asked == {"A right line?"} and kept == {(20, INSTRUCTION)}  # and nothing of the shop before it
     found = {(row.variant, row.panel, row.metric): row.value for row in rows}
     written = load_claims(CLAIMS)
     mine = [claim for claim in written.claims if claim.env == env]
-    assert len({claim.id for claim in mine}) == 10 and all((v, claim.panel, claim.metric) in found for claim in mine for v in claim.variants)
+    assert len({claim.id for claim in mine}) == 10
+    assert all((variant, claim.panel, claim.metric) in found for claim in mine for variant in claim.variants)
     assert 0.05 < found[written.room.variant, f"{env}/test", written.room.metric] < 0.95
     assert all(0 <= found[name, f"{env}/test", "invalid"] < 1 for name in ("base", "rft", "traj_dpo", "agent_q"))
     pairs = [json.loads(line) for line in (unit.run.artifacts / "pairs.r1.jsonl").read_text().splitlines()]
     assert pairs and found["agent_q", f"{env}/train", "pair_leaked"] == 0
-    assert any(pair["chosen"].startswith("####") for pair in pairs) and any(" likes " in pair["chosen"] for pair in pairs)
+    for part in ("#### ", " likes "):  # pairs of answers and of lines before them
+        assert any(part in pair["chosen"] for pair in pairs), part
     assert found["agent_q@theta=0.0", f"{env}/train", "pair_accuracy"] > 0.5
 
 

@@ -10,7 +10,7 @@ from common.types import Task
 
 ENV_ID = "gsm8k-steps-v1"
 MAX_STEPS = 10
-"""GSM8K's own solutions have at most eight steps; the answer is a line too."""
+"""All but one of GSM8K's own 8,792 solutions have at most as many lines, the answer's included."""
 EXAMPLES: tuple[Example, ...] = (
     (
         "Mia has 4 boxes with 6 pencils each. She gives 9 pencils away. How many pencils does she have left?",
