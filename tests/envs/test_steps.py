@@ -156,7 +156,8 @@ def test_gsm8k_shows_its_examples_and_asks_for_the_next_line(env):
 @pytest.mark.parametrize(("dataset", "question", "answer", "lines"), [
     ("letter_counting", 'How many times does the letter "m" appear in the text: "remarked Mr"?', "2",
      ("remarked 1, Mr 1", "1 + 1 = 2", "#### 2")),
-    ("needle_haystack", "Al likes x. Bo adores y. \nWho adores y? Reply only with a name.", "Bo", ("Bo adores y.", "#### Bo")),
+    ("needle_haystack", "Al likes x. Bo adores y. \nWho adores y? Reply only with a name.", "Bo",
+     ("Bo adores y.", "#### Bo")),
     ("word_sequence_reversal", "Solve it.\n\nReverse this list of words: the, simple, if", "if, simple, the",
      ("last: if", "before: simple", "before that: the", "#### if, simple, the")),
 ])  # fmt: skip
@@ -166,8 +167,8 @@ def test_reasoning_gyms_examples_are_worked_out(dataset, question, answer, lines
 
 
 @pytest.mark.parametrize(("line", "ends"), [
-    ("#### Dan", True), ("The answer is Dan.", True), ("Answer: 3", True), ("Dan adores it.", False), ("last: 000", False),
-    ("the 1, hearers 1", False), ("1 + 1 = 2", False), ("####", False),
+    ("#### Dan", True), ("The answer is Dan.", True), ("Answer: 3", True), ("Dan adores it.", False),
+    ("last: 000", False), ("the 1, hearers 1", False), ("1 + 1 = 2", False), ("####", False),
 ])  # fmt: skip
 def test_what_declares_an_answer_to_reasoning_gym(line, ends):
     assert gym.declares(line) == ends

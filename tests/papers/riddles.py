@@ -47,7 +47,7 @@ def build(root: Path) -> Path:
 
 
 def build_lines(root: Path) -> Path:
-    """``root/base``: a chat model that was shown lines of reasoning-gym-steps-v1, half of the solutions with wrong names."""
+    """``root/base``: a chat model that was shown lines of reasoning-gym-steps-v1, half of them with wrong names."""
     env, examples = reasoning_gym_steps_v1.make(root), []
     for i, task in enumerate(task for panel in tasks().values() for task in panel):
         right, number = NAMES.index(task.data["answer"]), task.data["question"].split()[2]

@@ -1,9 +1,9 @@
 """reasoning-gym-steps-v1: the tasks and panels of reasoning-gym-v1, solved line by line (:mod:`common.envs.steps`).
 
-A prompt shows the solved tasks of reasoning-gym-v1's own prompt, worked out in one to three lines and the answer.
-Their form was chosen on training tasks with the untrained SmolLM2-135M-Instruct (the packaged one, four bits): where a line
-held a whole list of words, it solved none of 12 word_sequence_reversal tasks, with a word a line 2 of 20. It solves .35 of
-the first 60 training tasks at temperature 0.7 (at 1: .18), in 2.6 lines of 8 tokens.
+A prompt shows the solved tasks of reasoning-gym-v1's own prompt, worked out in one to three lines and the answer. Their
+form was chosen on training tasks with the untrained SmolLM2-135M-Instruct (the packaged one, four bits): where a line
+held a whole list of words, it solved none of 12 word_sequence_reversal tasks, with a word a line 2 of 20. It solves .35
+of the first 60 training tasks at temperature 0.7 (at 1: .18), in 2.6 lines of 8 tokens.
 """
 
 from __future__ import annotations
