@@ -29,6 +29,8 @@ Differs from the paper:
 10. A pretrained chat model (``model``) is told what actions look like and shown an episode of another shop
     (:mod:`common.envs.shop.instruction`); it proposes free text all the same, and ``invalid`` is the share of its
     actions that the shop does not admit.
+11. On word problems (``*-steps-v1``, :mod:`common.envs.steps`) an action is one line of a worked solution. Exact values
+    there cannot tell one unfinished line from another, so that D2.6 is not asked.
 """
 
 from __future__ import annotations
@@ -43,6 +45,7 @@ import torch
 from common.envs import load_panel, make
 from common.envs.shop.engine import INVALID
 from common.envs.shop.instruction import instructed
+from common.envs.steps import StepsEnv
 from common.evaluate.habits import habits
 from common.evaluate.rollouts import evaluate, records, summarise
 from common.learn.batches import ScoredTurn, SFTExample, TrajectoryPair
@@ -124,6 +127,8 @@ class Params:
     """What everything starts from: "nano", the environment's own base model, or a pretrained one."""
     critic: str
     """What the policy is asked about an action, as its own critic."""
+    action_tokens: int
+    """Most tokens of an action."""
     search: Search
     collect: Collect
     learn: Learn
@@ -290,7 +295,7 @@ class Experiment:
         self.unit, self.run, self.p, self.seed = unit, unit.run, unit.params, unit.seed
         self.env = make(unit.env, unit.data)
         self.told = self.p.model != "nano"  # what actions look like, which a nano base was shown
-        if self.told:
+        if self.told and not isinstance(self.env, StepsEnv):  # its prompts say themselves what a line is
             self.env = instructed(self.env)
         panel = load_panel(unit.data, f"{unit.env}/train")
         order = generator(self.seed, "tasks").permutation(len(panel))
@@ -316,7 +321,8 @@ class Experiment:
         return Engine(*on_device(*load_model(folder)))
 
     def policy(self, engine: Engine, *, greedy: bool = False) -> LMPolicy:
-        return LMPolicy(engine, 0.0 if greedy else self.p.collect.temperature, question=self.p.critic)
+        temperature = 0.0 if greedy else self.p.collect.temperature
+        return LMPolicy(engine, temperature, max_new_tokens=self.p.action_tokens, question=self.p.critic)
 
     def log(self, variant: str, r: int, part: str) -> Callable:
         keep = ("loss", "grad_norm", "reward_margin", "reward_accuracy", "logratio_chosen", "logratio_rejected", "logp")

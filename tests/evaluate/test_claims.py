@@ -381,4 +381,6 @@ def test_agent_q_claims_cover_the_ladder():
     assert {c.id for c in claims} == {f"D2.4{x}" for x in "abcdef"} | {f"D2.5{x}" for x in "abcd"} | {"D2.6a", "D2.6b"}
     tokens = {v for c in claims if c.matched_on == "sampled_tokens" for v in c.variants}
     assert tokens == {"agent_q", "traj_dpo_tok", "rft_tok"}
-    assert len(claims) == 2 + 9 * 3 + 2 * 2
+    by_line = [c for c in claims if c.env in ("reasoning-gym-steps-v1", "gsm8k-steps-v1")]
+    assert {c.panel.partition("/")[2] for c in by_line} == {"test"} and len(by_line) == 2 * (1 + 9)  # not D2.6
+    assert len(claims) - len(by_line) == 2 + 9 * 3 + 2 * 2

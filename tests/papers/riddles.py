@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from common.envs.versions import reasoning_gym_v1
+from common.envs.versions import reasoning_gym_steps_v1, reasoning_gym_v1
 from common.learn.batches import SFTExample
 from common.rng import generator
 from common.types import Task
@@ -43,6 +43,20 @@ def build(root: Path) -> Path:
         env.step(first)
         examples.append(SFTExample(env.prompt(), second))
     teach(root, examples, vocab=420, context=192, updates=120, batch=32)
+    return root
+
+
+def build_lines(root: Path) -> Path:
+    """``root/base``: a chat model that was shown lines of reasoning-gym-steps-v1, half of them with wrong names."""
+    env, examples = reasoning_gym_steps_v1.make(root), []
+    for i, task in enumerate(task for panel in tasks().values() for task in panel):
+        right, number = NAMES.index(task.data["answer"]), task.data["question"].split()[2]
+        name = NAMES[(right + i % 2) % 3]
+        env.reset(task)
+        for line in (f"{name} likes {number}", f"#### {name}"):
+            examples.append(SFTExample(env.prompt(), line))
+            env.step(line)
+    teach(root, examples, vocab=420, context=320, updates=120, batch=32)
     return root
 
 

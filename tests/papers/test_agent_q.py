@@ -11,12 +11,14 @@ import yaml
 
 from common.config import ConfigError
 from common.envs.shop.instruction import BEFORE
+from common.envs.steps import INSTRUCTION
 from common.envs.versions.countdown_v1 import CountdownEnv, build_panels
 from common.evaluate.claims import load_claims
 from common.lm.engine import Engine
 from common.search.tree import Tree
 from common.types import Observation, Step, Task, Trajectory, Turn
 from papers.agent_q import method
+from tests.papers import riddles
 from tests.papers.units import open_unit
 
 CLAIMS = Path(method.__file__).with_name("claims.yaml")
@@ -207,6 +209,47 @@ def test_it_runs_in_words_from_a_model_that_has_a_name(told_shop, tmp_path, monk
     pairs = [json.loads(line) for line in (unit.run.artifacts / "pairs.r1.jsonl").read_text().splitlines()]
     assert pairs and all(tuple(pair["prompt"][: len(BEFORE)]) == BEFORE for pair in pairs)
     assert found["agent_q", "shop-v1/train", "pair_count"] > 0
+
+
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory):
+    """A small world of prose whose policy was shown solutions line by line."""
+    return riddles.build_lines(tmp_path_factory.mktemp("lines"))
+
+
+def test_it_runs_line_by_line_from_a_model_that_has_a_name(lines, tmp_path, monkeypatch):
+    riddles.stand_in(monkeypatch)
+    env, asked, judge, kept = "reasoning-gym-steps-v1", set(), Engine.judge, set()
+
+    def listening(engine, prompts, actions, *, question):
+        asked.add(question)
+        return judge(engine, prompts, actions, question=question)
+
+    def sampled(engine, prompts, *args, max_new_tokens, **kwargs):
+        kept.update((max_new_tokens, prompt[0]["content"]) for prompt in prompts)
+        return sample(engine, prompts, *args, max_new_tokens=max_new_tokens, **kwargs)
+
+    sample = Engine.sample
+    monkeypatch.setattr(Engine, "judge", listening)
+    monkeypatch.setattr(Engine, "sample", sampled)
+    unit = open_unit(lines, "agent_q", env, tmp_path / "lab", model="someone/chat@1", critic="A right line?",
+                     action_tokens=20, search__env_steps=24, search__branching=3, search__simulations=8,
+                     learn__theta=0.1, test__tasks=30)  # fmt: skip
+    rows = method.run(unit)
+    assert {row.scale for row in rows} == {"someone/chat@1"} and {row.env for row in rows} == {env}
+    assert asked == {"A right line?"} and kept == {(20, INSTRUCTION)}  # and nothing of the shop before it
+    found = {(row.variant, row.panel, row.metric): row.value for row in rows}
+    written = load_claims(CLAIMS)
+    mine = [claim for claim in written.claims if claim.env == env]
+    assert len({claim.id for claim in mine}) == 10
+    assert all((variant, claim.panel, claim.metric) in found for claim in mine for variant in claim.variants)
+    assert 0.05 < found[written.room.variant, f"{env}/test", written.room.metric] < 0.95
+    assert all(0 <= found[name, f"{env}/test", "invalid"] < 1 for name in ("base", "rft", "traj_dpo", "agent_q"))
+    pairs = [json.loads(line) for line in (unit.run.artifacts / "pairs.r1.jsonl").read_text().splitlines()]
+    assert pairs and found["agent_q", f"{env}/train", "pair_leaked"] == 0
+    for part in ("#### ", " likes "):  # pairs of answers and of lines before them
+        assert any(part in pair["chosen"] for pair in pairs), part
+    assert found["agent_q@theta=0.0", f"{env}/train", "pair_accuracy"] > 0.5
 
 
 def test_a_model_that_has_a_name_is_refused_where_nothing_explains_the_actions(new_unit, tmp_path):
