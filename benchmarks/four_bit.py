@@ -10,6 +10,7 @@ from pathlib import Path
 
 from common.envs import load_panel, make
 from common.envs.versions import gsm8k_v1
+from common.lm.adapters import merged
 from common.lm.device import on_device
 from common.lm.engine import Engine
 from common.lm.models import load_model
@@ -41,14 +42,17 @@ def main() -> None:
     given = ask.parse_args()
     told, found = solutions(given.problems), {}
     for four_bit in (False, True):
-        engine = Engine(*on_device(*load_model(folder_of(ROOT, given.model), four_bit=four_bit)))
-        size = sum(weight.nbytes for weight in engine.model.parameters()) / 1e6
+        model, tokenizer = on_device(*load_model(folder_of(ROOT, given.model), four_bit=four_bit))
+        size = sum(weight.nbytes for weight in model.parameters()) / 1e6
+        engine = Engine(merged(model), tokenizer)  # multiplied out: the same predictions, several times as fast on a processor
         found[four_bit], tokens = nats(engine, told), sum(len(engine.action_ids(text)) for _, text in told)
         mean = sum(found[four_bit]) / tokens
-        print(f"{'4 bits' if four_bit else 'as it is'}: {size:.0f} MB of weights, {mean:.4f} nats a token, perplexity {math.exp(mean):.3f}")
+        name = "4 bits" if four_bit else "as it is"
+        print(f"{name}: {size:.0f} MB of weights, {mean:.4f} nats a token, perplexity {math.exp(mean):.3f}", flush=True)
     more = [b - a for a, b in zip(found[False], found[True], strict=True)]
     error = statistics.stdev(more) / math.sqrt(len(more))
-    print(f"difference: {statistics.fmean(more):+.2f} nats a solution, standard error {error:.2f}, of {tokens / len(more):.0f} tokens on average")
+    mean, length = statistics.fmean(more), tokens / len(more)
+    print(f"difference: {mean:+.2f} nats a solution of {length:.0f} tokens on average, standard error {error:.2f}")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ from safetensors.torch import load_file, save_file
 
 from common.config import ConfigError
 
-
 FILE = "adapters.safetensors"
 
 

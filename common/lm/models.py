@@ -41,8 +41,8 @@ def load_model(path: Path | str, *, four_bit: bool = False) -> tuple[torch.nn.Mo
     it has no other for that: padding is masked everywhere.
 
     ``four_bit``: linear layers but the output's are rounded to NF4 in blocks of 64 with double quantisation (Dettmers et al.
-    2023, arXiv:2305.14314, §3), by bitsandbytes, and multiplied in bfloat16 on a GPU that has it, else in float32. A model
-    without a GPU stays on the processor, else it is loaded onto the GPU. Only adapters of it can be trained.
+    2023, arXiv:2305.14314, §3), by bitsandbytes, and multiplied in bfloat16 on a GPU that has it, else in float32. Where
+    there is a GPU the model is loaded onto it. Only adapters can be trained beside such weights.
 
     Raises:
         FileNotFoundError: the folder holds no model.
@@ -91,13 +91,14 @@ def _nf4() -> BitsAndBytesConfig:
 
 def _check_blocks(model: torch.nn.Module, path: Path) -> None:
     """That bitsandbytes computes ``model`` rightly on a processor, too (0.50.2)."""
-    import bitsandbytes  # noqa: PLC0415 - an extra
+    import bitsandbytes  # an extra
 
     for layer in model.modules():
         if isinstance(layer, bitsandbytes.nn.Linear4bit):
             if layer.in_features % BLOCK:  # there, blocks that go on in the next row are multiplied out by wrong scales
-                raise ConfigError(f"four_bit: a layer of the model in '{path}' reads {layer.in_features} features, but it must be a "
-                                  f"multiple of {BLOCK}, the block of 4-bit weights; set four_bit to false or take a larger model")
+                raise ConfigError(f"four_bit: a layer of the model in '{path}' reads {layer.in_features} features, but it must "
+                                  f"be a multiple of {BLOCK}, the block of 4-bit weights; set four_bit to false or take a larger "
+                                  "model")  # fmt: skip
             # Else, where a processor has AVX-512 for bfloat16, weights are repacked as a model predicts first, and no
             # gradient passes them from then on.
             layer.support_avx512bf16_for_cpu = False

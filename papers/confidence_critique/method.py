@@ -30,7 +30,8 @@ Differs from the paper:
  6. A pretrained chat model (``model``) is prompted for its second turn and answers in prose: right or wrong is what the
     environment says that a turn declares. What ``confidence`` repeats is a whole turn; the oracle's is the declaration
     alone, so that only tasks whose answers are bare anyway are asked, not GSM8K's. There is no probability mode for it,
-    whose answers cannot be listed. All weights are trained, or adapters of ``lora_rank``, then added to the weights.
+    whose answers cannot be listed. All weights are trained, or adapters of ``lora_rank``, then added to the weights, which
+    may have 4 bits (``four_bit``).
 """
 
 from __future__ import annotations

@@ -40,7 +40,8 @@ Differs from the paper:
  9. A pretrained chat model (``model``) is prompted for its later turns, as in the paper, and answers in prose: right or
     wrong, and what is voted on, is what the environment says that a turn declares, while whole turns are imitated. The
     oracle's turn is the declaration alone: a right number or word without the solution that a teacher would write. All
-    weights are trained, or adapters of ``lora_rank`` beside them: new ones in each iteration, then added to the weights.
+    weights are trained, or adapters of ``lora_rank`` beside them: new ones in each iteration, then added to the weights;
+    beside 4-bit weights (``four_bit``) the second iteration goes on with those of the first.
 """
 
 from __future__ import annotations

@@ -37,7 +37,8 @@ Differs from the paper:
  9. A pretrained chat model (``model``) is prompted for its second turn, as in the paper, and answers in prose: right
     or wrong is the number that a solution declares last, ``copy`` compares these numbers, and what is imitated are
     whole solutions. All its weights are trained, or adapters of ``lora_rank`` beside them: new ones in each phase, which are
-    then added to the weights (the paper does not say what it trains).
+    then added to the weights (the paper does not say what it trains). Beside 4-bit weights (``four_bit``) stage II goes on
+    with stage I's adapters instead, and policies are evaluated with what they trained, multiplied out.
 """
 
 from __future__ import annotations
