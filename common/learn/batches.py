@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from common.lm.adapters import adapters, is_four_bit
 from common.rng import generator
 from common.types import Message, PreferencePair
 
@@ -118,8 +119,12 @@ def _tokenised(tokenizer: PreTrainedTokenizerBase, texts: set[str]) -> dict[str,
     return dict(zip(distinct, tokenizer(distinct, add_special_tokens=False)["input_ids"], strict=True)) if texts else {}
 
 
-def check_context(stage: str, model: torch.nn.Module, max_length: int) -> None:
-    """Raises ValueError when ``max_length`` exceeds the positions ``model`` was built for."""
+def check_model(stage: str, model: torch.nn.Module, max_length: int) -> None:
+    """Raises ValueError when ``max_length`` exceeds the positions ``model`` was built for, or its matrices have 4 bits and no
+    adapters beside them."""
+    if is_four_bit(model) and not adapters(model):
+        raise ValueError(f"{stage}: the model's matrices have 4 bits and cannot be trained themselves; give it adapters "
+                         "(lora_rank 32, for instance) or load it without four_bit")  # fmt: skip
     context = model.config.max_position_embeddings
     if max_length > context:
         raise ValueError(f"{stage}: max_length {max_length} exceeds the model's context of {context}; lower it")

@@ -26,7 +26,7 @@ from common.learn.batches import (
     SFTExample,
     TrajectoryPair,
     as_trajectories,
-    check_context,
+    check_model,
     collate_rows,
     encode,
     positive,
@@ -61,7 +61,7 @@ def sft(
         FloatingPointError: loss or gradient norm not finite; the batch is then in ``out_dir``.
     """
     started = time.perf_counter()
-    check_context("sft", model, settings.max_length)
+    check_model("sft", model, settings.max_length)
     kept = positive("sft", examples, [example.weight for example in examples])
     prompts, completions = encode(
         "sft", tokenizer, [e.prompt for e in kept], [e.completion for e in kept], max_length=settings.max_length
@@ -118,7 +118,7 @@ def dpo(
         FloatingPointError: loss or gradient norm not finite; the batch is then in ``out_dir``.
     """
     started = time.perf_counter()
-    check_context("dpo", model, settings.max_length)
+    check_model("dpo", model, settings.max_length)
     kept = [as_trajectories(pair) for pair in positive("dpo", pairs, [pair.weight for pair in pairs])]
     _check_pairs(kept)
     turns = [turn for pair in kept for turn in (*pair.chosen, *pair.rejected)]

@@ -25,7 +25,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from common import ranks
-from common.learn.batches import check_context, encode
+from common.learn.batches import check_model, encode
 from common.learn.finite import require_finite
 from common.learn.precision import step_in_float32
 from common.learn.settings import TrainStats
@@ -192,7 +192,7 @@ def policy_gradient(
         FloatingPointError: loss or gradient norm not finite; the dialogues are then in ``out_dir``.
     """
     started = time.perf_counter()
-    check_context("policy gradient", model, settings.max_length)
+    check_model("policy gradient", model, settings.max_length)
     ranks.same_weights(model)
     optimiser = adam(model, settings)
     losses: list[float] = []

@@ -18,7 +18,7 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
-from common.learn.batches import check_context, collate_rows, encode, pad_rows, training_order
+from common.learn.batches import check_model, collate_rows, encode, pad_rows, training_order
 from common.learn.losses import value_mse
 from common.learn.settings import TrainSettings, TrainStats
 from common.learn.watch import Log, Watched, borrowed, run, trainer_arguments
@@ -70,7 +70,7 @@ def train_value(
         FloatingPointError: loss or gradient norm not finite; the batch is then in ``out_dir``.
     """
     started = time.perf_counter()
-    check_context("value", model, settings.max_length)
+    check_model("value", model, settings.max_length)
     if not examples:
         raise ValueError("value: examples is empty, so there is nothing to learn from; collect more data")
     for i, example in enumerate(examples):

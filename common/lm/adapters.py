@@ -3,15 +3,24 @@
 Each adapted matrix W becomes W + (α/r)·B·A with A [r, in] and B [out, r]; A and B alone are trained (LoRA, Hu et al. 2021,
 arXiv:2106.09685). The layers are peft's, put into the model in place, so that whatever samples, scores or trains it goes on
 as before; common.lm.llama adds them to the matrices once for all tokens.
+
+Beside 4-bit matrices (``load_model(…, four_bit=True)``; QLoRA, Dettmers et al. 2023, arXiv:2305.14314) they are what a later
+phase goes on with: what adapters add is far smaller than the steps of the rounding, so that merged matrices which are rounded
+again are back where they were. So adapters are saved as well, and nothing but the base model is ever rounded.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
+from safetensors.torch import load_file, save_file
 
 from common.config import ConfigError
+
+FILE = "adapters.safetensors"
 
 
 def adapted(model: torch.nn.Module, rank: int, *, seed: int, alpha: float | None = None) -> torch.nn.Module:
@@ -36,17 +45,51 @@ def adapted(model: torch.nn.Module, rank: int, *, seed: int, alpha: float | None
     for weight in model.parameters():
         if weight.requires_grad:
             weight.data = weight.data.float()
+    if is_four_bit(model):
+        # By these marks TRL would turn adapters to bfloat16, and transformers, which knows adapters of its own making alone,
+        # would refuse to train.
+        model.is_loaded_in_4bit = model.is_quantized = False
     return model
 
 
 def merged(model: torch.nn.Module) -> torch.nn.Module:
     """``model`` itself, its adapters added to the matrices they belong to and taken out: a plain model again, in the precision
-    that its matrices have. A model without adapters stays as it is."""
-    for name, layer in adapters(model).items():
-        layer.merge()
+    that its matrices have; 4-bit ones are multiplied out first, into that of the embeddings. A plain model stays as it is."""
+    four_bit, layers = is_four_bit(model), adapters(model)
+    for name, layer in layers.items():
+        if not four_bit:  # else peft would round the sum to 4 bits
+            layer.merge()
         model.set_submodule(name, layer.get_base_layer())
+    if four_bit:
+        model.dequantize(dtype=model.get_input_embeddings().weight.dtype)
+        for name, layer in layers.items():
+            with torch.no_grad():
+                model.get_submodule(name).weight += layer.get_delta_weight(layer.active_adapters[0])
     vars(model).pop("peft_config", None)  # peft's note that there are adapters
     return model.requires_grad_()
+
+
+def is_four_bit(model: torch.nn.Module) -> bool:
+    """Whether its matrices are rounded to 4 bits, so that only adapters can be trained."""
+    return getattr(model, "hf_quantizer", None) is not None
+
+
+def save_adapters(model: torch.nn.Module, folder: Path) -> None:
+    """A and B of each adapted layer of ``model`` as a file in ``folder``, beside what :func:`merged` leaves there."""
+    save_file(_trained(model), folder / FILE)
+
+
+def load_adapters(model: torch.nn.Module, folder: Path) -> torch.nn.Module:
+    """``model`` itself, :func:`adapted` with the same rank, with the A and B that :func:`save_adapters` wrote."""
+    saved = load_file(folder / FILE)
+    with torch.no_grad():
+        for name, weight in _trained(model).items():
+            weight.copy_(saved[name])
+    return model
+
+
+def _trained(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: weight.data for name, weight in model.named_parameters() if "lora_" in name}
 
 
 def adapters(model: torch.nn.Module) -> dict[str, LoraLayer]:

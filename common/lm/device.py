@@ -14,8 +14,12 @@ def on_device(model: torch.nn.Module, tokenizer: Tokenizer) -> tuple[torch.nn.Mo
     """The same pair, the model :func:`placed` on the first GPU that CUDA_VISIBLE_DEVICES leaves, where there is one."""
     if not torch.cuda.is_available():
         return model, tokenizer
-    # Emulation, which older GPUs offer, is slower than float32.
-    return placed(model, "cuda", bf16=torch.cuda.is_bf16_supported(including_emulation=False)), tokenizer
+    return placed(model, "cuda", bf16=has_bf16()), tokenizer
+
+
+def has_bf16() -> bool:
+    """Whether there is a GPU that computes in bfloat16; emulation, which older ones offer, is slower than float32."""
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def placed(model: torch.nn.Module, device: str, *, bf16: bool) -> torch.nn.Module:
@@ -23,7 +27,8 @@ def placed(model: torch.nn.Module, device: str, *, bf16: bool) -> torch.nn.Modul
     activations again in the backward pass instead of keeping them (Chen et al. 2016, arXiv:1604.06174): same gradients."""
     if sum(weight.numel() for weight in model.parameters()) >= LARGE:
         for weight in model.parameters() if bf16 else ():
-            weight.data = weight.data.bfloat16()  # weights alone: rotary frequencies, a buffer, need all their digits
+            if weight.is_floating_point():  # else packed 4-bit weights
+                weight.data = weight.data.bfloat16()  # weights alone: rotary frequencies, a buffer, need all their digits
         if model.supports_gradient_checkpointing:
             model.activation_checkpointing_enable()
     return model.to(device)

@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM
 from transformers import PreTrainedTokenizerBase as Tokenizer
+from transformers.utils import is_bitsandbytes_available
+
+from common.config import ConfigError
+from common.lm.device import has_bf16
 
 
 def new_nano(tokenizer: Tokenizer, *, width: int, layers: int, heads: int, context: int, seed: int) -> LlamaForCausalLM:
@@ -30,14 +34,19 @@ def new_nano(tokenizer: Tokenizer, *, width: int, layers: int, heads: int, conte
     return LlamaForCausalLM(config)
 
 
-def load_model(path: Path | str) -> tuple[torch.nn.Module, Tokenizer]:
+def load_model(path: Path | str, *, four_bit: bool = False) -> tuple[torch.nn.Module, Tokenizer]:
     """Model (float32, eval mode) and tokenizer from a local folder of safetensors.
 
     The tokenizer's ``eos_token`` is the one that ends a turn of its chat template (:func:`end_of_turn`), and pads where
     it has no other for that: padding is masked everywhere.
 
+    ``four_bit``: linear layers but the output's are rounded to NF4 in blocks of 64 with double quantisation (Dettmers et al.
+    2023, arXiv:2305.14314, §3), by bitsandbytes, and multiplied in bfloat16 on a GPU that has it, else in float32. Where
+    there is a GPU the model is loaded onto it. Only adapters can be trained beside such weights.
+
     Raises:
         FileNotFoundError: the folder holds no model.
+        ConfigError: ``four_bit`` without bitsandbytes, or of a model whose layers read no whole blocks.
         ValueError: the tokenizer cannot hold a dialogue, or is not that of the model.
     """
     path = Path(path)
@@ -46,11 +55,15 @@ def load_model(path: Path | str) -> tuple[torch.nn.Module, Tokenizer]:
             f"base model: no model in '{path}'; a folder with config.json and safetensors is needed; "
             f"run `dvc repro base@{path.name}` or `python -m common base --env {path.name}` to train it"
         )
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="sdpa")
+    how = {"quantization_config": _nf4()} if four_bit else {}
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="sdpa", **how)
     for weight in model.parameters():
         # out of the mapped file into aligned memory: products over the file's odd offsets round differently,
         # and a saved model must act bit by bit like the one in memory
-        weight.data = weight.data.clone()
+        if weight.is_floating_point():  # 4-bit weights are new, packed bytes that refer to their scales
+            weight.data = weight.data.clone()
+    if four_bit:
+        _check_blocks(model, path)
     tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
     rows = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > rows:
@@ -62,6 +75,33 @@ def load_model(path: Path | str) -> tuple[torch.nn.Module, Tokenizer]:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = end
     return model.eval(), tokenizer
+
+
+BLOCK = 64
+"""Neighbouring weights that share a scale."""
+
+
+def _nf4() -> BitsAndBytesConfig:
+    if not is_bitsandbytes_available():
+        raise ConfigError("four_bit: 4-bit weights need bitsandbytes, which is not installed; run `pip install -e '.[four-bit]'`, "
+                          "or set four_bit to false")
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+                              bnb_4bit_compute_dtype=torch.bfloat16 if has_bf16() else torch.float32)  # fmt: skip
+
+
+def _check_blocks(model: torch.nn.Module, path: Path) -> None:
+    """That bitsandbytes computes ``model`` rightly on a processor, too (0.50.2)."""
+    import bitsandbytes  # an extra
+
+    for layer in model.modules():
+        if isinstance(layer, bitsandbytes.nn.Linear4bit):
+            if layer.in_features % BLOCK:  # there, blocks that go on in the next row are multiplied out by wrong scales
+                raise ConfigError(f"four_bit: a layer of the model in '{path}' reads {layer.in_features} features, but it must "
+                                  f"be a multiple of {BLOCK}, the block of 4-bit weights; set four_bit to false or take a larger "
+                                  "model")  # fmt: skip
+            # Else, where a processor has AVX-512 for bfloat16, weights are repacked as a model predicts first, and no
+            # gradient passes them from then on.
+            layer.support_avx512bf16_for_cpu = False
 
 
 def end_of_turn(model: torch.nn.Module, tokenizer: Tokenizer, path: Path) -> str:

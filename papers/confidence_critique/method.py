@@ -30,7 +30,8 @@ Differs from the paper:
  6. A pretrained chat model (``model``) is prompted for its second turn and answers in prose: right or wrong is what the
     environment says that a turn declares. What ``confidence`` repeats is a whole turn; the oracle's is the declaration
     alone, so that only tasks whose answers are bare anyway are asked, not GSM8K's. There is no probability mode for it,
-    whose answers cannot be listed. All weights are trained, or adapters of ``lora_rank``, then added to the weights.
+    whose answers cannot be listed. All weights are trained, or adapters of ``lora_rank``, then added to the weights, which
+    may have 4 bits (``four_bit``).
 """
 
 from __future__ import annotations
@@ -95,12 +96,19 @@ class Params:
     """What everything starts from: "nano", the environment's own base model, or a pretrained one."""
     lora_rank: int
     """Rank of the adapters that are trained; 0 trains all weights."""
+    four_bit: bool
+    """Whether the weights that everything starts from are rounded to 4 bits; adapters are trained beside them."""
     answer_tokens: int
     """Most tokens of an answer."""
     collect: Collect
     sft: Imitate
     test: Test
     panels: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.four_bit and not self.lora_rank:
+            raise ValueError("four_bit: true needs adapters, since 4-bit weights are not trained themselves, but lora_rank is 0; set "
+                             "lora_rank, for instance to 32")  # fmt: skip
 
 
 VARIANTS = ("sft", "confidence", "critique", "mixture")
@@ -152,7 +160,9 @@ class Experiment:
 
     def engine(self, stage: str | None = None) -> Engine:
         """The policy that ``stage`` saved; None is the base model."""
-        return Engine(*on_device(*load_model(self.run.stage_path(stage) if stage else self.unit.base)))
+        if stage:
+            return Engine(*on_device(*load_model(self.run.stage_path(stage))))
+        return Engine(*on_device(*load_model(self.unit.base, four_bit=self.p.four_bit)))
 
     def learner(self) -> Engine:
         """The base model, with adapters where they are what is trained: the same for each variant."""

@@ -40,7 +40,8 @@ Differs from the paper:
  9. A pretrained chat model (``model``) is prompted for its later turns, as in the paper, and answers in prose: right or
     wrong, and what is voted on, is what the environment says that a turn declares, while whole turns are imitated. The
     oracle's turn is the declaration alone: a right number or word without the solution that a teacher would write. All
-    weights are trained, or adapters of ``lora_rank`` beside them: new ones in each iteration, then added to the weights.
+    weights are trained, or adapters of ``lora_rank`` beside them: new ones in each iteration, then added to the weights;
+    beside 4-bit weights (``four_bit``) the second iteration goes on with those of the first.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ from common.learn.batches import SFTExample
 from common.learn.policy import sft
 from common.learn.settings import TrainSettings
 from common.learn.weights import reward_weight
-from common.lm.adapters import adapted, merged
+from common.lm.adapters import adapted, load_adapters, merged, save_adapters
 from common.lm.device import on_device
 from common.lm.engine import Engine
 from common.lm.models import load_model, save_model
@@ -103,12 +104,19 @@ class Params:
     """What everything starts from: "nano", the environment's own base model, or a pretrained one."""
     lora_rank: int
     """Rank of the adapters that are trained; 0 trains all weights."""
+    four_bit: bool
+    """Whether the weights that everything starts from are rounded to 4 bits; adapters are trained beside them."""
     answer_tokens: int
     """Most tokens of an answer."""
     collect: Collect
     sft: Imitate
     test: Test
     panels: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.four_bit and not self.lora_rank:
+            raise ValueError("four_bit: true needs adapters, since 4-bit weights are not trained themselves, but lora_rank is 0; set "
+                             "lora_rank, for instance to 32")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -228,13 +236,17 @@ class Experiment:
 
     def engine(self, stage: str | None = None) -> Engine:
         """The policy that ``stage`` saved; None is the base model."""
-        return Engine(*on_device(*load_model(self.run.stage_path(stage) if stage else self.unit.base)))
+        if stage:
+            return Engine(*on_device(*load_model(self.run.stage_path(stage))))
+        return Engine(*on_device(*load_model(self.unit.base, four_bit=self.p.four_bit)))
 
     def learner(self, stage: str | None) -> Engine:
         """As :meth:`engine`, with adapters where they are what is trained: the same for each variant, as tasks are."""
-        engine = self.engine(stage)
+        engine = self.engine(None if self.p.four_bit else stage)
         if self.p.lora_rank:
             adapted(engine.model, self.p.lora_rank, seed=derive(self.seed, "adapters"))
+        if self.p.four_bit and stage:
+            load_adapters(engine.model, self.run.stage_path(stage))
         return engine
 
     def policy(self, engine: Engine) -> LMPolicy:
@@ -257,6 +269,8 @@ class Experiment:
                     stats = sft(engine.model, engine.tokenizer, examples, settings, seed=seed, out_dir=self.run.artifacts,
                                 log=self.sft_log(variant.name, iteration))  # fmt: skip
                     cost = replace(cost, updates=stats.updates)
+                if self.p.four_bit:
+                    save_adapters(engine.model, folder)
                 save_model(merged(engine.model), engine.tokenizer, folder)
             return {"cost": cost_of(cost), "examples": len(examples)}
 

@@ -37,7 +37,8 @@ Differs from the paper:
  9. A pretrained chat model (``model``) is prompted for its second turn, as in the paper, and answers in prose: right
     or wrong is the number that a solution declares last, ``copy`` compares these numbers, and what is imitated are
     whole solutions. All its weights are trained, or adapters of ``lora_rank`` beside them: new ones in each phase, which are
-    then added to the weights (the paper does not say what it trains).
+    then added to the weights (the paper does not say what it trains). Beside 4-bit weights (``four_bit``) stage II goes on
+    with stage I's adapters instead, and policies are evaluated with what they trained, multiplied out.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ from common.learn.policy_gradient import (
     CreditedTurn, Dialogue, PolicyGradientSettings, leave_one_out, policy_gradient, turn_rewards,
 )
 from common.learn.settings import TrainSettings
-from common.lm.adapters import adapted, merged
+from common.lm.adapters import adapted, load_adapters, merged, save_adapters
 from common.lm.device import on_device
 from common.lm.engine import Engine
 from common.lm.models import load_model, save_model
@@ -106,6 +107,8 @@ class Params:
     """What everything starts from: "nano", the environment's own base model, or a pretrained one."""
     lora_rank: int
     """Rank of the adapters that are trained; 0 trains all weights."""
+    four_bit: bool
+    """Whether the weights that everything starts from are rounded to 4 bits; adapters are trained beside them."""
     answer_tokens: int
     """Most tokens of an answer."""
     critic: str
@@ -114,6 +117,11 @@ class Params:
     sft: Imitate
     test: Test
     panels: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.four_bit and not self.lora_rank:
+            raise ValueError("four_bit: true needs adapters, since 4-bit weights are not trained themselves, but lora_rank is 0; set "
+                             "lora_rank, for instance to 32")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -230,13 +238,17 @@ class Experiment:
 
     def engine(self, stage: str | None = None) -> Engine:
         """The policy that ``stage`` saved; None is the base model."""
-        return Engine(*on_device(*load_model(self.run.stage_path(stage) if stage else self.unit.base)))
+        if stage:
+            return Engine(*on_device(*load_model(self.run.stage_path(stage))))
+        return Engine(*on_device(*load_model(self.unit.base, four_bit=self.p.four_bit)))
 
     def learner(self, stage: str | None = None) -> Engine:
         """As :meth:`engine`, with adapters where they are what is trained: the same for each variant, as tasks are."""
-        engine = self.engine(stage)
+        engine = self.engine(None if self.p.four_bit else stage)
         if self.p.lora_rank:
             adapted(engine.model, self.p.lora_rank, seed=derive(self.seed, "adapters"))
+        if self.p.four_bit and stage:
+            load_adapters(engine.model, self.run.stage_path(stage))
         return engine
 
     def policy(self, engine: Engine, temperature: float = 1.0) -> LMPolicy:
@@ -271,7 +283,7 @@ class Experiment:
         keep = ("loss", "grad_norm", "kl_1", "kl_2")
 
         def compute() -> dict:
-            engine, (reference, _) = self.learner(before), on_device(*load_model(self.unit.base))
+            engine, reference = self.learner(before), self.engine().model
             answers, seen = 0, {}
 
             def collect(update: int) -> list[Dialogue]:
@@ -294,6 +306,8 @@ class Experiment:
                 stats = policy_gradient(
                     engine.model, reference, engine.tokenizer, collect, settings, out_dir=self.run.artifacts, log=log
                 )
+                if self.p.four_bit:
+                    save_adapters(engine.model, folder)
                 save_model(merged(engine.model), engine.tokenizer, folder)
             cost = replace(engine.cost, env_steps=answers, samples=answers, updates=stats.updates)
             return {"cost": cost_of(cost)}

@@ -1,42 +1,30 @@
-"""GSM8K: panels from a user's files, the dialogue, and what is said when the rows cannot be had."""
+"""GSM8K: panels from a user's files, and the dialogue."""
 
-import json
 import os
-import shutil
 from pathlib import Path
 
 import pytest
 
-from common.envs import PanelError, check_env, data_hash, load_panel, make
+from common.envs import check_env, load_panel, make, user_rows
 from common.envs.final_number import final_number
 from common.envs.versions import gsm8k_v1
 from common.envs.word_problems import WordProblemEnv
 from common.evaluate.correction import attempts_of
 from common.types import Observation, Step, Task, Trajectory, Turn
+from tests.envs.rows import gsm8k_rows, write
 
 ENV = "gsm8k-v1"
 REAL = os.environ.get("GSM8K_DATA", "")
 
 
-def rows(n: int, start: int = 0) -> list[dict]:
-    return [{"question": f"Tom has {i} eggs and finds 1,000 more. How many has he?", "answer": f"{i} + 1000\n#### 1,{i:03d}"}
-            for i in range(start, start + n)]  # fmt: skip
-
-
-def write(folder: Path, **splits: list[dict]) -> None:
-    folder.mkdir(exist_ok=True)
-    for split, found in splits.items():
-        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
-
-
 @pytest.fixture
 def files(tmp_path, monkeypatch) -> Path:
     folder = tmp_path / "gsm8k"
-    write(folder, train=rows(620), test=rows(30, 600))  # 20 questions of the training split stand in the test split
+    write(folder, train=gsm8k_rows(620), test=gsm8k_rows(30, 600))  # 20 questions of the training split stand in the test split
     monkeypatch.setenv("GSM8K_DATA", str(folder))
-    gsm8k_v1._rows.cache_clear()
+    user_rows.forget()
     yield folder
-    gsm8k_v1._rows.cache_clear()
+    user_rows.forget()
 
 
 def test_panels_share_no_question_and_keep_the_official_numbers(files):
@@ -48,48 +36,6 @@ def test_panels_share_no_question_and_keep_the_official_numbers(files):
         assert task.data["answer"] == f"1{int(task.id[-4:]):03d}" and task.id == f"{ENV}/{task.split}/{task.id[-4:]}"
     again = gsm8k_v1.panels()
     assert all(again[name] == tasks for name, tasks in panels.items())
-
-
-def test_the_hash_is_that_of_the_rows(files):
-    first = data_hash("data", ENV)
-    (files / "test.jsonl").write_text("\n" + (files / "test.jsonl").read_text())
-    gsm8k_v1._rows.cache_clear()
-    assert data_hash("data", ENV) == first
-    write(files, test=rows(29, 600))
-    gsm8k_v1._rows.cache_clear()
-    assert data_hash("data", ENV) != first
-
-
-@pytest.mark.parametrize(("damage", "words"), [
-    (lambda folder: (folder / "test.jsonl").unlink(), "test.jsonl is missing; point GSM8K_DATA"),
-    (lambda folder: (folder / "test.jsonl").write_text("{}\n"), "test.jsonl is not GSM8K's JSON lines"),
-    (lambda folder: (folder / "train.jsonl").write_text("not json\n"), "train.jsonl is not GSM8K's JSON lines"),
-    (shutil.rmtree, "train.jsonl is missing"),
-])  # fmt: skip
-def test_damaged_files_are_named(files, damage, words):
-    damage(files)
-    with pytest.raises(PanelError, match=words):
-        load_panel("data", f"{ENV}/test")
-
-
-def test_without_files_the_hub_is_asked_and_its_refusal_told(monkeypatch):
-    monkeypatch.delenv("GSM8K_DATA", raising=False)
-    gsm8k_v1._rows.cache_clear()
-    asked = []
-
-    def load(name, config, *, split, revision):
-        asked.append((name, config, split, revision))
-        if split == "test":
-            raise ConnectionError("Couldn't reach the hub\nmore")
-        return rows(3)
-
-    monkeypatch.setattr("datasets.load_dataset", load)
-    with pytest.raises(PanelError, match="the hub gave none .Couldn't reach the hub.; set GSM8K_DATA"):
-        data_hash("data", ENV)
-    monkeypatch.setattr("datasets.load_dataset", lambda *_, split, **__: rows(3, 0 if split == "train" else 10))
-    assert len(data_hash("data", ENV)) == 64
-    assert asked[0] == ("openai/gsm8k", "main", "train", gsm8k_v1.REVISION)
-    gsm8k_v1._rows.cache_clear()
 
 
 def test_the_environment_keeps_the_contract_and_reads_solutions(files):
@@ -119,12 +65,12 @@ def test_answers_are_judged_by_what_they_declare():
 
 
 @pytest.mark.skipif(not REAL, reason="GSM8K_DATA names no folder with GSM8K's rows")
-def test_the_real_rows(monkeypatch):
-    gsm8k_v1._rows.cache_clear()
+def test_the_real_rows():
+    user_rows.forget()
     panels = gsm8k_v1.panels()
     assert {name: len(tasks) for name, tasks in panels.items()} == {"test": 1319, "validation": 500, "train": 6973}
     for split in ("train", "test"):
-        for row in gsm8k_v1._lines(Path(REAL) / f"{split}.jsonl"):
+        for row in gsm8k_v1.rows()[split]:
             assert final_number(row["answer"]) == final_number(row["answer"].rpartition("####")[2])
     check_env(make(ENV, "data"), panels["test"][:50])
-    gsm8k_v1._rows.cache_clear()
+    user_rows.forget()

@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from common.envs import make
+from common.envs import make, user_rows
 from common.envs.contract import check_env
 from common.envs.roles import ROLES
 from common.envs.versions.countdown_roles_v1 import CountdownRolesEnv
@@ -117,6 +117,6 @@ def test_gsm8k_s_problems_can_be_played(monkeypatch, tmp_path):
     for split in ("train", "test"):
         (tmp_path / f"{split}.jsonl").write_text('{"question": "1 + 1?", "answer": "2\\n#### 2"}\n')
     monkeypatch.setenv("GSM8K_DATA", str(tmp_path))
-    gsm8k_v1._rows.cache_clear()
+    user_rows.forget()
     check_env(in_roles(make("gsm8k-v1", tmp_path)), gsm8k_v1.panels()["test"])
-    gsm8k_v1._rows.cache_clear()
+    user_rows.forget()

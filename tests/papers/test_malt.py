@@ -14,6 +14,7 @@ from statistics import fmean
 
 import pytest
 
+from common.envs import user_rows
 from common.envs.roles import ROLES
 from common.envs.versions import gsm8k_v1
 from common.envs.versions.countdown_roles_v1 import CountdownRolesEnv
@@ -191,9 +192,9 @@ def counted(prose, monkeypatch):
     """A unit of the chat model; its training panel is cut to the problems that are left of validation."""
     monkeypatch.setattr(gsm8k_v1, "VALIDATION", 20)
     monkeypatch.setenv("GSM8K_DATA", str(prose / "gsm8k"))
-    gsm8k_v1._rows.cache_clear()
+    user_rows.forget()
     yield partial(open_unit, prose, "malt", "gsm8k-v1", model="someone/chat@1", answer_tokens=20, critique_tokens=12)
-    gsm8k_v1._rows.cache_clear()
+    user_rows.forget()
 
 
 def test_it_runs_in_prose_from_a_model_that_has_a_name(counted, tmp_path):

@@ -20,6 +20,7 @@ import yaml
 from safetensors.torch import load_file
 
 from common.config import ConfigError
+from common.envs import user_rows
 from common.envs.versions.countdown_answer_v1 import CountdownAnswerEnv
 from common.envs.versions import gsm8k_v1
 from common.envs.word_problems import WordProblemEnv
@@ -205,7 +206,7 @@ def prose(tmp_path_factory) -> Path:
 
 
 def test_it_runs_in_prose_from_a_model_that_has_a_name(prose, tmp_path, monkeypatch):
-    gsm8k_v1._rows.cache_clear()
+    user_rows.forget()
     monkeypatch.setenv("GSM8K_DATA", str(prose / "gsm8k"))
     unit = open_unit(prose, "score", "gsm8k-v1", tmp_path / "lab", model="someone/chat@1", rl__tasks=4, rl__group=4,
                      answer_tokens=20)  # fmt: skip

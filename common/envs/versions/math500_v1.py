@@ -12,24 +12,21 @@ The last attempt counts, by the answer it declares in LaTeX: 1 where that is the
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-from functools import cache
 from pathlib import Path
 
 from common.envs.latex_answer import declared_answer, normal_form
+from common.envs.user_rows import Row, Source, panel_rows, rows_hash, rows_of
 from common.envs.word_problems import ProblemState, WordProblemEnv
-from common.rng import generator
 from common.types import Observation, Task
 
 ENV_ID = "math500-v1"
 VALIDATION = 500
 FIELDS = ("problem", "solution", "answer", "subject", "level", "unique_id")
-REVISION = "6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be"
-"""Of ``HuggingFaceH4/MATH-500`` on the hub."""
-
-Rows = list[dict[str, object]]
+SOURCE = Source(
+    env=ENV_ID, name="MATH-500", variable="MATH500_DATA", lines=f"JSON lines with {', '.join(FIELDS)}",
+    fields=FIELDS, splits=("test",), extra=("train",), hub=("HuggingFaceH4/MATH-500",),
+    revision="6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be",
+)  # fmt: skip
 
 
 class Math500Env(WordProblemEnv):
@@ -58,56 +55,19 @@ class Math500Env(WordProblemEnv):
         return "I do not know."
 
 
-def _lines(path: Path) -> Rows:
-    try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        return [{field: row[field] for field in FIELDS} for row in rows]
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{ENV_ID}: {path} is missing; point MATH500_DATA to the folder that holds test.jsonl") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{ENV_ID}: {path} is not JSON lines with {', '.join(FIELDS)} ({error!r}); fetch it anew") from None
-
-
-def _hub() -> Rows:
-    from datasets import load_dataset
-
-    try:
-        rows = load_dataset("HuggingFaceH4/MATH-500", split="test", revision=REVISION)
-    except Exception as error:  # noqa: BLE001 - of requests, the hub or datasets, whatever is missing
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise FileNotFoundError(f"{ENV_ID} needs MATH-500's rows, and the hub gave none ({reason}); set MATH500_DATA to a folder "
-                                "with test.jsonl, or go online once") from None  # fmt: skip
-    return [{field: row[field] for field in FIELDS} for row in rows]
-
-
-@cache
-def _rows(folder: str) -> dict[str, Rows]:
-    if not folder:
-        return {"test": _hub()}
-    train = Path(folder) / "train.jsonl"
-    return {"test": _lines(Path(folder) / "test.jsonl")} | ({"train": _lines(train)} if train.exists() else {})
-
-
-def _read() -> dict[str, Rows]:
-    return _rows(os.environ.get("MATH500_DATA", ""))
+def rows() -> dict[str, list[Row]]:
+    """MATH-500's ``test`` and the user's ``train``, if any; FileNotFoundError or ValueError, with the next step, when they
+    cannot be had."""
+    return rows_of(SOURCE)
 
 
 def panels() -> dict[str, list[Task]]:
-    """``test``, and where there are rows to train on ``validation`` and ``train``; FileNotFoundError or ValueError, with the
-    next step, when the rows cannot be had."""
-    rows = _read()
-    split = {"test": list(enumerate(rows["test"]))}
-    if "train" in rows:
-        asked = {row["problem"] for row in rows["test"]}
-        own = [(i, row) for i, row in enumerate(rows["train"]) if row["problem"] not in asked]
-        size = min(VALIDATION, len(own) // 2)
-        held_out = set(generator(0, ENV_ID, "validation").permutation(len(own))[:size].tolist())
-        split["validation"] = [row for at, row in enumerate(own) if at in held_out]
-        split["train"] = [row for at, row in enumerate(own) if at not in held_out]
+    """``test``, and where there are rows to train on ``validation`` and ``train``; raises as :func:`rows`."""
+    split = panel_rows(ENV_ID, rows(), "problem", validation=VALIDATION, share=0.5)
     return {name: [_task(name, i, row) for i, row in chosen] for name, chosen in split.items()}
 
 
-def _task(panel: str, number: int, row: dict[str, object]) -> Task:
+def _task(panel: str, number: int, row: Row) -> Task:
     """Numbered as in the file."""
     data = {"question": str(row["problem"]).strip(), "answer": row["answer"], "subject": row["subject"], "level": row["level"]}
     return Task(f"{ENV_ID}/{panel}/{number:04d}", ENV_ID, panel, data)
@@ -115,7 +75,7 @@ def _task(panel: str, number: int, row: dict[str, object]) -> Task:
 
 def data_hash() -> str:
     """Of the rows themselves, wherever they were read."""
-    return hashlib.sha256(json.dumps(_read(), sort_keys=True).encode()).hexdigest()
+    return rows_hash(rows())
 
 
 def make(data_dir: Path) -> Math500Env:
