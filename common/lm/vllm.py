@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from common import ranks
-from common.lm.adapters import adapters
+from common.lm.adapters import adapters, is_four_bit
 from common.lm.device import LARGE
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def installed() -> bool:
 
 def usable(model: torch.nn.Module) -> bool:
     """Whether vLLM can sample from ``model`` here: it is installed, this process works alone, weights are plain or adapted."""
-    return installed() and ranks.count() == 1 and not getattr(model.config, "quantization_config", None)
+    return installed() and ranks.count() == 1 and not is_four_bit(model)
 
 
 def pays(model: torch.nn.Module) -> bool:
