@@ -18,8 +18,6 @@ from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 
-from common.config import ConfigError
-
 FILE = "adapters.safetensors"
 
 
@@ -32,12 +30,12 @@ def adapted(model: torch.nn.Module, rank: int, *, seed: int, alpha: float | None
     ``seed``; the global random state stays as it was. Adapters are float32, also of a model in bfloat16.
 
     Raises:
-        ConfigError: a rank below 1, or a model that has adapters already.
+        ValueError: a rank below 1, or a model that has adapters already.
     """
     if rank < 1:
-        raise ConfigError(f"lora_rank: {rank} must be at least 1 for adapters, for instance 16; 0 trains all weights")
+        raise ValueError(f"lora_rank: {rank} must be at least 1 for adapters, for instance 16; 0 trains all weights")
     if adapters(model):
-        raise ConfigError(f"lora_rank: the model has adapters already and cannot be given others of rank {rank}; merge them first")
+        raise ValueError(f"lora_rank: the model has adapters already and cannot be given others of rank {rank}; merge them first")
     config = LoraConfig(r=rank, lora_alpha=2 * rank if alpha is None else alpha, target_modules="all-linear")
     with torch.random.fork_rng():
         torch.manual_seed(seed)

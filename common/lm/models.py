@@ -9,7 +9,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.utils import is_bitsandbytes_available
 
-from common.config import ConfigError
 from common.lm.device import has_bf16
 
 
@@ -46,8 +45,8 @@ def load_model(path: Path | str, *, four_bit: bool = False) -> tuple[torch.nn.Mo
 
     Raises:
         FileNotFoundError: the folder holds no model.
-        ConfigError: ``four_bit`` without bitsandbytes, or of a model whose layers read no whole blocks.
-        ValueError: the tokenizer cannot hold a dialogue, or is not that of the model.
+        ValueError: the tokenizer cannot hold a dialogue, or is not that of the model; or ``four_bit`` is asked for without
+            bitsandbytes, or of a model whose layers read no whole blocks.
     """
     path = Path(path)
     if not (path / "config.json").exists():
@@ -83,8 +82,8 @@ BLOCK = 64
 
 def _nf4() -> BitsAndBytesConfig:
     if not is_bitsandbytes_available():
-        raise ConfigError("four_bit: 4-bit weights need bitsandbytes, which is not installed; run `pip install -e '.[four-bit]'`, "
-                          "or set four_bit to false")
+        raise ValueError("four_bit: 4-bit weights need bitsandbytes, which is not installed; run `pip install -e '.[four-bit]'`, "
+                         "or set four_bit to false")
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
                               bnb_4bit_compute_dtype=torch.bfloat16 if has_bf16() else torch.float32)  # fmt: skip
 
@@ -96,9 +95,9 @@ def _check_blocks(model: torch.nn.Module, path: Path) -> None:
     for layer in model.modules():
         if isinstance(layer, bitsandbytes.nn.Linear4bit):
             if layer.in_features % BLOCK:  # there, blocks that go on in the next row are multiplied out by wrong scales
-                raise ConfigError(f"four_bit: a layer of the model in '{path}' reads {layer.in_features} features, but it must "
-                                  f"be a multiple of {BLOCK}, the block of 4-bit weights; set four_bit to false or take a larger "
-                                  "model")  # fmt: skip
+                raise ValueError(f"four_bit: a layer of the model in '{path}' reads {layer.in_features} features, but it must "
+                                 f"be a multiple of {BLOCK}, the block of 4-bit weights; set four_bit to false or take a larger "
+                                 "model")  # fmt: skip
             # Else, where a processor has AVX-512 for bfloat16, weights are repacked as a model predicts first, and no
             # gradient passes them from then on.
             layer.support_avx512bf16_for_cpu = False

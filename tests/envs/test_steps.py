@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from common.envs import check_env, data_hash, load_panel, make
+from common.envs import check_env, data_hash, load_panel, make, user_rows
 from common.envs.steps import INSTRUCTION, INVALID, LONGEST, NEXT, VERSION, refusal
 from common.envs.versions import gsm8k_steps_v1 as gsm8k
 from common.envs.versions import gsm8k_v1
@@ -193,11 +193,11 @@ def test_reasoning_gyms_own_tasks_line_by_line(tmp_path):
 def test_gsm8ks_own_problems_line_by_line(tmp_path):
     if not os.environ.get("GSM8K_DATA"):
         pytest.skip("needs GSM8K's rows; set GSM8K_DATA to a folder with train.jsonl and test.jsonl")
-    gsm8k_v1._rows.cache_clear()
+    user_rows.forget()
     env, tasks = make(gsm8k.ENV_ID, tmp_path), load_panel(tmp_path, f"{gsm8k.ENV_ID}/test")
     assert tasks == load_panel(tmp_path, f"{gsm8k_v1.ENV_ID}/test")
     check_env(env, tasks[:40])
-    solutions = {row["question"].strip(): row["answer"] for row in gsm8k_v1._read()["test"]}
+    solutions = {row["question"].strip(): row["answer"] for row in gsm8k_v1.rows()["test"]}
     ended = []
     for task in tasks:
         env.reset(task)
@@ -205,4 +205,4 @@ def test_gsm8ks_own_problems_line_by_line(tmp_path):
         seen = [env.step(line) for line in lines if refusal(line) == "" and not env.snapshot().over]
         ended.append(seen[-1].reward == 1.0 and len(seen) == len(lines))
     assert sum(ended) / len(ended) > 0.97  # else a line is above the limit, or announces a result before the end
-    gsm8k_v1._rows.cache_clear()
+    user_rows.forget()

@@ -6,7 +6,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from common.config import ConfigError
 from common.learn.policy import dpo, sft
 from common.learn.policy_gradient import CreditedTurn, PolicyGradientSettings, policy_gradient
 from common.learn.settings import DPOSettings, TrainSettings
@@ -191,7 +190,7 @@ def test_where_the_device_has_bfloat16_packed_weights_stay_as_they_are(rounded, 
 
 def test_without_bitsandbytes_the_next_step_is_told(base, monkeypatch):
     monkeypatch.setattr(models, "is_bitsandbytes_available", lambda: False)
-    with pytest.raises(ConfigError, match=r"four_bit: .* needs? bitsandbytes, .*pip install -e '.\[four-bit\]'") as caught:
+    with pytest.raises(ValueError, match=r"four_bit: .* needs? bitsandbytes, .*pip install -e '.\[four-bit\]'") as caught:
         load_model(base, four_bit=True)
     assert "\n" not in str(caught.value)
 
@@ -199,5 +198,5 @@ def test_without_bitsandbytes_the_next_step_is_told(base, monkeypatch):
 def test_a_layer_that_reads_no_whole_blocks_is_one_sentence(model, tokenizer, tmp_path):
     pytest.importorskip("bitsandbytes", reason=REASON)
     save_model(model, tokenizer, tmp_path)
-    with pytest.raises(ConfigError, match="four_bit: a layer .* reads 32 features, but it must be a multiple of 64.*; set four_bit"):
+    with pytest.raises(ValueError, match="four_bit: a layer .* reads 32 features, but it must be a multiple of 64.*; set four_bit"):
         load_model(tmp_path, four_bit=True)
