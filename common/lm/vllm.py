@@ -19,6 +19,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
+import psutil
 import torch
 
 from common import ranks
@@ -53,8 +54,12 @@ class VLLM:
 
     def __init__(self, model: torch.nn.Module, seats: int) -> None:
         config = model.config.to_dict() | {"architectures": [type(model).__name__]}
-        dtype = str(model.get_input_embeddings().weight.dtype).removeprefix("torch.")
-        self._own = _started(json.dumps(config, sort_keys=True, default=str), dtype, seats, model.device.type)
+        text, dtype = model.config.get_text_config(), model.get_input_embeddings().weight.dtype
+        heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+        size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        token = 2 * text.num_hidden_layers * heads * size * dtype.itemsize  # bytes of a token's keys and values
+        self._own = _started(json.dumps(config, sort_keys=True, default=str), str(dtype).removeprefix("torch."), seats,
+                             text.max_position_embeddings, token, model.device.type)  # fmt: skip
         self._own.load(model)
 
     def prefill(self, rows: list[list[int]]) -> Asked:
@@ -116,21 +121,20 @@ def weights(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 @cache
-def _started(config: str, dtype: str, seats: int, device: str) -> Started:
+def _started(config: str, dtype: str, seats: int, context: int, token: int, device: str) -> Started:
     # In this process: the live weights are handed over as they are, and one Ctrl-C ends everything.
     os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1"}
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     from vllm import LLM
 
-    facts = json.loads(config)
-    heads, layers, context = facts["num_key_value_heads"], facts["num_hidden_layers"], facts["max_position_embeddings"]
-    size = facts.get("head_dim") or facts["hidden_size"] // facts["num_attention_heads"]
-    needed = 2 * seats * context * layers * heads * size * torch.finfo(getattr(torch, dtype)).bits // 8
-    free = torch.cuda.mem_get_info()[0] if device == "cuda" else os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    free, total = torch.cuda.mem_get_info() if device == "cuda" else psutil.virtual_memory()[1::-1]
     with tempfile.TemporaryDirectory() as folder:
         with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as file:
             file.write(config)
-        llm = LLM(folder, load_format="dummy", skip_tokenizer_init=True, generation_config="vllm", dtype=dtype,
-                  max_model_len=context, max_num_seqs=seats, kv_cache_memory_bytes=min(needed, int(MEMORY_SHARE * free)),
-                  enforce_eager=device == "cpu", seed=0)  # fmt: skip
+        llm = LLM(
+            folder, load_format="dummy", skip_tokenizer_init=True, generation_config="vllm", dtype=dtype, max_model_len=context,
+            max_num_seqs=seats, kv_cache_memory_bytes=min(seats * context * token, int(MEMORY_SHARE * free)),
+            gpu_memory_utilization=MEMORY_SHARE * free / total,  # what must be free at the start, of all there is
+            enforce_eager=device == "cpu", seed=0,
+        )  # fmt: skip
     return Started(llm)
