@@ -41,7 +41,7 @@ def main() -> None:
     if chosen:
         print("nothing written: results.json and docs/performance.md hold whole suites only")
         return
-    growth = lab.growth() | lab.pipeline(ROOT)
+    growth = searching.growth() | lab.growth() | lab.pipeline(ROOT)
     skipped = [] if torch.cuda.is_available() else ["No GPU here: the suite ran on the CPU alone."]
     skipped += searching.skipped() + sampling.skipped()
     minutes = (time.monotonic() - start) / 60

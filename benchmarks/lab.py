@@ -156,12 +156,13 @@ def growth() -> dict[str, list[tuple[float, float]]]:
 
 
 PAPERS = (1, 10, 100)
+SEEDS = (1, 10, 100, 1000)
 
 
 def pipeline(root: Path) -> dict[str, list[tuple[float, float]]]:
     """Seconds of ``dvc status`` and of planning all units, for copies of the project with so many papers of ten
-    seeds each: the first paper under other names."""
-    status, planning = [], []
+    seeds each: the first paper under other names. And of planning so many seeds of one paper."""
+    status, planning, seeds = [], [], []
     for count in PAPERS:
         with tempfile.TemporaryDirectory() as folder:
             lab = Path(folder) / "lab"
@@ -180,4 +181,8 @@ def pipeline(root: Path) -> dict[str, list[tuple[float, float]]]:
             (lab / "params.yaml").write_text(yaml.safe_dump(chosen), encoding="utf-8")
             status.append((count, seconds(lab, sys.executable, "-m", "dvc", "status", "-q", check=False)))
             planning.append((count, seconds(lab, sys.executable, "-m", "common", "estimate", "repro")))
-    return {"papers of ten seeds: dvc status": status, "papers of ten seeds: planning all units": planning}
+            if count == 1:
+                dry = (sys.executable, "-m", "common", "run", "--paper", names[0], "--dry-run", "--seeds")
+                seeds = [(n, seconds(lab, *dry, f"0-{n - 1}")) for n in SEEDS]
+    return {"papers of ten seeds: dvc status": status, "papers of ten seeds: planning all units": planning,
+            "seeds of a paper: planning all units": seeds}

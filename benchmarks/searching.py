@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import time
+from dataclasses import replace
 
 import torch
 
@@ -58,14 +60,14 @@ def tasks(n: int) -> list[Task]:
     return [Task(str(i), "talk", "train", {"text": " ".join(rng.choice(WORDS, 8))}) for i in range(n)]
 
 
-def ours(engine: Engine, chosen: list[Task], together: int) -> Work:
+def ours(engine: Engine, chosen: list[Task], together: int, settings: MCTSSettings = SETTINGS) -> Work:
     """Simulations of a tree a task, ``together`` trees at a time."""
 
     def work() -> float:
         policy, done = LMPolicy(engine, max_new_tokens=TOKENS), 0
         for at in range(0, len(chosen), together):
             some = chosen[at : at + together]
-            trees = search(Talk(), [(task, None) for task in some], policy, SETTINGS,
+            trees = search(Talk(), [(task, None) for task in some], policy, settings,
                            keys=[derive(0, "benchmark", task.id) for task in some])  # fmt: skip
             done += sum(tree.nodes[0].visits for tree in trees)
         return done
@@ -120,6 +122,25 @@ def reasoners(model, tokenizer, chosen: list[Task]) -> Work:  # noqa: ANN001
         return len(chosen) * SIMULATIONS
 
     return work
+
+
+def growth() -> dict[str, list[tuple[float, float]]]:
+    """Seconds against the number of trees grown together, and of simulations in each."""
+    model, tokenizer = nano()
+
+    def best(trees: int, simulations: int) -> float:
+        settings, times = replace(SETTINGS, simulations=simulations), []
+        for _ in range(3):
+            work = ours(Engine(model, tokenizer), tasks(trees), trees, settings)
+            start = time.perf_counter()
+            work()
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    return {
+        f"trees ({SIMULATIONS} simulations each)": [(n, best(n, SIMULATIONS)) for n in (1, 4, 16, 64, 256)],
+        "simulations (16 trees)": [(n, best(16, n)) for n in (4, 16, 64, 256)],
+    }
 
 
 def skipped() -> list[str]:
