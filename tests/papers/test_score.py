@@ -19,7 +19,6 @@ import yaml
 
 from safetensors.torch import load_file
 
-from common.config import ConfigError
 from common.envs import user_rows
 from common.envs.versions.countdown_answer_v1 import CountdownAnswerEnv
 from common.envs.versions import gsm8k_v1
@@ -169,7 +168,7 @@ def test_phases_with_adapters_end_the_same_when_they_fall_over(with_adapters, ne
 
 
 def test_a_rank_that_is_none_is_one_sentence(new_unit, tmp_path):
-    with pytest.raises(ConfigError, match="lora_rank: -1 must be at least 1 for adapters"):
+    with pytest.raises(ValueError, match="lora_rank: -1 must be at least 1 for adapters"):
         method.run(new_unit(tmp_path / "lab", lora_rank=-1))
 
 
