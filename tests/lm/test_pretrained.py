@@ -4,6 +4,8 @@ import dataclasses
 import errno
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -28,7 +30,7 @@ HUB = f"someone/some-chat@{COMMIT}"
     ("SmolLM2-135M-instruct", f'nearest is "{SMOL}"|{SMOL}'),
     ("HuggingFaceTB/SmolLM2-360M-Instruct", "names no commit.*HuggingFaceTB/SmolLM2-360M-Instruct@ and"),
     ("HuggingFaceTB/SmolLM2-360M-Instruct@main", "names no commit"),
-    ("../elsewhere", "neither a packaged model nor owner/name@commit"),
+    ("../elsewhere", "neither a packaged model nor owner/name@commit.*A folder gets a name by: python -m common pretrained FOLDER"),
 ])  # fmt: skip
 def test_a_name_that_is_none_is_refused(name, words, tmp_path):
     for ask in (check_name, lambda name: folder_of(tmp_path, name), lambda name: fetch(tmp_path, name)):
@@ -64,6 +66,41 @@ def test_a_model_of_the_hub_is_fetched_once(tmp_path, monkeypatch):
     assert [one.name for one in (tmp_path / "pretrained").iterdir()] == [folder.name] and not (folder / ".cache").exists()
     model, _ = load_model(folder)
     assert model.dtype == torch.float32
+
+
+def test_a_folder_is_named_by_what_is_in_it(tmp_path, monkeypatch):
+    mine = tmp_path / "my models" / "höhe 2"
+    small(mine)
+    (mine / "optimizer.pt").write_text("much")
+    said = fetch(tmp_path, str(mine))
+    [folder] = (tmp_path / "pretrained").iterdir()
+    assert re.fullmatch(r"local--h-he-2@[0-9a-f]{40}", folder.name) and not (folder / "optimizer.pt").exists()
+    name = folder.name.replace("--", "/")
+    assert said.startswith(f"{name} → pretrained/{folder.name}, ") and folder_of(tmp_path, name) == folder
+    assert json.loads((folder / "origin.json").read_text())["model"] == "höhe 2"
+    model, _ = load_model(folder)
+    assert model.get_input_embeddings().weight.equal(load_model(mine)[0].get_input_embeddings().weight)
+
+    monkeypatch.chdir(mine.parent)
+    assert fetch(tmp_path, "höhe 2") == f"{name} is there: pretrained/{folder.name}"  # the same files, as another command names them
+    assert fetch(tmp_path, str(folder)).partition("@")[2].startswith(folder.name.partition("@")[2])
+    with (mine / "config.json").open("a") as config:
+        config.write(" ")
+    assert not fetch(tmp_path, str(mine)).startswith(name)  # other weights never go by the old name
+
+    shutil.rmtree(folder)
+    with pytest.raises(ConfigError, match=f"{name} was a folder, which no hub has; run python -m common pretrained FOLDER"):
+        fetch(tmp_path, name)
+
+
+@pytest.mark.parametrize("left", ["config.json", "model.safetensors", ""])
+def test_a_folder_without_a_model_is_one_sentence(left, tmp_path):
+    (tmp_path / "mine").mkdir()
+    if left:
+        (tmp_path / "mine" / left).write_text("{}")
+    with pytest.raises(ConfigError, match="mine' has no config.json with safetensors; give the folder that save_pretrained wrote"):
+        fetch(tmp_path, str(tmp_path / "mine"))
+    assert not (tmp_path / "pretrained").exists()
 
 
 def test_what_the_hub_refuses_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch):
