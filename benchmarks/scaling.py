@@ -103,9 +103,20 @@ def training_bytes(shape: Shape, tokens: float, *, gpus: int = 1, sharded: bool 
     return 16 * shape.parameters / gpus + gathered + 2 * own * (shape.layers * shape.width + layer) + logits
 
 
-def update_flops(shape: Shape, tokens: float) -> float:
-    """Operations of an update: 6 a parameter and token, and 6 · layers · heads' width · length for causal attention."""
-    return tokens * (6 * shape.parameters + 6 * shape.layers * shape.heads * shape.head * LENGTH)
+def update_flops(shape: Shape, tokens: float, length: float = LENGTH) -> float:
+    """Operations of an update: 6 a parameter and token, and 6 · layers · heads' width · length for causal attention. What
+    activation checkpointing computes twice does not count."""
+    return tokens * (6 * shape.parameters + 6 * shape.layers * shape.heads * shape.head * length)
+
+
+def mfu(shape: Shape, one: dict) -> float | None:
+    """Share of the data sheet's products that a measured update reached (model FLOPs utilisation, Chowdhery et al. 2022,
+    arXiv:2204.02311), None on processors and on a GPU that is not in :data:`GPUS`."""
+    gpu = next((gpu for name, gpu in GPUS.items() if name in one["device"]), None)
+    if gpu is None:
+        return None
+    peak = 1e12 * (gpu.bfloat16 if one["bfloat16"] else gpu.float32)
+    return update_flops(shape, one["tokens"], one["length"]) / (one["ranks"] * one["seconds"] * peak)
 
 
 def update_seconds(shape: Shape, gpu: Gpu, *, gpus: int, bfloat16: bool = False) -> float:
@@ -189,9 +200,12 @@ def measured_table(found: dict[str, dict]) -> str:
     for one in found.values():
         shape = SHAPES[one["model"]]
         expected = training_bytes(shape, one["tokens"], gpus=one["ranks"])
-        rows.append([one["model"], str(one["ranks"]), f"{one['tokens']:,.0f}", seconds(one["seconds"]), size(one["bytes"]),
+        reached = mfu(shape, one)
+        rows.append([one["model"], one["device"], str(one["ranks"]), f"{one['tokens']:,.0f}", seconds(one["seconds"]),
+                     f"{one['tokens'] / one['seconds']:,.0f}", "–" if reached is None else f"{reached:.2f}", size(one["bytes"]),
                      "measured", size(expected)])  # fmt: skip
-    return table("model | processes | tokens of an update | an update | memory of each | how | memory, calculated", rows)
+    return table("model | on | processes | tokens of an update | an update | tokens/s | MFU | memory of each | how | "
+                 "memory, calculated", rows)  # fmt: skip
 
 
 def tables(found: dict[str, dict]) -> dict[str, str]:
@@ -213,7 +227,8 @@ def filled(page: str, found: dict[str, dict]) -> str:
 
 
 def measure(name: str, updates: int) -> dict:
-    """Median seconds of ``updates`` updates of SFT after two others, tokens of an update and bytes that a process grew by."""
+    """Median seconds of ``updates`` updates of SFT after two others, tokens of an update and of a row, and the memory of a
+    process: what it grew by, on a GPU the most that torch had allocated. There an update is as large as that of the tables."""
     import torch
 
     from benchmarks.models import nano, pretrained, prompts
@@ -221,22 +236,28 @@ def measure(name: str, updates: int) -> dict:
     from common.learn.batches import SFTExample
     from common.learn.policy import sft
     from common.learn.settings import TrainSettings
+    from common.lm.device import on_device
 
     torch.set_num_threads(1)
+    gpu = torch.cuda.is_available()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     small = name.startswith("nano")
-    (model, tokenizer), rows = (nano(width=96, layers=2), 32) if small else (pretrained(), 4)
+    model, tokenizer = on_device(*(nano(width=96, layers=2) if small else pretrained()))
+    rows = TOKENS // LENGTH if gpu or small else 4
+    words = (30, 12) if small or not gpu else (220, 230)  # rows of some 512 tokens of SmolLM2, half of them scored
     told = [SFTExample(chat, answer[0]["content"]) for chat, answer in
-            zip(prompts((updates + 2) * rows, 30), prompts((updates + 2) * rows, 12, seed=1), strict=True)]  # fmt: skip
-    settings = TrainSettings(lr=1e-4, epochs=1, batch_size=rows, max_length=256)
+            zip(prompts((updates + 2) * rows, words[0]), prompts((updates + 2) * rows, words[1], seed=1), strict=True)]  # fmt: skip
+    settings = TrainSettings(lr=1e-4, epochs=1, batch_size=rows, max_length=256 if small or not gpu else 2 * LENGTH)
     ends: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         stats = sft(model, tokenizer, told, settings, seed=0, out_dir=Path(folder),
                     log=lambda *_: ends.append(time.perf_counter()))  # fmt: skip
     took = [later - earlier for earlier, later in zip(ends[1:], ends[2:], strict=False)]
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
-    return {"model": name, "ranks": ranks.count(), "tokens": stats.tokens / stats.updates, "bytes": max(ranks.gather(grown)),
-            "seconds": statistics.median(took) if took else 0.0}  # fmt: skip - only rank 0 logs
+    grown = torch.cuda.max_memory_allocated() if gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+    tokens = stats.tokens / stats.updates
+    return {"model": name, "device": torch.cuda.get_device_name() if gpu else "processor", "ranks": ranks.count(),
+            "bfloat16": next(model.parameters()).dtype == torch.bfloat16, "tokens": tokens, "length": tokens / rows,
+            "bytes": max(ranks.gather(grown)), "seconds": statistics.median(took) if took else 0.0}  # fmt: skip - only rank 0 logs
 
 
 def main() -> None:
@@ -253,7 +274,7 @@ def main() -> None:
         one = measure(asked.model, asked.updates)
         if ranks.rank():
             return
-        found[f"{one['model']}, {one['ranks']} processes"] = one
+        found[f"{one['model']}, {one['device']}, {one['ranks']} processes"] = one
         MEASURED.write_text(json.dumps(dict(sorted(found.items())), indent=1) + "\n", encoding="utf-8")
     PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), found), encoding="utf-8")
     print("\n\n".join(f"{name}\n{text}" for name, text in tables(found).items()))

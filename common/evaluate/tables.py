@@ -18,6 +18,8 @@ from common.track.rows import MetricRow
 LADDER_METRICS = ("success", "score", "planned_success", "delta")
 GAME_METRICS = ("return", "rank")
 """Of papers whose agents play games; not announced where nothing has been measured."""
+NANO = "nano"
+"""Scale of the models that are trained here; others come pretrained and are called by their names."""
 _MARK = re.compile(r"^<!-- ([\w./@+-]+):(begin|end) -->$", re.MULTILINE)
 
 
@@ -72,6 +74,25 @@ def verdicts_table(records: Sequence[Mapping[str, Any]]) -> str:
             parts.append(f"| {claim} {statement} | {' | '.join(cells.values())} |")
         parts.append("")
     return "\n".join(parts).rstrip()
+
+
+def pretrained_table(records: Sequence[Mapping[str, Any]]) -> str:
+    """Verdicts from pretrained models in short, as markdown: a line for each paper, model and panel.
+
+    A panel that leaves the model no room (a floor or a ceiling) says so instead of naming its undecided claims.
+    """
+    parts = ["| paper | model | panel | seeds | verdicts |", "|---|---|---|---|---|"]
+    for (paper, scale, profile), found in _by_run(records):
+        for panel in dict.fromkeys(record["panel"] for record in found):
+            here = [record for record in found if record["panel"] == panel]
+            bounds = [record["reason"] for record in here if record["reason"].startswith(("floor:", "ceiling:"))]
+            said = [f"**{verdict}** {', '.join(ids)}" for verdict in ("supported", "contradicted")
+                    if (ids := [record["id"] for record in here if record["verdict"] == verdict])]
+            undecided = [record["id"] for record in here if record["verdict"] == "inconclusive"]
+            said += [bounds[0] if bounds else f"inconclusive {', '.join(undecided)}"] if undecided else []
+            seeds = max(record["n_seeds"] for record in here)
+            parts.append(f"| [{paper}](papers/{paper}/README.md) | {scale} (`{profile}`) | {panel} | {seeds} | {'; '.join(said)} |")
+    return "\n".join(parts) if records else "No pretrained model has been judged yet."
 
 
 def _by_run(records: Sequence[Mapping[str, Any]]) -> list[tuple[tuple[str, str, str], list[Mapping[str, Any]]]]:
@@ -180,9 +201,12 @@ def _mean_cell(values: Sequence[float], most: int) -> str:
 def blocks(
     records: Sequence[Mapping[str, Any]], rows: Sequence[MetricRow], papers: Sequence[str] = ()
 ) -> dict[str, str]:
-    """Every block a document may hold, by name: ``verdicts``, ``claims`` and ``ladder`` over all papers, and
-    ``claims/<paper>``, ``ladder/<paper>`` for one (those of ``papers`` even where nothing was run)."""
-    made = {"verdicts": verdicts_table(records), "claims": claims_table(records), "ladder": _ladders(rows)}
+    """Every block a document may hold, by name: ``verdicts`` of models trained here and ``pretrained`` of others, in short,
+    ``claims`` and ``ladder`` over all papers, and ``claims/<paper>``, ``ladder/<paper>`` for one (those of ``papers`` even where
+    nothing was run)."""
+    other = [record for record in records if record["scale"] != NANO]
+    made = {"verdicts": verdicts_table([record for record in records if record["scale"] == NANO]),
+            "pretrained": pretrained_table(other), "claims": claims_table(records), "ladder": _ladders(rows)}
     for paper in sorted({row.paper for row in rows} | {record["paper"] for record in records} | set(papers)):
         made[f"claims/{paper}"] = claims_table([record for record in records if record["paper"] == paper])
         made[f"ladder/{paper}"] = _ladders([row for row in rows if row.paper == paper])

@@ -11,6 +11,7 @@ import html
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -64,10 +65,10 @@ def tree(branches: Branches, roles: Sequence[str]) -> Figure:
     """
     heights = _heights(branches)
     leaves = sum(branch["depth"] == len(roles) - 1 for branch in branches)
-    figure = Figure(figsize=(WIDTH, 0.24 * max(leaves, 3) + 1.1), layout="constrained", facecolor="white")
+    top = wrap(f"{branches[0]['prompt'] if branches else ''}   (filled: V > 0.5, imitated)", 100)
+    figure = Figure(figsize=(WIDTH, 0.24 * max(leaves, 3) + 0.95 + 0.15 * len(top)), layout="constrained", facecolor="white")
     axes = figure.subplots()
     columns = (0.06, 0.30, 0.74)[: len(roles)]
-    top = branches[0]["prompt"] if branches else ""
     for i, branch in enumerate(branches):
         x, y, good = columns[branch["depth"]], heights[i], branch["value"] > 0.5
         left = columns[branch["depth"] - 1] if branch["depth"] else 0.0
@@ -83,7 +84,7 @@ def tree(branches: Branches, roles: Sequence[str]) -> Figure:
     axes.set_xlim(-0.02, 1.0)
     axes.set_ylim(leaves - 0.4, -0.6)
     axes.axis("off")
-    figure.suptitle(f"{top}   (filled: V > 0.5, imitated)", fontsize=10, color=INK)
+    figure.suptitle("\n".join(top), fontsize=10, color=INK)
     return figure
 
 

@@ -63,6 +63,15 @@ def test_formulas_by_hand():
     assert [scaling.size(n) for n in (1.5e3, 2e6, 134.4e9, 1.234e9)] == ["1.5 kB", "2 MB", "134 GB", "1.23 GB"]
 
 
+def test_what_an_update_reached_of_the_data_sheet():
+    shape = scaling.Shape(8, 2, 2, 1, 4, 16, 10, False)
+    one = {"model": "", "device": "NVIDIA H200", "ranks": 2, "bfloat16": True, "tokens": 1e6, "length": 100, "seconds": 0.5, "bytes": 1}
+    done = 1e6 * (6 * shape.parameters + 6 * 2 * 8 * 100)
+    assert scaling.mfu(shape, one) == pytest.approx(done / (2 * 0.5 * 989.4e12))
+    assert scaling.mfu(shape, one | {"bfloat16": False}) == pytest.approx(done / (2 * 0.5 * 66.9e12))
+    assert scaling.mfu(shape, one | {"device": "processor"}) is None
+
+
 def test_the_page_holds_today_s_tables_and_says_how_each_row_came_about():
     found = json.loads(scaling.MEASURED.read_text(encoding="utf-8"))
     page = scaling.PAGE.read_text(encoding="utf-8")

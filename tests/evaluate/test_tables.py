@@ -177,8 +177,23 @@ def test_verdicts_at_a_glance(project):
     assert lines[5].startswith("| D2 b beats c | inconclusive +0.004 | not run |") and len(lines) == 6
 
 
+def test_pretrained_models_are_told_in_short_and_apart(project):
+    nano = judge_all(project / "results", project / "papers")
+    assert [record["verdict"] for record in nano] == ["supported", "inconclusive", "inconclusive"]
+    floor = {"reason": "floor: success of b is 0.01, below 0.05", "verdict": "inconclusive"}
+    other = [record | {"scale": "Some-1B", "profile": "smol"} for record in nano]
+    tiny = [record | floor | {"scale": "Tiny-9M", "profile": "smol"} for record in nano[:2]]
+    made = blocks(nano + other + tiny, [])
+    assert made["verdicts"] == verdicts_table(nano)
+    assert made["pretrained"].splitlines()[2:] == [
+        "| [demo](papers/demo/README.md) | Some-1B (`smol`) | countdown-v1/test | 5 | **supported** D1; inconclusive D2 |",
+        "| [demo](papers/demo/README.md) | Some-1B (`smol`) | shop-v1/test | 0 | inconclusive D2 |",
+        "| [demo](papers/demo/README.md) | Tiny-9M (`smol`) | countdown-v1/test | 5 | floor: success of b is 0.01, below 0.05 |"]
+
+
 def test_blocks_exist_before_any_result():
     assert blocks([], []) == {"verdicts": "No claim has been judged yet.", "claims": "No claim has been judged yet.",
+                              "pretrained": "No pretrained model has been judged yet.",
                               "ladder": "\n\n".join(f"No {m} has been measured yet."
                                                     for m in LADDER_METRICS)}
     assert blocks([], [], ["new"])["claims/new"] == "No claim has been judged yet."

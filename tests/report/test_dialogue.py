@@ -36,6 +36,10 @@ def test_the_tree_shows_every_utterance_with_its_value_and_label():
     assert [mark == dialogue.BLUE for mark in marks] == [True, True, False, True, True, True, False]
     assert set(ROLES) <= set(texts) and svg(figure) and figure.get_figwidth() <= 10
 
+    told = [branch | {"prompt": 12 * "how many eggs are left, "} for branch in expansion()]
+    top = dialogue.tree(told, ROLES).get_suptitle().split("\n")
+    assert " ".join(top).count("eggs") == 12 and len(top) == 4 and max(map(len, top)) <= 100  # a word problem, not cut
+
 
 def test_the_telling_tree_has_most_siblings_of_opposite_labels(tmp_path):
     dull, split = expansion((1,) * 7), expansion()
