@@ -79,18 +79,19 @@ def verdicts_table(records: Sequence[Mapping[str, Any]]) -> str:
 def pretrained_table(records: Sequence[Mapping[str, Any]]) -> str:
     """Verdicts from pretrained models in short, as markdown: a line for each paper, model and panel.
 
-    A panel that leaves the model no room (a floor or a ceiling) says so instead of naming its undecided claims.
+    Where one reason holds for all undecided claims of a panel (a floor, a ceiling, a single seed), it stands for them.
     """
     parts = ["| paper | model | panel | seeds | verdicts |", "|---|---|---|---|---|"]
     for (paper, scale, profile), found in _by_run(records):
         for panel in dict.fromkeys(record["panel"] for record in found):
             here = [record for record in found if record["panel"] == panel]
-            bounds = [record["reason"] for record in here if record["reason"].startswith(("floor:", "ceiling:"))]
+            seeds = max(record["n_seeds"] for record in here)
+            general = ("floor:", "ceiling:", "one seed:") if seeds == 1 else ("floor:", "ceiling:")
+            reasons = [record["reason"] for record in here if record["reason"].startswith(general)]
             said = [f"**{verdict}** {', '.join(ids)}" for verdict in ("supported", "contradicted")
                     if (ids := [record["id"] for record in here if record["verdict"] == verdict])]
             undecided = [record["id"] for record in here if record["verdict"] == "inconclusive"]
-            said += [bounds[0] if bounds else f"inconclusive {', '.join(undecided)}"] if undecided else []
-            seeds = max(record["n_seeds"] for record in here)
+            said += [reasons[0] if reasons else f"inconclusive {', '.join(undecided)}"] if undecided else []
             parts.append(f"| [{paper}](papers/{paper}/README.md) | {scale} (`{profile}`) | {panel} | {seeds} | {'; '.join(said)} |")
     return "\n".join(parts) if records else "No pretrained model has been judged yet."
 

@@ -183,9 +183,11 @@ def test_pretrained_models_are_told_in_short_and_apart(project):
     floor = {"reason": "floor: success of b is 0.01, below 0.05", "verdict": "inconclusive"}
     other = [record | {"scale": "Some-1B", "profile": "smol"} for record in nano]
     tiny = [record | floor | {"scale": "Tiny-9M", "profile": "smol"} for record in nano[:2]]
-    made = blocks(nano + other + tiny, [])
+    single = [record | {"reason": "one seed: no interval", "verdict": "inconclusive", "n_seeds": 1, "scale": "Once-2B"} for record in nano[:2]]
+    made = blocks(nano + other + tiny + single, [])
     assert made["verdicts"] == verdicts_table(nano)
     assert made["pretrained"].splitlines()[2:] == [
+        "| [demo](papers/demo/README.md) | Once-2B (`cpu`) | countdown-v1/test | 1 | one seed: no interval |",
         "| [demo](papers/demo/README.md) | Some-1B (`smol`) | countdown-v1/test | 5 | **supported** D1; inconclusive D2 |",
         "| [demo](papers/demo/README.md) | Some-1B (`smol`) | shop-v1/test | 0 | inconclusive D2 |",
         "| [demo](papers/demo/README.md) | Tiny-9M (`smol`) | countdown-v1/test | 5 | floor: success of b is 0.01, below 0.05 |"]
