@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--no-readme", action="store_true", help="write claims.json alone and print no table: what the pipeline does")
     sub = command("explain", "where a claim's numbers come from, down to units, runs, hashes and commit")
     sub.add_argument("target", metavar="paper/id", help="a claim such as agent_q/D2.4b or agent_q/D2.4b@shop-v1/test, or paper/variant/metric")
-    sub.add_argument("--profile", default="cpu", help="cpu (default) or smoke")
+    sub.add_argument("--profile", default="cpu", help="cpu (default), smoke, smol or gpu")
     sub = command("verify", "recompute a random sample of published units and compare every number")
     sub.add_argument("--papers", type=_names, help="default: those of params.yaml")
     sub.add_argument("--units", type=int, default=2, help="how many units; default 2")

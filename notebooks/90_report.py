@@ -6,7 +6,7 @@
 # over all claims of a paper on a panel (Holm).
 
 # %% tags=["parameters"]
-profile: str = "cpu"  # whose tables to read: smoke has its own, all others share results/
+profile: str = "cpu"  # whose figures to draw; smoke has tables of its own, all others share results/
 
 # %%
 from common.evaluate.publish import judge_all, load_rows
@@ -17,7 +17,9 @@ from common.sweep.unit import project_root, results_dir
 
 root = project_root()
 results = results_dir(root, profile)
-rows, records = load_rows(results), judge_all(results, root / "papers")
+everything = judge_all(results, root / "papers")
+rows = [row for row in load_rows(results) if row.profile == profile]
+records = [record for record in everything if record["profile"] == profile]
 papers, seeds = sorted({row.paper for row in rows}), sorted({row.seed for row in rows})
 groups = {paper: stories.claim_groups(root / "papers" / paper / "claims.yaml") for paper in papers}
 ladders = {paper: next(iter(groups[paper].values())) for paper in papers}
@@ -30,10 +32,11 @@ say(f"{len(rows):,} metric rows and {len(records)} verdicts, from seeds {', '.jo
 # ## Verdicts
 #
 # *Supported*: the corrected p is below 1 − confidence and the interval lies above the margin. *Contradicted*: it lies
-# below. *Inconclusive*: everything else, with the reason; it does not mean that there is no effect.
+# below. *Inconclusive*: everything else, with the reason; it does not mean that there is no effect. The tables are of all
+# profiles; figures and costs below are of the one above.
 
 # %%
-say(claims_table(records))
+say(claims_table(everything))
 
 # %%
 for paper in papers:

@@ -27,6 +27,7 @@ from typing import Any
 from common.config import ConfigError, load_spec, load_yaml
 from common.evaluate.claims import load_claims
 from common.evaluate.publish import claims_text, read_claims
+from common.evaluate.tables import NANO
 from common.lm.bases import has_base
 from common.report.cards import method_variant, model_card
 from common.report.croissant import croissant
@@ -103,10 +104,11 @@ def _copy(root: Path, paper: str, folder: Path, rows: list[MetricRow], cited: di
         described = croissant(folder / "data" / env, license=LICENSES + cited["license"], cite=cited["title"],
                               version=env.rpartition("v")[2] + ".0.0", published=when)
         (folder / "data" / env / "croissant.json").write_text(json.dumps(described, indent=1, sort_keys=True) + "\n")
-        variant = method_variant(root, paper, rows)
-        if has_base(env) and any((row.env, row.variant) == (env, variant) for row in rows):
+        trained = [row for row in rows if row.scale == NANO]
+        variant = method_variant(root, paper, trained)
+        if has_base(env) and any((row.env, row.variant) == (env, variant) for row in trained):
             (folder / "models").mkdir(exist_ok=True)
-            card = model_card(root, rows, variant=variant, env=env, license=cited["license"])
+            card = model_card(root, trained, variant=variant, env=env, license=cited["license"])
             (folder / "models" / f"{env}.md").write_text(card, encoding="utf-8")
 
 

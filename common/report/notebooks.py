@@ -13,6 +13,7 @@ import nbformat
 from common.config import ConfigError
 from common.report import maths
 from common.report.webcheck import foreign
+from common.sweep.unit import BASE_PROFILES
 from common.track.rows import MetricRow
 from common.track.store import finished_rows, read_unit
 
@@ -49,7 +50,7 @@ SCHEMES = ('<label><input type="radio" name="scheme" id="system" checked> system
 
 @dataclass(frozen=True)
 class Executed:
-    """An executed notebook in the run store: ``name`` of its page, the unit's paper, environment and seed ("" and -1
+    """An executed notebook in the run store: ``name`` of its page, the unit's paper, environment, seed and profile ("" and -1
     for a notebook that is no unit)."""
 
     name: str
@@ -57,6 +58,7 @@ class Executed:
     paper: str = ""
     env: str = ""
     seed: int = -1
+    profile: str = ""
 
 
 def executed(root: Path, rows: Sequence[MetricRow]) -> list[Executed]:
@@ -75,10 +77,10 @@ def executed(root: Path, rows: Sequence[MetricRow]) -> list[Executed]:
             expected = published.get((unit.paper, unit.env, unit.seed, unit.profile))
             if expected and path.exists():
                 own = {(row.variant, row.panel, row.metric): row.value for row in finished_rows(done.parent)}
-                name = f"{paper}-{unit.env}-seed{unit.seed}"
+                name = f"{paper}-{unit.env}-seed{unit.seed}" + (f"-{unit.profile}" if unit.profile not in BASE_PROFILES else "")
                 if name not in found and expected.items() <= own.items():
-                    found[name] = Executed(name, path, unit.paper, unit.env, unit.seed)
-    return sorted(found.values(), key=lambda one: (one.paper, one.env, one.seed, one.name))
+                    found[name] = Executed(name, path, unit.paper, unit.env, unit.seed, unit.profile)
+    return sorted(found.values(), key=lambda one: (one.paper, one.profile, one.env, one.seed, one.name))
 
 
 def page(path: Path, home: str = "") -> str:

@@ -17,12 +17,12 @@ from typing import Any
 
 from common.evaluate.claims import load_claims
 from common.evaluate.publish import judge_all, load_rows
-from common.evaluate.tables import _number, blocks
+from common.evaluate.tables import NANO, _number, blocks
 from common.report import pictures, stories, tables
 from common.report.notebooks import Executed, executed
 from common.report.show import svg
 from common.sweep.plan import USER_ENVS
-from common.sweep.sources import said, stale_tables
+from common.sweep.sources import said, stale_tables, table_of
 from common.sweep.unit import results_dir
 from common.track.rows import MetricRow
 
@@ -132,11 +132,11 @@ def front(lab: Lab) -> str:
     counts = Counter(record["verdict"] for record in lab.records)
     told = ", ".join(f"**{counts[verdict]} {verdict}**" for verdict in SIGNS)
     parts = ["---\ntitle: Verdicts\nhide: [navigation, toc]\n---\n\n# Do the papers' claims hold?\n",
-             "Training methods of papers on LLM agents, replicated with nano policies trained from scratch. The training "
-             "seed is the unit of all statistics: effects are differences of means in the direction of the claim, paired "
-             "by seed, with t-intervals; *supported* and *contradicted* are decided after Holm's correction over all "
-             "claims of a paper on a panel, by rules written into `papers/<id>/claims.yaml`. *Inconclusive* does not mean "
-             "that there is no effect.\n",
+             "Training methods of papers on LLM agents, replicated with nano policies trained from scratch and with pretrained "
+             "language models. The training seed is the unit of all statistics: effects are differences of means in the "
+             "direction of the claim, paired by seed, with t-intervals; *supported* and *contradicted* are decided after "
+             "Holm's correction over all claims of a paper on a panel, by rules written into `papers/<id>/claims.yaml`. "
+             "*Inconclusive* does not mean that there is no effect.\n",
              (f"{len(lab.records)} verdicts: {told}.\n" if lab.records
               else "No claim has been judged yet: run `make repro`.\n"),
              "## At a glance\n", glance(lab), "\n## Every verdict\n", verdict_table(lab)]
@@ -144,17 +144,21 @@ def front(lab: Lab) -> str:
 
 
 def glance(lab: Lab) -> str:
-    """Counts of verdicts, a line for each paper."""
-    lines = [f"| paper | family | {' | '.join(f'{sign} {verdict}' for verdict, sign in SIGNS.items())} | seeds |",
-             "|---|---|---:|---:|---:|---:|"]
+    """Counts of verdicts, a line for each paper and model that it started from."""
+    lines = [f"| paper | model | family | {' | '.join(f'{sign} {verdict}' for verdict, sign in SIGNS.items())} | seeds |",
+             "|---|---|---|---:|---:|---:|---:|"]
     for paper in lab.papers:
-        mine = [record for record in lab.records if record["paper"] == paper.id]
-        counts = Counter(record["verdict"] for record in mine)
-        numbers = [str(counts[verdict]) for verdict in SIGNS] if mine else ["not recorded", "", ""]
-        seeds = max((record["n_seeds"] for record in mine), default="")
-        old = " (stale)" if any(changed for (of, *_), changed in lab.stale.items() if of == paper.id) else ""
-        cells = (f"[{paper.name}](papers/{paper.id}.md){old}", family_name(paper.family), *numbers, str(seeds))
-        lines.append(f"| {' | '.join(cells)} |")
+        runs: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+        for record in lab.records:
+            if record["paper"] == paper.id:
+                runs.setdefault((record["profile"], record["scale"]), []).append(record)
+        for (profile, scale), mine in (runs or {("", ""): []}).items():
+            counts = Counter(record["verdict"] for record in mine)
+            numbers = [str(counts[verdict]) for verdict in SIGNS] if mine else ["not recorded", "", ""]
+            seeds = max((record["n_seeds"] for record in mine), default="")
+            old = " (stale)" if any(changed for (of, _, at), changed in lab.stale.items() if (of, at) == (paper.id, profile)) else ""
+            cells = (f"[{paper.name}](papers/{paper.id}.md){old}", scale, family_name(paper.family), *numbers, str(seeds))
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -232,7 +236,7 @@ def paper_page(lab: Lab, paper: Paper, pictured: Mapping[str, str]) -> str:
     parts = [f"# {paper.name}", about, intro, *_titled(reported),
              "## Claims and verdicts", _marked(made[f"claims/{paper.id}"])]
     if pictured:
-        parts += ["## Figures", *(f"![{alt}](../images/{name})" for name, alt in pictured.items())]
+        parts += ["## Figures", *(f"![{alt}](../images/{name})\n\n*{alt}*" for name, alt in pictured.items())]
     parts += ["## Every variant", made[f"ladder/{paper.id}"],
               "## Deviations from the paper", deviations(lab.root, paper), "## Cost", cost(lab, paper, rows),
               "## Compute it again", commands(lab, paper, rows, records), *_titled(rest)]
@@ -265,40 +269,77 @@ def deviations(root: Path, paper: Paper) -> str:
 
 def cost(lab: Lab, paper: Paper, rows: Sequence[MetricRow]) -> str:
     """Minutes and disk of a unit, and what each variant spent."""
-    spent = tables.cost_table(rows, sorted({row.variant for row in rows}))
-    folded = "\n".join(f"    {line}" for line in spent.splitlines())
-    return "\n\n".join([tables.timing_table(lab.results, paper.id),
-                        f'??? note "What each variant spent, mean over seeds"\n\n{folded}'])
+    parts = [tables.timing_table(lab.results, paper.id)]
+    for scale in _scales(rows) or [NANO]:
+        mine = [row for row in rows if row.scale == scale]
+        spent = tables.cost_table(mine, sorted({row.variant for row in mine}))
+        folded = "\n".join(f"    {line}" for line in spent.splitlines())
+        parts.append(f'??? note "What each variant spent, {scale} scale, mean over seeds"\n\n{folded}')
+    return "\n\n".join(parts)
 
 
 def commands(lab: Lab, paper: Paper, rows: Sequence[MetricRow], records: Sequence[Mapping[str, Any]]) -> str:
-    """The command that makes this page's numbers, those that trace one of them, and the executed notebooks."""
+    """The commands that make this page's numbers, those that trace one of them, and the executed notebooks."""
     profile = f" PROFILE={lab.profile}" if lab.profile != "cpu" else ""
     option = f" --profile {lab.profile}" if lab.profile != "cpu" else ""
-    lines = [f"make repro PAPERS={paper.id}{profile}"]
+    lines = [f"make repro PAPERS={paper.id}{profile}", *_narrow(lab, paper, rows)]
     if records:
         lines.append(f"python -m common explain {paper.id}/{records[0]['id']}@{records[0]['panel']}{option}")
     if rows:
         metric = stories.headline(lab.root / "papers" / paper.id / "claims.yaml")
-        first = min(rows, key=lambda row: (row.metric != metric, row.identity))
+        first = min(rows, key=lambda row: (row.profile != lab.profile, row.metric != metric, row.identity))
         lines.append(f"python -m common explain {paper.id}/{first.variant}/{first.metric}{option}")
-    mine = [one for one in lab.notebooks if one.paper == paper.id]
-    shown = ", ".join(f'<a href="../notebooks/{one.name}.html">{one.env}, seed {one.seed}</a>' for one in mine)
+    shown = ", ".join(f'<a href="../notebooks/{one.name}.html">{one.env}, seed {one.seed}{_of(one, lab.profile)}</a>'
+                      for one in lab.notebooks if one.paper == paper.id)  # fmt: skip
     return "\n".join(["```text", *lines, "```", "",
-                      "The first line computes every number of this page, or finds it computed; the others say where a "
+                      "`make` and `run` compute the numbers of this page, or find them computed; `explain` says where a "
                       "verdict and a mean come from, down to unit, hashes and commit.", "",
-                      *(f"The table of {env} is {said(changed)}."
-                        for (of, env, _), changed in lab.stale.items() if of == paper.id), "",
+                      *(f"The table of {env} (`{at}`) is {said(changed)}."
+                        for (of, env, at), changed in lab.stale.items() if of == paper.id), "",
                       f"Executed notebooks: {shown or 'none here yet; the first line makes them'}."])
 
 
+def _narrow(lab: Lab, paper: Paper, rows: Sequence[MetricRow]) -> list[str]:
+    """What computes the tables that ``make repro`` does not: of other profiles, and of environments that are asked for by name."""
+    found = []
+    for profile, env in sorted({(row.profile, row.env) for row in rows}):
+        table = table_of(lab.results, paper.id, env, profile)
+        if table.name != "metrics.jsonl":
+            seeds = ",".join(map(str, sorted({row.seed for row in rows if (row.profile, row.env) == (profile, env)})))
+            option = f" --profile {profile}" if profile != "cpu" else ""
+            found.append(f"python -m common run --paper {paper.id} --envs {env}{option} --seeds {seeds} "
+                            f"--results {table.relative_to(lab.root)}")  # fmt: skip
+    return found
+
+
+def _of(one: Executed, profile: str) -> str:
+    return f" ({one.profile})" if one.profile != profile else ""
+
+
 def _pictures(lab: Lab, paper: Paper) -> dict[str, tuple[str, str]]:
-    """Name → (SVG, what it shows). As in the README, environments that need a user's files are left to the tables."""
-    rows = [row for row in lab.rows if row.paper == paper.id and row.env not in USER_ENVS]
-    records = [record for record in lab.records if record["paper"] == paper.id and record["env"] not in USER_ENVS]
-    made = pictures.of_paper(rows, records, lab.root / "papers" / paper.id / "claims.yaml") if rows else {}
-    return {f"{paper.id}_{kind}.svg": (svg(figure), f"{paper.name}: {pictures.SHOWS[kind]}")
-            for kind, figure in made.items()}
+    """Name → (SVG, what it shows), of each model. Environments with a single seed are left to the tables, if they need a user's
+    files or the model came pretrained."""
+    found = {}
+    mine = [row for row in lab.rows if row.paper == paper.id]
+    for scale in _scales(mine):
+        seeds: dict[str, set[int]] = {}
+        for row in mine:
+            if row.scale == scale:
+                seeds.setdefault(row.env, set()).add(row.seed)
+        envs = {env for env, some in seeds.items() if len(some) > 1 or (scale == NANO and env not in USER_ENVS)}
+        rows = [row for row in mine if row.scale == scale and row.env in envs]
+        records = [record for record in lab.records if (record["paper"], record["scale"]) == (paper.id, scale)
+                   and record["env"] in envs]  # fmt: skip
+        name, by = (paper.id, "") if scale == NANO else (f"{paper.id}_{scale}", f"{scale}, ")
+        made = pictures.of_paper(rows, records, lab.root / "papers" / paper.id / "claims.yaml") if rows else {}
+        for kind, figure in made.items():
+            found[f"{name}_{kind}.svg"] = (svg(figure), f"{paper.name}: {by}{pictures.SHOWS[kind]}")
+    return found
+
+
+def _scales(rows: Sequence[MetricRow]) -> list[str]:
+    """Models of ``rows``, that of nano policies first."""
+    return sorted({row.scale for row in rows}, key=lambda scale: (scale != NANO, scale))
 
 
 def _marked(table: str) -> str:
@@ -334,7 +375,7 @@ def notebook_list(lab: Lab) -> str:
                          f"Not executed here; `{maker}` executes it.\n")
         for paper in stories_of.get(source.stem, ()):
             mine = [one for one in lab.notebooks if one.paper == paper.id]
-            shown = "; ".join(f"{env}: " + ", ".join(f'<a href="{one.name}.html">seed {one.seed}</a>' for one in found)
+            shown = "; ".join(f"{env}: " + ", ".join(f'<a href="{one.name}.html">seed {one.seed}{_of(one, lab.profile)}</a>' for one in found)
                               for env, found in groupby(mine, key=lambda one: one.env))
             parts.append(f"- [{paper.name}](../papers/{paper.id}.md): "
                          + (shown or f"not executed here; `make repro PAPERS={paper.id}` does it"))

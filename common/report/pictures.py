@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from common.evaluate.publish import load_rows
+from common.evaluate.tables import NANO
 from common.report import figures, stories
 from common.sweep.plan import USER_ENVS
 from common.sweep.unit import project_root
@@ -33,9 +34,9 @@ SHOWS = {"ladder": "its variants from the bottom to the top, as the paper orders
 
 def drawn(root: Path) -> dict[str, tuple[Figure, str]]:
     """File name → (figure, hash of its rows): for each paper with results its ladder, what search adds when
-    acting, and its pair audit. Environments that need a user's files are left to the report."""
+    acting, and its pair audit, of models trained here. Environments that need a user's files are left to the report."""
     made = {}
-    rows = [row for row in load_rows(root / "results") if row.env not in USER_ENVS]
+    rows = [row for row in load_rows(root / "results") if row.env not in USER_ENVS and row.scale == NANO]
     for paper in sorted({row.paper for row in rows}):
         mine = [row for row in rows if row.paper == paper]
         for kind, figure in of_paper(mine, (), root / "papers" / paper / "claims.yaml").items():

@@ -35,7 +35,9 @@ HERE, STALE, COPIED = "computed here", "computed here by other code or inputs", 
 
 def explain(root: Path, target: str, profile: str) -> list[str]:
     """Lines that trace ``target``: a claim, [file#]paper/id[@panel], or the mean in a table, paper/variant/metric[@panel].
-    ConfigError for what is not there."""
+
+    A claim is traced at ``profile``, or at others where it has no verdict there. ConfigError for what is not there.
+    """
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is fetched to explain what was computed before
     where, _, name = target.rpartition("#")
     name, _, panel = name.partition("@")
@@ -54,7 +56,7 @@ def explain(root: Path, target: str, profile: str) -> list[str]:
         panels = [one["panel"] for one in records if f"{one['paper']}/{one['id']}" == name]
         raise ConfigError(f'panel: {name} has no verdict on "{panel}"; {hint(panel, panels)}')
     lines: list[str] = []
-    for record in chosen:
+    for record in [one for one in chosen if one["profile"] == profile] or chosen:
         lines += [*_claim(root, record), ""]
     return lines[:-1]
 
@@ -92,7 +94,7 @@ def _claim(root: Path, record: Mapping[str, Any]) -> Iterator[str]:
         yield "          STALE: papers/" + paper + "/claims.yaml has another rule now; run: python -m common claims"
         if claim is None:
             return
-    table = table_of(results_dir(root, record["profile"]), paper, record["env"])
+    table = table_of(results_dir(root, record["profile"]), paper, record["env"], record["profile"])
     mine = [row for row in read_metrics(table) if row.panel == claim.panel and row.metric == claim.metric
             and row.variant in claim.variants and row.profile == record["profile"]]  # fmt: skip
     yield from _trace(root, table, mine, claim.variants)

@@ -21,6 +21,7 @@ from common.sweep.unit import MissingInput, base_dir, base_hash, data_hashes, en
 from common.track.code import code_hash
 from common.track.files import canonical, write_atomic
 from common.track.provenance import lock_hash
+from common.track.rows import read_metrics
 
 PARTS = {"params": "parameters", "code": "code that the method reaches", "data": "data panels",
          "base": "what its base model is made by", "lock": "requirements.lock"}  # fmt: skip
@@ -74,14 +75,16 @@ def stale_tables(
     for record in records:
         name = (record["paper"], record["env"], record["profile"])
         if name not in found:
-            found[name] = stale(root, table_of(results, *name[:2]), *name)
+            found[name] = stale(root, table_of(results, *name), *name)
     return found
 
 
-def table_of(results: Path, paper: str, env: str) -> Path:
-    """The file that holds a paper's rows: an environment of a user's files has one of its own."""
-    own = results / paper / f"metrics.{env}.jsonl"
-    return own if own.exists() else results / paper / "metrics.jsonl"
+def table_of(results: Path, paper: str, env: str, profile: str) -> Path:
+    """The file that holds a paper's rows of an environment at a profile; that of default runs where there are none."""
+    for table in sorted((results / paper).glob("metrics*.jsonl")):
+        if any((row.env, row.profile) == (env, profile) for row in read_metrics(table)):
+            return table
+    return results / paper / "metrics.jsonl"
 
 
 def _present(root: Path, paper: str, env: str, profile: str, *, by_weights: bool) -> Mapping[str, str]:

@@ -123,8 +123,8 @@ def test_the_front_page_has_every_verdict_and_the_counts(tmp_path):
     made = pages.pages(pages.read_lab(lab(tmp_path), "cpu"))
     front = made["index.md"]
     assert "3 verdicts: **1 supported**, **1 contradicted**, **1 inconclusive**." in front
-    assert "| [The Toy](papers/toy.md) | World models | 1 | 1 | 1 | 4 |" in front
-    assert "| [later](papers/later.md) | World models | not recorded |" in front
+    assert "| [The Toy](papers/toy.md) | nano | World models | 1 | 1 | 1 | 4 |" in front
+    assert "| [later](papers/later.md) |  | World models | not recorded |" in front
     assert front.count("<tr data-family=") == 3 and "new beats old, a&lt;b|c" in front
     assert '<span class="verdict supported">▲ supported</span>' in front and 'data-value="0.3025">+0.302 [' in front
     assert '<option value="world_models">World models</option>' in front
@@ -142,6 +142,32 @@ def test_a_paper_s_page_has_its_parts_and_not_the_old_tables(tmp_path):
     assert "| toy | cpu | countdown-v1 | 1.25 | 3.5 | 4 |" in text and "| `new` | 0.502 ± 0.020 |" in text
     assert "make repro PAPERS=toy\npython -m common explain toy/D1.1a@countdown-v1/test\npython -m common explain toy/new/success\n" in text
     assert text.count('<span class="verdict ') == 3
+
+
+def test_another_model_on_the_same_panel_is_told_and_drawn_apart(tmp_path):
+    nano = pages.pages(pages.read_lab(lab(tmp_path), "cpu"))
+    own = tmp_path / "results/toy/metrics.jsonl"
+    values = {"old": (0.9, 0.8), "new": (0.9, 0.91), "other": (0.9, 0.9)}
+    one = json.loads(own.read_text(encoding="utf-8").splitlines()[0]) | {"profile": "smol", "scale": "Some-1B"}
+    rows = [one | {"variant": variant, "seed": seed, "value": value, "cost": dict.fromkeys(COST_FIELDS, 7000)}
+            for variant, some in values.items() for seed, value in enumerate(some)]  # fmt: skip
+
+    def other(rows: list[dict]) -> dict[str, str]:
+        own.with_name("metrics.countdown-v1.smol.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return pages.pages(pages.read_lab(tmp_path, "cpu"))
+
+    both, single = other(rows), other([row for row in rows if row["seed"] == 0])
+    for made, drawn in ((both, True), (single, False)):
+        assert made["images/toy_ladder.svg"] == nano["images/toy_ladder.svg"] and made["images/toy_forest.svg"] == nano["images/toy_forest.svg"]
+        assert ("images/toy_Some-1B_ladder.svg" in made) == drawn  # one seed has no interval to look at
+        assert "| [The Toy](papers/toy.md) | nano | World models | 1 | 1 | 1 | 4 |" in made["index.md"]
+        assert f"| [The Toy](papers/toy.md) | Some-1B | World models | 0 | 0 | 3 | {1 + drawn} |" in made["index.md"]
+    text = both["papers/toy.md"]
+    assert "What each variant spent, Some-1B scale" in text and text.count("| countdown-v1 | `new` | 4 | 1 |") == 1
+    assert text.count("| countdown-v1 | `new` | 2 | 7,000 |") == 1
+    assert ("python -m common run --paper toy --envs countdown-v1 --profile smol --seeds 0,1 --results "
+            "results/toy/metrics.countdown-v1.smol.jsonl\n") in text and "explain toy/new/success\n" in text
+    assert "The table of countdown-v1 (`cpu`) is" in text and "The table of countdown-v1 (`smol`) is" in text
 
 
 def test_a_clone_in_which_nothing_was_run_has_a_site_too(tmp_path):

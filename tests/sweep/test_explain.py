@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from common.config import ConfigError
+from common.sweep import explain as explaining
 from common.sweep.explain import _found, _mlflow
+from common.sweep.sources import table_of
 from common.sweep.verify import compare, prediction_interval
-from common.track.rows import MetricRow, cost_of
+from common.track.rows import MetricRow, cost_of, read_metrics
 from common.types import Cost
 
 CLAIMS = """paper: toy
@@ -73,6 +75,17 @@ def test_a_claim_is_traced_to_units_runs_and_notebooks(published, explained):
     assert text.count("MLflow run ") == 4 and text.count(" FINISHED") == 4
     [record] = json.loads((published / "results/claims.json").read_text())
     assert f"method {record['value_better']:.6g}, half {record['value_worse']:.6g}" in text
+
+
+def test_a_claim_is_traced_at_the_profile_asked_for(tmp_path, monkeypatch):
+    (tmp_path / "results").mkdir()
+    records = [{"paper": "toy", "id": name, "panel": "toy-v1/test", "profile": profile}
+               for name, profile in (("D0.1", "cpu"), ("D0.1", "gpu"), ("D0.2", "gpu"))]  # fmt: skip
+    (tmp_path / "results/claims.json").write_text(json.dumps(records))
+    monkeypatch.setattr(explaining, "_claim", lambda _, record: [f"{record['id']} {record['profile']}"])
+    assert explaining.explain(tmp_path, "toy/D0.1", "cpu") == ["D0.1 cpu"]
+    assert explaining.explain(tmp_path, "toy/D0.1", "gpu") == ["D0.1 gpu"]
+    assert explaining.explain(tmp_path, "toy/D0.2", "cpu") == ["D0.2 gpu"]  # where there is no other
 
 
 def test_a_number_of_a_table_is_traced_too(published, explained):
@@ -183,8 +196,12 @@ def test_a_clone_without_a_run_store_knows_whether_its_tables_are_stale(copied, 
 
 def test_every_published_verdict_can_be_told():
     records = json.loads((Path(__file__).parents[2] / "results/claims.json").read_text())
+    results = Path(__file__).parents[2] / "results"
+    rows = {path: {(row.env, row.profile) for row in read_metrics(path)} for path in results.glob("*/metrics*.jsonl")}
     for record in records:
-        assert re.fullmatch(r"effect [+-]\S+( \[\S+, \S+\])?(, p \S+)?(, Holm \S+)?, \d seeds?", _found(record))
+        assert re.fullmatch(r"effect [+-]\S+( \[\S+, \S+\])?(, p \S+)?(, Holm \S+)?, \d seeds?|no effect was measured", _found(record))
+        place = record["env"], record["profile"]
+        assert place in rows[table_of(results, record["paper"], *place)]
     bare = dict.fromkeys(records[0], None) | {"n_seeds": 1}
     assert _found(bare) == "no effect was measured"
     assert _found(bare | {"effect": 0.5}) == "effect +0.5, 1 seed"

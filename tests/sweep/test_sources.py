@@ -1,7 +1,23 @@
-"""What a published table says of the base model behind it."""
+"""Which table holds published rows, and what it says of the base model behind it."""
 
 from common.sweep import sources
 from common.sweep.unit import folder_hash
+from common.track.rows import COST_FIELDS, MetricRow, write_metrics
+
+
+def test_a_table_is_found_by_environment_and_profile(tmp_path):
+    def row(env: str, profile: str) -> MetricRow:
+        return MetricRow("toy", env, profile, "nano", "a", 0, f"{env}/test", "success", 0.5, 10, dict.fromkeys(COST_FIELDS, 1))
+
+    own, other, more = (tmp_path / "toy" / f"metrics{name}.jsonl" for name in ("", ".shop-v1.smol", ".gsm8k-v1"))
+    write_metrics(own, [row("shop-v1", "cpu"), row("countdown-v1", "cpu")])
+    write_metrics(other, [row("shop-v1", "smol")])
+    write_metrics(more, [row("gsm8k-v1", "smol"), row("gsm8k-v1", "gpu")])
+    found = {(env, profile): sources.table_of(tmp_path, "toy", env, profile) for env in ("shop-v1", "countdown-v1", "gsm8k-v1")
+             for profile in ("cpu", "smol", "gpu")}  # fmt: skip
+    assert {place for place, table in found.items() if table == other} == {("shop-v1", "smol")}
+    assert {place for place, table in found.items() if table == more} == {("gsm8k-v1", "smol"), ("gsm8k-v1", "gpu")}
+    assert found["shop-v1", "cpu"] == found["shop-v1", "gpu"] == own
 
 
 def test_weights_that_two_keys_made_are_told_by_the_present_one(tmp_path, monkeypatch):
