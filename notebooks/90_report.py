@@ -20,6 +20,8 @@ results = results_dir(root, profile)
 everything = judge_all(results, root / "papers")
 rows = [row for row in load_rows(results) if row.profile == profile]
 records = [record for record in everything if record["profile"] == profile]
+
+# %%
 papers, seeds = sorted({row.paper for row in rows}), sorted({row.seed for row in rows})
 groups = {paper: stories.claim_groups(root / "papers" / paper / "claims.yaml") for paper in papers}
 ladders = {paper: next(iter(groups[paper].values())) for paper in papers}

@@ -137,7 +137,7 @@ def test_pictures_follow_the_results(tmp_path):
     claims = lab / "papers/agent_q/claims.yaml"
     claims.parent.mkdir(parents=True)
     claims.write_text((ROOT / "papers/agent_q/claims.yaml").read_text())
-    rows = [type(row)(**{**vars(row), "paper": "agent_q"}) for row in toy_rows({"base": (0.1, 0.2), "rft": (0.2, 0.3)})]
+    rows = [type(row)(**{**vars(row), "paper": "agent_q", "scale": "nano"}) for row in toy_rows({"base": (0.1, 0.2), "rft": (0.2, 0.3)})]
     write_metrics(lab / "results/agent_q/metrics.jsonl", rows)
     assert pictures.stale(lab) == ["agent_q_ladder.png"]
     first = [path.read_bytes() for path in pictures.write(lab)]
@@ -159,7 +159,7 @@ def test_the_ladder_is_of_the_first_claims_whose_variants_have_the_headline_metr
     (lab / "papers/cory").mkdir(parents=True)
     shutil.copy(ROOT / "papers/cory/claims.yaml", lab / "papers/cory")
     rungs = {"cory": (0.1, 0.2), "cory_blind": (0.2, 0.3)}  # D3.4 before them compares frontiers, by another metric
-    rows = [type(row)(**{**vars(row), "paper": "cory", "metric": "excess"}) for row in toy_rows(rungs)]
+    rows = [type(row)(**{**vars(row), "paper": "cory", "metric": "excess", "scale": "nano"}) for row in toy_rows(rungs)]
     write_metrics(lab / "results/cory/metrics.jsonl", rows)
     figure, _ = pictures.drawn(lab)["cory_ladder.png"]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["cory_blind", "cory"]

@@ -103,7 +103,7 @@ def test_a_page_shows_texts_as_they_are():
 @pytest.fixture
 def slow_lab(tmp_path, new_lab):
     root = new_lab(tmp_path / "lab")
-    text = (root / "papers/toy/params.yaml").read_text().replace("pause: {default: 0.0", "pause: {default: 0.5")
+    text = (root / "papers/toy/params.yaml").read_text().replace("pause: {default: 0.0", "pause: {default: 1.5")
     (root / "papers/toy/params.yaml").write_text(text)
     return root
 
