@@ -242,12 +242,13 @@ def measure(name: str, updates: int) -> dict:
     gpu = torch.cuda.is_available()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     small = name.startswith("nano")
+    full = gpu and not small
     model, tokenizer = on_device(*(nano(width=96, layers=2) if small else pretrained()))
     rows = TOKENS // LENGTH if gpu or small else 4
-    words = (30, 12) if small or not gpu else (220, 230)  # rows of some 512 tokens of SmolLM2, half of them scored
+    words = (220, 230) if full else (30, 12)  # rows of some 512 tokens of SmolLM2, half of them scored
     told = [SFTExample(chat, answer[0]["content"]) for chat, answer in
             zip(prompts((updates + 2) * rows, words[0]), prompts((updates + 2) * rows, words[1], seed=1), strict=True)]  # fmt: skip
-    settings = TrainSettings(lr=1e-4, epochs=1, batch_size=rows, max_length=256 if small or not gpu else 2 * LENGTH)
+    settings = TrainSettings(lr=1e-4, epochs=1, batch_size=rows, max_length=2 * LENGTH if full else 256)
     ends: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         stats = sft(model, tokenizer, told, settings, seed=0, out_dir=Path(folder),

@@ -40,7 +40,7 @@ def published(root: Path, paper: str, env: str, profile: str) -> tuple[list[Metr
             seeds = len({row.seed for row in rows})
             return rows, f"Published: {paper} on {env}, profile `{profiles[0]}`, {seeds} seed{'s' * (seeds != 1)}."
     how = f"python -m common run --paper {paper} --envs {env} --profile {profile}"
-    return [], f"Nothing is published for {paper} on {env} yet; `{how}` computes and publishes it."
+    return [], f"Nothing is published for {paper} on {env} yet; `{how}` computes it."
 
 
 def together(own: Sequence[MetricRow], others: Sequence[MetricRow]) -> list[MetricRow]:

@@ -48,7 +48,7 @@ def test_own_rows_replace_those_of_the_same_seed_and_join_no_other_profile():
 def test_published_rows_are_found_or_their_absence_is_one_sentence(tmp_path):
     rows, sentence = stories.published(tmp_path, "toy", "countdown-v1", "cpu")
     assert rows == [] and sentence == ("Nothing is published for toy on countdown-v1 yet; `python -m common run --paper toy --envs "
-                                       "countdown-v1 --profile cpu` computes and publishes it.")
+                                       "countdown-v1 --profile cpu` computes it.")
     write_metrics(tmp_path / "results/toy/metrics.jsonl", toy_rows({"a": (0.1, 0.2)}))
     rows, sentence = stories.published(tmp_path, "toy", "countdown-v1", "cpu")
     assert len(rows) == 2 and "profile `smoke`, 2 seeds" in sentence
