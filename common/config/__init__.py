@@ -19,11 +19,13 @@ from common.config.lab import (
     parse_assignments,
 )
 from common.config.resolve import field_types, flat, from_json, resolve, to_json
+from common.config.shared import Evaluation, ModelParams, UnitParams
 from common.config.spec import Estimate, Parameter, PaperSpec, diff_presets, load_spec
 from common.config.strict import ConfigError, check_value, hint, load_yaml, nearest, parse_yaml
 
 __all__ = [
-    "PROFILES", "RUN_PROFILES", "ConfigError", "Estimate", "LabParams", "PaperSpec", "Parameter", "check_paper",
+    "PROFILES", "RUN_PROFILES", "ConfigError", "Estimate", "Evaluation", "LabParams", "ModelParams", "PaperSpec",
+    "Parameter", "UnitParams", "check_paper",
     "check_profile", "check_value", "diff_presets", "field_types", "flat", "from_json", "hint", "known_papers",
     "load_lab", "load_spec", "load_yaml", "nearest", "parse_assignments", "parse_yaml", "resolve",
     "to_json",

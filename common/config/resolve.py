@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from common.config.lab import check_profile
-from common.config.spec import UNSTATED, PaperSpec
+from common.config.spec import SHARED, UNSTATED, PaperSpec, shared_parameters
 from common.config.strict import ConfigError, check_value, hint
 
 T = TypeVar("T")
@@ -21,7 +21,8 @@ def resolve(
     """The paper's parameters at ``profile`` for ``env``, with ``overrides`` (dotted names) on top.
 
     ``cls`` is the frozen dataclass of ``common.sweep.declared.params_class`` (or ``method.Params``); its field names,
-    nested ones joined by dots, must be exactly those of the file. Raises ConfigError.
+    nested ones joined by dots, must be exactly those of the file and, where the file leaves them out, of the
+    parameters that papers share. Raises ConfigError.
     """
     where = f"papers/{spec.paper}/params.yaml"
     check_profile(profile, "profile")
@@ -31,8 +32,9 @@ def resolve(
     for name in spec.parameters:
         if name not in kinds:
             raise ConfigError(f'{where}: unknown parameter "{name}", not a field of {spec.method}; {hint(name, kinds)}')
+    shared = shared_parameters()
     for name in kinds:
-        if name not in spec.parameters:
+        if name not in spec.parameters and name not in shared:
             raise ConfigError(f'{where}: the parameter "{name}" of {spec.method} is missing; add it with its source')
     for name in overrides or {}:
         if name not in kinds:
@@ -42,10 +44,11 @@ def resolve(
         if overrides and name in overrides:
             values[name] = check_value(kind, overrides[name], f"override of {spec.paper}: {name}")
             continue
-        value = spec.parameters[name].value(profile, env)
+        stated = spec.parameters.get(name, shared.get(name))
+        value, file = stated.value(profile, env), where if name in spec.parameters else SHARED
         if value == UNSTATED:
-            raise ConfigError(f"{where}: {name} is unstated by the paper and has no default; give it as an override")
-        values[name] = check_value(kind, value, f"{where}: {name} ({profile}, {env})")
+            raise ConfigError(f"{file}: {name} is unstated by the paper and has no default; give it as an override")
+        values[name] = check_value(kind, value, f"{file}: {name} ({profile}, {env})")
     return _build(cls, values, "", spec.paper)
 
 

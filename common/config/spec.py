@@ -16,13 +16,15 @@
 
 The value of a parameter is ``<profile>`` if written, else ``default``; ``paper: unstated`` records
 that the paper does not say, and running the ``paper`` profile then takes the default. A mapping must
-name every environment of the paper. Dots in a name go into nested dataclasses.
+name every environment of the paper. Dots in a name go into nested dataclasses. Parameters that papers share
+(common/config/shared.py) have their values in ``shared.yaml``; a paper that states one replaces its entry.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from common.config.lab import PROFILES, RUN_PROFILES, check_paper, check_profile
 from common.config.strict import ConfigError, check_value, hint, load_yaml, require_keys
 
 UNSTATED = "unstated"
+SHARED = "common/config/shared.yaml"
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,13 @@ def load_spec(root: Path, paper: str) -> PaperSpec:
         parameters={name: _parameter(name, entry, envs, f"{where}: {name}") for name, entry in parameters.items()},
         estimate=_estimates(_mapping(raw.get("estimate", {}), f"{where}: estimate"), f"{where}: estimate"),
     )
+
+
+@lru_cache(maxsize=1)
+def shared_parameters() -> Mapping[str, Parameter]:
+    """The entries of ``shared.yaml``, which no environment of a paper can be named in."""
+    raw = load_yaml(Path(__file__).with_name("shared.yaml"), SHARED)
+    return {name: _parameter(name, entry, (), f"{SHARED}: {name}") for name, entry in raw.items()}
 
 
 def _mapping(value: Any, where: str) -> dict[str, Any]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import re
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
@@ -43,6 +45,22 @@ def say(*texts: str) -> None:
     from IPython.display import Markdown, display
 
     display(Markdown("\n\n".join(texts)))
+
+
+def source(function: Callable[..., Any]) -> str:
+    """The function's source as a Markdown code block, to stand beside its equation."""
+    return f"```python\n{inspect.getsource(function).rstrip()}\n```"
+
+
+def code(text: str) -> str:
+    """Plain text, such as a printed table, as a Markdown code block."""
+    return f"```text\n{text}\n```"
+
+
+def present(parts: Iterable[Figure | str]) -> None:
+    """Display figures and Markdown texts in their order."""
+    for part in parts:
+        say(part) if isinstance(part, str) else show(part)
 
 
 def quiet() -> None:

@@ -1,0 +1,58 @@
+"""Parameters that several papers share: one definition here, one table of values with sources in ``shared.yaml``.
+
+    class Params(ModelParams):          # a paper that trains a language model
+        rl: Reinforce                   # its own parameters
+
+A paper's params.yaml states only its own parameters, and those shared ones for which it needs another value.
+Nothing here imports torch: parameters are checked before any model is loaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitParams:
+    """What every paper has."""
+
+    panels: tuple[str, ...]
+    """Panels of the environment on which every variant is evaluated; artifacts are kept of the first."""
+
+    @property
+    def scale(self) -> str:
+        """The name of the base model's scale in metric rows."""
+        return "nano"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelParams(UnitParams):
+    """What every paper has that trains a language model and also runs from a pretrained one."""
+
+    model: str
+    """The base model: "nano" is the environment's own, trained here; else a pretrained model's name."""
+    lora_rank: int
+    """Rank of the LoRA adapters that are trained; 0 trains all weights."""
+    four_bit: bool
+    """Whether the base model's weights are rounded to 4 bits; adapters are then trained beside them."""
+    answer_tokens: int
+    """Most tokens of one turn."""
+
+    def __post_init__(self) -> None:
+        if self.four_bit and not self.lora_rank:
+            raise ValueError("four_bit: true needs adapters, since 4-bit weights are not trained themselves, but lora_rank is 0; set "
+                             "lora_rank, for instance to 32")  # fmt: skip
+
+    @property
+    def scale(self) -> str:
+        return self.model
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How much is sampled to evaluate a variant."""
+
+    tasks: int
+    """Tasks of each panel, the first ones."""
+    draws: int
+    """Sampled episodes of each task."""

@@ -1,0 +1,404 @@
+"""The harness: what the units of all papers do in the same way, so that a paper is its algorithm.
+
+``papers/<id>/method.py`` supplies
+
+    class Params(ModelParams)                     its own parameters
+    def variants(p) -> list[Variant]              the training conditions, in order
+    def train(lab, variant) -> Trained            the algorithm, read from top to bottom
+
+and, only where the defaults below do not do,
+
+    def evaluate(lab, variant, trained) -> list[Measured]     else Lab.evaluate: the test panels, sampled and greedy
+    def environment(lab) -> Env                               else the unit's environment as it is
+    def compare(lab, results) -> list[Result]                 metrics that need several variants at once
+
+:func:`run` is the unit: it trains and evaluates every variant in order, in stages that are computed once and read
+back after an interruption, and writes the metric rows. Random numbers are derived from (seed, names of the use, item),
+never from a variant's name, so that variants meet the same tasks and the same noise and comparisons are paired.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+import torch
+
+from common.config import UnitParams
+from common.envs import load_panel, make
+from common.envs.answers import AnswerEnv
+from common.envs.contract import Env
+from common.evaluate.correction import Attempts, correction
+from common.evaluate.correction import records as answer_records
+from common.evaluate.dialogues import dialogues
+from common.evaluate.rollouts import evaluate, records, summarise
+from common.evaluate.votes import stacked
+from common.learn.policy import dpo, sft
+from common.learn.policy_gradient import Dialogue, PolicyGradientSettings, policy_gradient
+from common.learn.settings import DPOSettings, TrainSettings
+from common.lm.adapters import adapted, load_adapters, merged, save_adapters
+from common.lm.device import on_device
+from common.lm.engine import Engine
+from common.lm.models import load_model, save_model
+from common.lm.policy import LMPolicy
+from common.rng import derive, generator
+from common.search.policy import Policy
+from common.search.rollout import rollout
+from common.track.lines import write_lines
+from common.track.rows import MetricRow, cost_of
+from common.track.store import Run
+from common.types import Cost, Task, Trajectory
+
+KEPT_TASKS = 60
+"""Tasks of the first panel whose sampled episodes are kept as an artifact, to be read by people."""
+
+
+class Unit(Protocol):
+    """What :func:`common.sweep.unit.open_unit` gives: names, checked parameters, an open run folder."""
+
+    root: Path
+    paper: str
+    env: str
+    seed: int
+    profile: str
+    params: Any
+    run: Run
+    base: Path | None
+
+    @property
+    def data(self) -> Path: ...
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One training condition: the method, a baseline or an ablation. Papers add fields of their own."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Weights and what they cost altogether. ``stage`` holds the weights; "" is the base model.
+
+    ``found`` are numbers that the training came across, finite and JSON-able.
+    """
+
+    stage: str = ""
+    cost: Cost = field(default_factory=Cost)
+    found: Mapping[str, Any] = field(default_factory=dict)
+
+
+BASE = Trained()
+"""The base model, which costs nothing."""
+
+
+@dataclass(frozen=True)
+class Collected:
+    """Rows to learn from: examples, preference pairs, or the dialogues of one policy-gradient update.
+
+    ``cost`` is what sampling them cost; ``found`` are numbers to log beside the training's own.
+    """
+
+    rows: Sequence[Any]
+    cost: Cost = field(default_factory=Cost)
+    found: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Metrics on one panel, each the mean over ``n`` items (tasks, pairs, …), by one way of acting.
+
+    ``acting`` names a way of acting at test time other than sampling one answer ("vote", "mcts"): rows then belong to
+    ``<variant>+<acting>``. ``cost`` is what acting cost beyond the variant's training, where that is compared.
+    """
+
+    panel: str
+    metrics: Mapping[str, float]
+    n: int
+    acting: str = ""
+    cost: Cost = field(default_factory=Cost)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A variant's name, what its weights cost, and everything that was measured of it."""
+
+    name: str
+    cost: Cost
+    measured: Sequence[Measured]
+
+
+def spent(engine: Engine, turns: int) -> Cost:
+    """What ``engine`` was asked since it was last emptied here, with the ``turns`` it sampled, each of them one step in the
+    environment. Its counter then starts anew."""
+    cost, engine.cost = engine.cost, Cost()
+    return replace(cost, env_steps=turns, samples=turns)
+
+
+class Lab:
+    """One unit at work. Everything a paper's functions need is reached from here."""
+
+    def __init__(self, unit: Unit, method: ModuleType) -> None:
+        self.unit, self.method = unit, method
+        self.run, self.seed = unit.run, unit.seed
+        self.p: Any = unit.params
+        """The paper's ``Params``."""
+        self._memo: dict[Any, Any] = {}
+
+    # -- what there is -------------------------------------------------------------------------------------------
+
+    @cached_property
+    def env(self) -> Env:
+        """The environment that policies act in."""
+        return self.method.environment(self) if hasattr(self.method, "environment") else self.make_env()
+
+    def make_env(self) -> Env:
+        """A new copy of the unit's environment as its module makes it."""
+        return make(self.unit.env, self.unit.data)
+
+    def panel(self, name: str) -> list[Task]:
+        """All tasks of the panel ``name`` of the unit's environment."""
+        return load_panel(self.unit.data, f"{self.unit.env}/{name}")
+
+    @cached_property
+    def tasks(self) -> list[Task]:
+        """The training tasks in an order of this seed, the same for all variants."""
+        panel = self.panel("train")
+        return [panel[i] for i in generator(self.seed, "tasks").permutation(len(panel))]
+
+    @cached_property
+    def panels(self) -> dict[str, list[Task]]:
+        """The panels that variants are evaluated on, whole."""
+        return {name: self.panel(name) for name in self.p.panels}
+
+    def batch(self, k: int, size: int) -> list[Task]:
+        """The ``k``-th batch (from 0) of ``size`` training tasks, beginning again when all were used."""
+        return [self.tasks[i % len(self.tasks)] for i in range(k * size, (k + 1) * size)]
+
+    def once(self, name: Any, compute: Callable[[], Any]) -> Any:
+        """``compute()``, once for each ``name`` in this process: what variants share and no stage holds."""
+        if name not in self._memo:
+            self._memo[name] = compute()
+        return self._memo[name]
+
+    # -- policies ------------------------------------------------------------------------------------------------
+
+    def engine(self, trained: Trained = BASE, part: str = "") -> Engine:
+        """The weights of ``trained``; of a stage that holds several models, those of ``part``."""
+        if trained.stage:
+            return Engine(*on_device(*load_model(self.run.stage_path(trained.stage) / part)))
+        return Engine(*on_device(*load_model(self.unit.base, four_bit=getattr(self.p, "four_bit", False))))
+
+    def learner(self, start: Trained = BASE) -> Engine:
+        """As :meth:`engine`, ready to be trained: with adapters where they are what is trained, the same for each variant.
+
+        Beside 4-bit weights a later phase goes on with the adapters of the one before.
+        """
+        rank, four_bit = getattr(self.p, "lora_rank", 0), getattr(self.p, "four_bit", False)
+        engine = self.engine(BASE if four_bit else start)
+        if rank:
+            adapted(engine.model, rank, seed=derive(self.seed, "adapters"))
+        if four_bit and start.stage:
+            load_adapters(engine.model, self.run.stage_path(start.stage))
+        return engine
+
+    def policy(self, engine: Engine, temperature: float = 1.0, **more: Any) -> LMPolicy:
+        """A policy that writes turns of at most ``answer_tokens`` tokens."""
+        return LMPolicy(engine, **({"temperature": temperature, "max_new_tokens": self.p.answer_tokens} | more))
+
+    def sample(
+        self, policy: Policy, tasks: Sequence[Task], *use: str | int, group: int = 1, turns: int | None = None
+    ) -> tuple[list[Task], list[Trajectory]]:
+        """``group`` episodes of each task, side by side; the tasks, repeated so, and their episodes in the same order.
+
+        ``use`` names what the episodes are for: the i-th episode samples with derive(seed, *use, i, task id). ``turns``
+        cuts them, None means the environment's own limit.
+        """
+        asked = [task for task in tasks for _ in range(group)]
+        keys = [derive(self.seed, *use, i, task.id) for i, task in enumerate(asked)]
+        return asked, rollout(self.env, asked, policy, keys=keys, max_steps=turns)
+
+    # -- training ------------------------------------------------------------------------------------------------
+
+    def stage(self, name: str, compute: Callable[[], Any]) -> Any:
+        """The JSON value of ``compute()``, computed once, also across interruptions."""
+        return self.run.stage(name, compute)
+
+    def training(
+        self, name: str, learn: Callable[[Engine], tuple[Cost, Mapping[str, Any]]], *, start: Trained = BASE
+    ) -> Trained:
+        """The stage ``train.<name>``: ``learn`` changes the model of the engine it is given in place, and returns what that
+        cost and found. Called again with a name that is trained, it only reads."""
+        stage = f"train.{name}"
+
+        def compute() -> dict[str, Any]:
+            engine = self.learner(start)
+            cost, found = learn(engine)
+            with self.run.stage_dir(stage) as folder:
+                if getattr(self.p, "four_bit", False):
+                    save_adapters(engine.model, folder)
+                save_model(merged(engine.model), engine.tokenizer, folder)
+            return {"cost": cost_of(cost), "found": dict(found)}
+
+        done = self.run.stage(stage, compute)
+        return Trained(stage, start.cost + Cost(**done["cost"]), done["found"])
+
+    def fit(
+        self, name: str, collect: Callable[[Engine], Collected], *, order: Sequence[str | int], start: Trained = BASE,
+        part: int = 1, **settings: Any,
+    ) -> Trained:
+        """Supervised fine-tuning on the examples, or with ``beta`` DPO on the preference pairs, that ``collect`` returns.
+
+        ``collect`` gets the policy that training starts from. ``settings`` are those of
+        :class:`common.learn.settings.TrainSettings` or ``DPOSettings``, but for ``max_length``: the model's context.
+        ``order`` names the seed of the batches' order; ``part`` numbers this stretch of a variant's training in its
+        curves. Where nothing was collected the policy stays as it was, and no update is counted.
+        """
+
+        def learn(engine: Engine) -> tuple[Cost, Mapping[str, Any]]:
+            data = collect(engine)
+            self.log(name, 0, {f"collect/{k}": v for k, v in data.found.items()})
+            if not data.rows:  # a policy that solves nothing leaves nothing to learn from
+                return data.cost, {**data.found, "rows": 0}
+            kind, how = (DPOSettings, dpo) if "beta" in settings else (TrainSettings, sft)
+            chosen = kind(**({"warmup": 0.1, "max_length": engine.context} | settings))
+            seed = derive(self.seed, *order) % 2**31
+            stats = how(engine.model, engine.tokenizer, data.rows, chosen, seed=seed, out_dir=self.run.artifacts,
+                        log=self.curve(name, part))  # fmt: skip
+            return replace(data.cost, updates=data.cost.updates + stats.updates), {**data.found, "rows": len(data.rows)}
+
+        return self.training(name, learn, start=start)
+
+    def reinforce(
+        self, name: str, collect: Callable[[Engine, int], Collected], *, lr: float, updates: int, warmup: int = 0,
+        start: Trained = BASE, reference: Trained = BASE, part: int = 1,
+    ) -> Trained:
+        """Policy gradient: before each of ``updates`` (from 1) ``collect`` samples dialogues from the policy as it is.
+
+        The KL of the loss is to ``reference``. The cost is the sum of what was collected.
+        """
+
+        def learn(engine: Engine) -> tuple[Cost, Mapping[str, Any]]:
+            total, seen, curve = Cost(), {}, self.curve(name, part)
+
+            def dialogues_of(update: int) -> list[Dialogue]:
+                nonlocal total
+                data = collect(engine, update)
+                total = total + data.cost
+                seen.update(data.found)
+                return list(data.rows)
+
+            settings = PolicyGradientSettings(lr=lr, updates=updates, warmup=warmup, max_length=engine.context)
+            stats = policy_gradient(engine.model, self.engine(reference).model, engine.tokenizer, dialogues_of, settings,
+                                    out_dir=self.run.artifacts, log=lambda update, found: curve(update, found | seen))  # fmt: skip
+            return replace(total, updates=stats.updates), {}
+
+        return self.training(name, learn, start=start)
+
+    # -- records -------------------------------------------------------------------------------------------------
+
+    def curve(self, name: str, part: int = 1) -> Callable[[int, Mapping[str, float]], None]:
+        """A log of the training of ``name`` by update, for its curves."""
+        return lambda update, found: self.log(name, update, {f"r{part}/train/{k}": v for k, v in found.items()})
+
+    def log(self, name: str, step: int, metrics: Mapping[str, float]) -> None:
+        """One event of the run: metrics of ``name`` at ``step``. "@" is not a letter of MLflow's metric names."""
+        if metrics:
+            self.run.log(name, step, {k.replace("@", "_"): v for k, v in metrics.items()})
+
+    def keep(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write ``rows`` as the artifact ``<name>.jsonl``, to be looked at."""
+        write_lines(self.run.artifacts / f"{name}.jsonl", rows)
+
+    # -- evaluation ----------------------------------------------------------------------------------------------
+
+    def evaluate(
+        self, variant: Variant, trained: Trained, *, acting: Callable[[LMPolicy], Policy] = lambda policy: policy
+    ) -> list[Measured]:
+        """The standard evaluation: ``test.draws`` sampled episodes of each of ``test.tasks`` tasks of every panel, and one
+        greedy episode of each (``greedy_*``). Sampled episodes of the first panel are kept.
+
+        ``acting`` wraps the policy in another way to act with the same weights.
+        """
+        engine, found = self.engine(trained), []
+        for panel, tasks in self.panels.items():
+            tasks, metrics = tasks[: self.p.test.tasks], {}
+            for prefix, temperature, draws in (("", 1.0, self.p.test.draws), ("greedy_", 0.0, 1)):
+                told, kept = self.report(tasks, acting(self.policy(engine, temperature)), draws)
+                metrics |= {f"{prefix}{name}": value for name, value in told.items()}
+                if panel == self.p.panels[0] and not prefix:
+                    self.keep(f"{self.artifact}.{variant.name}", kept)
+            found.append(Measured(panel, metrics, len(tasks)))
+        return found
+
+    @property
+    def artifact(self) -> str:
+        """What kept episodes are called: ``dialogues`` of whole answers, ``rollouts`` of actions."""
+        return "dialogues" if isinstance(self.env, AnswerEnv) else "rollouts"
+
+    def report(self, tasks: Sequence[Task], policy: Policy, draws: int) -> tuple[dict[str, float], list[dict]]:
+        """Metrics over ``draws`` episodes of each task, and some episodes of the first draw as rows to be read."""
+        if isinstance(self.env, AnswerEnv):
+            judged, episodes = dialogues(self.env, tasks, policy, seed=self.seed, draws=draws)
+            found = correction(stacked(judged))
+            return found | {"success": found[f"acc@{self.env.max_steps}"]}, self.readable(tasks, judged, episodes)
+        drawn = [evaluate(self.env, tasks, policy, seed=derive(self.seed, draw))[1] for draw in range(draws)]
+        return summarise([episode for episodes in drawn for episode in episodes]), records(drawn[0][:KEPT_TASKS])
+
+    def readable(
+        self, tasks: Sequence[Task], judged: Sequence[Attempts], episodes: Sequence[Trajectory]
+    ) -> list[dict[str, Any]]:
+        """Dialogues of the first tasks as rows, with the whole texts of their turns."""
+        said = tuple(tuple(step.turn.text for step in one.steps) for one in episodes)
+        return answer_records(Attempts(judged[0].correct, said), tasks[:KEPT_TASKS], episodes[:KEPT_TASKS])
+
+
+def run(unit: Unit) -> list[MetricRow]:
+    """Train and evaluate every variant of one unit; writes its metric rows and marks it finished.
+
+    A finished unit is only read. Results do not depend on the number of workers or threads of the machine.
+    """
+    if unit.run.finished:
+        return unit.run.rows()
+    torch.set_num_threads(1)
+    method = importlib.import_module(f"papers.{unit.paper}.method")
+    if hasattr(method, "run"):  # a room that is not on the harness yet
+        return method.run(unit)
+    lab, results = Lab(unit, method), []
+    evaluation = getattr(method, "evaluate", Lab.evaluate)
+    for variant in method.variants(lab.p):
+        trained = method.train(lab, variant)
+        measured = _evaluated(lab, variant.name, lambda: evaluation(lab, variant, trained))  # noqa: B023
+        results.append(Result(variant.name, trained.cost, measured))
+    if hasattr(method, "compare"):
+        results += method.compare(lab, results)
+    unit.run.write_rows(row for result in results for row in _rows(unit, result))
+    unit.run.finish()
+    return unit.run.rows()
+
+
+def _evaluated(lab: Lab, name: str, evaluation: Callable[[], list[Measured]]) -> list[Measured]:
+    """``evaluation()`` as a stage, logged once."""
+
+    def compute() -> list[dict[str, Any]]:
+        found = evaluation()
+        for one in found:
+            lab.log(f"{name}+{one.acting}" if one.acting else name, 0, {f"{one.panel}/{k}": v for k, v in one.metrics.items()})
+        return [asdict(one) | {"cost": cost_of(one.cost)} for one in found]
+
+    return [Measured(**(one | {"cost": Cost(**one["cost"])})) for one in lab.stage(f"eval.{name}", compute)]
+
+
+def _rows(unit: Unit, result: Result) -> Iterable[MetricRow]:
+    params: UnitParams = unit.params
+    for one in result.measured:
+        name = f"{result.name}+{one.acting}" if one.acting else result.name
+        for metric, value in one.metrics.items():
+            yield MetricRow(paper=unit.paper, env=unit.env, profile=unit.profile, scale=params.scale, variant=name,
+                            seed=unit.seed, panel=f"{unit.env}/{one.panel}", metric=metric, value=value, n=one.n,
+                            cost=cost_of(result.cost + one.cost))  # fmt: skip
