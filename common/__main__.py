@@ -79,6 +79,11 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--papers", type=_names, help="default: those of params.yaml")
     sub.add_argument("--units", type=int, default=2, help="how many units; default 2")
     sub.add_argument("--sample", type=int, help="number of the random sample; default: another one each day")
+    sub = command("notebook", "execute a paper's notebook without training: published results, or those of a unit that was run here")
+    sub.add_argument("paper", help="id of the paper, a folder below papers/")
+    sub.add_argument("--env", default="", help="one of the paper's environments; default: its first")
+    sub.add_argument("--seed", type=int, default=0, help="training seed; default 0")
+    sub.add_argument("--profile", default="cpu", help="cpu (default), smoke, smol or gpu")
     sub = command("traces", "show a paper's recorded episodes, pairs and trees in MLflow; a few are there without it")
     sub.add_argument("paper", help="id of the paper, a folder below papers/")
     sub.add_argument("--profile", default="cpu", help="cpu (default) or smoke")
@@ -93,6 +98,12 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("export", "a paper's results as an RO-Crate: tables, verdicts, figures, data panels, model cards")
     sub.add_argument("paper", help="id of the paper, a folder below papers/")
     sub.add_argument("--out", type=Path, required=True, help="the folder to write, which must not exist")
+    sub = command("new-paper", "write the room of a paper of papers/index.csv, which runs at once, and run it at smoke")
+    sub.add_argument("paper", help="id of the paper in papers/index.csv")
+    sub.add_argument("--like", required=True, help="a paper that exists, whose environment it shares")
+    sub.add_argument("--env", required=True, help="the environment, for example countdown-v1")
+    sub = command("check-paper", "what a paper's room still lacks, each with the next step")
+    sub.add_argument("paper", help="id of the paper, a folder below papers/")
     command("report", "execute the report notebook and write the site: verdicts, papers, notebooks, documents")
     sub = command("repro", "dvc repro, telling what was rerun, restored and unchanged")
     sub.add_argument("--force", action="store_true", help="run all stages; finished units are still not recomputed")
@@ -168,6 +179,8 @@ def _dispatch(root: Path, options: argparse.Namespace) -> int:
 
         print("\n".join(explain(root, options.target, options.profile)))
         return 0
+    if name == "notebook":
+        return commands.notebook(root, options.paper, env=options.env, seed=options.seed, profile=options.profile)
     if name == "traces":
         return commands.traces(root, options.paper, profile=options.profile, episodes=options.episodes)
     if name == "publish-model":
@@ -197,6 +210,10 @@ def _dispatch(root: Path, options: argparse.Namespace) -> int:
 
         print(fetch(root, options.model))
         return 0
+    if name == "new-paper":
+        return commands.new_paper(root, options.paper, like=options.like, env=options.env)
+    if name == "check-paper":
+        return commands.check_room(root, options.paper)
     if name == "report":
         return commands.report(root)
     if name == "smoke":

@@ -67,6 +67,7 @@ env: str = "toy-v1"  # where
 seed: int = 0  # training seed
 profile: str = "cpu"  # scale
 overrides: dict = {}  # parameters to change
+train: bool = False  # computed here
 
 # %%
 from common.sweep.unit import open_unit

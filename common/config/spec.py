@@ -1,8 +1,6 @@
 """``papers/<id>/params.yaml``: every parameter of a paper at every profile, with its source.
 
-    family: tree_search_dpo
-    notebook: notebooks/tree_search_dpo.py        # canonical source, relative to the root
-    method: papers/agent_q/method.py              # defines ``class Params``
+    family: tree_search_dpo                       # its notebook is notebooks/tree_search_dpo.py
     envs: [shop-v1, countdown-v1]
     estimate:                                     # optional: cost of one unit before any was run
       cpu: {minutes: 4, disk_mb: 30}
@@ -62,15 +60,23 @@ class Parameter:
 
 @dataclass(frozen=True)
 class PaperSpec:
-    """A paper's parameter file. ``notebook`` and ``method`` are paths relative to the root."""
+    """A paper's parameter file."""
 
     paper: str
     family: str
-    notebook: str
-    method: str
     envs: tuple[str, ...]
     parameters: Mapping[str, Parameter]
     estimate: Mapping[str, Estimate]
+
+    @property
+    def method(self) -> str:
+        """The module that defines ``class Params`` and the method, relative to the root."""
+        return f"papers/{self.paper}/method.py"
+
+    @property
+    def notebook(self) -> str:
+        """The source of the family's notebook, relative to the root."""
+        return f"notebooks/{self.family}.py"
 
 
 def load_spec(root: Path, paper: str) -> PaperSpec:
@@ -78,15 +84,15 @@ def load_spec(root: Path, paper: str) -> PaperSpec:
     check_paper(root, paper, "paper")
     where = f"papers/{paper}/params.yaml"
     raw = load_yaml(root / where, where)
-    require_keys(raw, ["family", "notebook", "method", "envs", "parameters"], ["estimate"], where)
-    text = {name: check_value(str, raw[name], f"{where}: {name}") for name in ("family", "notebook", "method")}
+    require_keys(raw, ["family", "envs", "parameters"], ["estimate", "notebook", "method"], where)
+    family = check_value(str, raw["family"], f"{where}: family")
     envs = check_value(tuple[str, ...], raw["envs"], f"{where}: envs")
     if not envs or len(set(envs)) < len(envs):
         raise ConfigError(f"{where}: envs is {list(envs)} but must name at least one environment, each once; "
                           "correct it")
     parameters = _mapping(raw["parameters"], f"{where}: parameters")
     return PaperSpec(
-        paper=paper, envs=envs, **text,
+        paper=paper, family=family, envs=envs,
         parameters={name: _parameter(name, entry, envs, f"{where}: {name}") for name, entry in parameters.items()},
         estimate=_estimates(_mapping(raw.get("estimate", {}), f"{where}: estimate"), f"{where}: estimate"),
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from common.evaluate.stats import t_interval
 from common.track.provenance import lock_hash
@@ -55,6 +56,20 @@ def _mean(values: Sequence[float]) -> str:
         return "–"
     found = t_interval(values)
     return f"{found.mean:.3f}" + ("" if found.high is None else f" ± {found.high - found.mean:.3f}")
+
+
+def family_table(records: Sequence[Mapping[str, Any]]) -> str:
+    """Verdicts of a family's papers in short, as Markdown: a line for each paper, scale and panel, with claim ids."""
+    if not records:
+        return "No claim of this family has been judged yet."
+    lines = ["| paper | scale | panel | seeds | supported | contradicted | undecided |", "|---|---|---|---|---|---|---|"]
+    for key in dict.fromkeys((r["paper"], r["scale"], r["panel"]) for r in records):
+        here = [r for r in records if (r["paper"], r["scale"], r["panel"]) == key]
+        ids = {name: ", ".join(r["id"] for r in here if r["verdict"] == name)
+               for name in ("supported", "contradicted", "inconclusive")}  # fmt: skip
+        seeds = max(r["n_seeds"] for r in here)
+        lines.append(f"| {' | '.join(key)} | {seeds} | {' | '.join(ids.values())} |")
+    return "\n".join(lines)
 
 
 def environment_table(root: Path) -> str:

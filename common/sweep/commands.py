@@ -418,6 +418,20 @@ def verify(root: Path, *, papers: Sequence[str] | None, units: int, sample: int 
     return 0 if recompute(root, lab, papers=papers or lab.papers, n=units, seed=number) else 1
 
 
+def notebook(root: Path, paper: str, *, env: str, seed: int, profile: str) -> int:
+    """Execute the notebook of a paper's family without training; writes it and a page below runs/notebooks/."""
+    from common.sweep.documents import render
+
+    check_paper(root, paper, "paper")
+    spec = load_spec(root, paper)
+    name = "-".join((paper, env or spec.envs[0], str(seed), profile))
+    page = root / "runs" / "notebooks" / f"{name}.html"
+    given = {"paper": paper, "env": env, "seed": seed, "profile": profile, "train": False}
+    executed = render(root, root / spec.notebook, page, given, name=name)
+    print(f"notebook: {_shown(root, executed)}, and as a page {_shown(root, page)}")
+    return 0
+
+
 def traces(root: Path, paper: str, *, profile: str, episodes: int) -> int:
     """Show in MLflow what a paper's finished units kept: ``episodes`` traces of every variant, pages and figures."""
     from common.track.mlflow_log import Tracker
@@ -440,6 +454,26 @@ def traces(root: Path, paper: str, *, profile: str, episodes: int) -> int:
             print(f"{unit.name}: {said}", flush=True)
     print(f"To look at them: make mlflow, experiment {paper}, tab Traces")
     return 0
+
+
+def new_paper(root: Path, paper: str, *, like: str, env: str) -> int:
+    """Write a new room and run it at smoke, so that every edit begins from something that works."""
+    from common.rooms.new import new_room
+
+    for path in new_room(root, paper, like=like, env=env):
+        print(f"wrote {path.relative_to(root)}")
+    print(f"next: claims.yaml, then method.py and params.yaml; python -m common check-paper {paper} says what is missing", flush=True)
+    return run(root, paper, envs=(env,), seeds="0", profile="smoke", workers=1, results=None, dry_run=False)
+
+
+def check_room(root: Path, paper: str) -> int:
+    """Print what the room of ``paper`` lacks; exit code 1 when it lacks something."""
+    from common.rooms.check import lines_of, missing
+
+    found, lines = missing(root, paper), lines_of(root, paper)
+    print(", ".join(f"{name} {n}" for name, n in lines.items()) + f": {sum(lines.values())} lines")
+    print("\n".join(f"- {one}" for one in found) if found else f"papers/{paper} lacks nothing")
+    return 1 if found else 0
 
 
 def export(root: Path, paper: str, out: Path) -> int:

@@ -1,4 +1,4 @@
-"""Notebooks that are not units (tour, report): executed once, shown as a page."""
+"""Notebooks that train nothing (tour, report, a family's with published results): executed once, shown as a page."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ class NotebookFailed(ConfigError):
     """A notebook failed in a cell; the message has the cell, the kept file and the last lines."""
 
 
-def render(root: Path, source: Path, target: Path | None, parameters: Mapping[str, Any] | None = None) -> Path:
-    """Execute ``source`` and write it as HTML to ``target`` (None: do not). Returns the executed notebook.
+def render(
+    root: Path, source: Path, target: Path | None, parameters: Mapping[str, Any] | None = None, *, name: str = ""
+) -> Path:
+    """Execute ``source`` and write it as HTML to ``target`` (None: do not). Returns the executed notebook, which is kept
+    as ``name`` (the source's own by default).
 
     ``parameters`` are passed only as far as the notebook declares them: a tour may have no ``profile``, or
     no parameters cell at all. Raises ConfigError when the file is absent, NotebookFailed when a cell fails.
@@ -32,14 +35,13 @@ def render(root: Path, source: Path, target: Path | None, parameters: Mapping[st
     chosen = {name: value for name, value in (parameters or {}).items() if name in names}
     if chosen:
         check_notebook(source, chosen, where)
-    folder = root / "runs" / "notebooks"
-    job = Job(root=str(root), notebook=str(source), parameters=chosen, executed=str(folder / f"{source.stem}.ipynb"),
-              outcome=str(folder / f"{source.stem}.json"),
-              failed=str(root / "runs" / "failed" / f"{source.stem}.ipynb"))
+    folder, name = root / "runs" / "notebooks", name or source.stem
+    job = Job(root=str(root), notebook=str(source), parameters=chosen, executed=str(folder / f"{name}.ipynb"),
+              outcome=str(folder / f"{name}.json"), failed=str(root / "runs" / "failed" / f"{name}.ipynb"))
     with storage(folder):
         folder.mkdir(parents=True, exist_ok=True)
         Path(job.outcome).unlink(missing_ok=True)
-    log = folder / f"{source.stem}.log"
+    log = folder / f"{name}.log"
     with start_worker(root, job, log) as process:
         code = process.wait()
     outcome = read_outcome(job, code, log)

@@ -46,10 +46,15 @@ class Planned:
     disk_mb: float | None
 
     @property
-    def parameters(self) -> dict[str, Any]:
-        """What the notebook's parameters cell receives."""
+    def names(self) -> dict[str, Any]:
+        """What names the unit, as :func:`common.sweep.unit.open_unit` takes it."""
         return {"paper": self.paper, "env": self.env, "seed": self.seed, "profile": self.profile,
                 "overrides": self.overrides}
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What the notebook's parameters cell receives: a sweep's notebooks train."""
+        return self.names | {"train": True}
 
     @property
     def name(self) -> str:
@@ -83,7 +88,7 @@ def plan(
     for env, overrides in itertools.product(chosen, grid):
         resolve(cls, spec, profile, env, overrides)
         check_notebook(notebook, {"paper": paper, "env": env, "seed": 0, "profile": profile,
-                                  "overrides": dict(overrides)}, spec.notebook)
+                                  "overrides": dict(overrides), "train": True}, spec.notebook)
     for env in chosen:
         verify_panels(root, env)
     codes = {env: code_hash(entries(spec, env), root).digest for env in chosen}

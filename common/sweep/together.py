@@ -8,7 +8,6 @@ are divided (:func:`common.lm.policy.divided`), and everything else is done by a
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import sys
@@ -17,10 +16,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from common.config import ConfigError, load_spec
+from common.config import ConfigError
 from common.sweep.plan import Planned
 from common.sweep.unit import Unit, open_unit
 from common.track.files import StoreError, write_atomic
@@ -87,13 +85,15 @@ class SharedRun(Run):
             super()._require_open(action)
 
 
-def compute_stages(unit: Unit, method: ModuleType) -> None:
-    """All stages of ``unit``, whose ``run`` rank 0 has opened, by all ranks: ``method.run`` up to its rows."""
+def compute_stages(unit: Unit) -> None:
+    """All stages of ``unit``, whose ``run`` rank 0 has opened, by all ranks: :func:`common.lab.run` up to its rows."""
+    from common import lab
+
     with tempfile.TemporaryDirectory() as scratch:
         shared = SharedRun(unit.run, Path(scratch))
         if shared.writes:
             write_atomic(unit.run.path / "ranks.json", json.dumps({"ranks": shared.ranks.count()}) + "\n")
-        method.run(replace(unit, run=shared))
+        lab.run(replace(unit, run=shared))
         shared.ranks.wait()
 
 
@@ -110,18 +110,17 @@ def compute_together(root: Path, planned: Sequence[Planned]) -> bool:
     for one in planned:
         if one.finished:
             continue
-        method = importlib.import_module(load_spec(root, one.paper).method.removesuffix(".py").replace("/", "."))
         unit, problem = None, ""
         if ranks.rank() == 0:
             try:
-                unit = open_unit(**one.parameters, root=root)
+                unit = open_unit(**one.names, root=root)
             except (ConfigError, StoreError) as error:
                 problem = str(error)
         unit, problem = ranks.gather((unit, problem))[0]
         if problem:
             raise ConfigError(problem)
         print(f"{one.name}: {ranks.count()} processes compute its stages", flush=True)
-        compute_stages(unit, method)
+        compute_stages(unit)
         if ranks.rank() == 0:
             unit.run.close()
     first = ranks.rank() == 0

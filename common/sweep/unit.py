@@ -31,7 +31,7 @@ from common.sweep.declared import params_class
 from common.track.code import code_hash
 from common.track.files import StoreError
 from common.track.provenance import lock_hash
-from common.track.store import Run, UnitSpec
+from common.track.store import Run, UnitSpec, is_finished
 
 BASE_PROFILES = {"smoke": "runs/smoke/models", "cpu": "models"}
 """Profiles whose base model is trained here, and where; the others name theirs in their parameters."""
@@ -174,19 +174,36 @@ def open_unit(
     when another process is still executing the same unit or the folder cannot be written.
     """
     root = project_root() if root is None else root
+    return _opened(root, _wanted(root, paper, env, seed, profile, overrides or {}))
+
+
+def finished_unit(
+    *, paper: str, env: str, seed: int, profile: str, overrides: Mapping[str, Any] | None = None,
+    root: Path | None = None,
+) -> Unit | None:
+    """As :func:`open_unit`, of a unit that is finished on this machine; None of one that is not. Nothing is written."""
+    root = project_root() if root is None else root
+    wanted = _wanted(root, paper, env, seed, profile, overrides or {})
+    return _opened(root, wanted) if is_finished(root, wanted) else None
+
+
+def _wanted(root: Path, paper: str, env: str, seed: int, profile: str, overrides: Mapping[str, Any]) -> UnitSpec:
     check_paper(root, paper, "paper")
     check_profile(profile, "profile")
     spec = load_spec(root, paper)
     if env not in spec.envs:
         raise ConfigError(f'env: {paper} does not run on "{env}"; {hint(env, spec.envs)}')
-    wanted = unit_spec(root, spec, env=env, seed=seed, profile=profile, overrides=overrides or {},
-                       code=code_hash(entries(spec, env), root).digest)
+    return unit_spec(root, spec, env=env, seed=seed, profile=profile, overrides=overrides,
+                     code=code_hash(entries(spec, env), root).digest)
+
+
+def _opened(root: Path, wanted: UnitSpec) -> Unit:
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
-    method = importlib.import_module(spec.method.removesuffix(".py").replace("/", "."))
-    return Unit(root=root, paper=paper, env=env, seed=seed, profile=profile,
+    method = importlib.import_module(f"papers.{wanted.paper}.method")
+    return Unit(root=root, paper=wanted.paper, env=wanted.env, seed=wanted.seed, profile=wanted.profile,
                 params=from_json(method.Params, wanted.params), run=_open_patiently(root, wanted),
-                base=base_dir(root, env, profile, wanted.params))
+                base=base_dir(root, wanted.env, wanted.profile, wanted.params))
 
 
 def _open_patiently(root: Path, unit: UnitSpec) -> Run:

@@ -108,11 +108,12 @@ def _recompute(root: Path, planned: Planned, store: Path) -> None:
     """In a process of its own: the unit in another run store."""
     os.environ |= {"LAB_ROOT": str(root), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     sys.path.insert(0, str(root))
-    spec = load_spec(root, planned.paper)
-    method = importlib.import_module(spec.method.removesuffix(".py").replace("/", "."))
-    method.run(Unit(root=root, paper=planned.paper, env=planned.env, seed=planned.seed, profile=planned.profile,
-                    params=from_json(method.Params, planned.unit.params), run=Run.open(store, planned.unit),
-                    base=base_dir(root, planned.env, planned.profile, planned.unit.params)))  # fmt: skip
+    from common.lab import run
+
+    method = importlib.import_module(f"papers.{planned.paper}.method")
+    run(Unit(root=root, paper=planned.paper, env=planned.env, seed=planned.seed, profile=planned.profile,
+             params=from_json(method.Params, planned.unit.params), run=Run.open(store, planned.unit),
+             base=base_dir(root, planned.env, planned.profile, planned.unit.params)))  # fmt: skip
 
 
 def verify(root: Path, lab: LabParams, *, papers: Sequence[str], n: int, seed: int) -> bool:

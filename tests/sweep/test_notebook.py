@@ -8,7 +8,7 @@ import pytest
 from common.config import ConfigError
 from common.sweep.notebook import check_notebook, code_cells, declared, parameters_cell, write_ipynb
 
-GOOD = {"paper": "toy", "env": "toy-v1", "seed": 0, "profile": "cpu", "overrides": {}}
+GOOD = {"paper": "toy", "env": "toy-v1", "seed": 0, "profile": "cpu", "overrides": {}, "train": True}
 
 
 def edited(lab, old: str, new: str):
@@ -30,7 +30,7 @@ def test_a_good_notebook_passes_and_declares_its_types(lab):
     path = lab / "notebooks/toy.py"
     check_notebook(path, GOOD, "notebooks/toy.py")
     assert declared(parameters_cell(path, "n"), "n") == {
-        "paper": str, "env": str, "seed": int, "profile": str, "overrides": dict}
+        "paper": str, "env": str, "seed": int, "profile": str, "overrides": dict, "train": bool}
 
 
 @pytest.mark.parametrize(("old", "new", "message"), [

@@ -38,7 +38,8 @@ def test_a_plan_has_every_unit_once(lab):
         (0, {"steps": 4}), (1, {"steps": 4}), (0, {"steps": 5}), (1, {"steps": 5})]
     assert len({unit.unit.key for unit in planned}) == 4
     assert planned[0].parameters == {
-        "paper": "toy", "env": "toy-v1", "seed": 0, "profile": "cpu", "overrides": {"steps": 4}}
+        "paper": "toy", "env": "toy-v1", "seed": 0, "profile": "cpu", "overrides": {"steps": 4},
+        "train": True}
 
 
 @pytest.mark.parametrize(("arguments", "message"), [

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from common import lab
 from common.config import ConfigError
 from common.sweep.commands import execute_plan
-from papers.score import method
 from tests.launch import launch
 from tests.papers.sums import ENV, build
 from tests.papers.units import open_unit
@@ -23,7 +23,7 @@ def world(tmp_path_factory) -> Path:
 
 def test_two_processes_compute_the_stages_of_one(world, tmp_path, monkeypatch):
     alone = open_unit(world, "score", ENV, tmp_path / "one")
-    expected = method.run(alone)
+    expected = lab.run(alone)
     launch("tests.sweep.two_units", str(world), str(tmp_path / "two"))
     shared = open_unit(world, "score", ENV, tmp_path / "two")
     assert not shared.run.finished and json.loads((shared.run.path / "ranks.json").read_text()) == {"ranks": 2}
@@ -37,9 +37,9 @@ def test_two_processes_compute_the_stages_of_one(world, tmp_path, monkeypatch):
               for unit in (alone, shared)]  # fmt: skip
     assert [(e["variant"], e["step"]) for e in logged[0]] == [(e["variant"], e["step"]) for e in logged[1]]
 
-    monkeypatch.setattr(method, "sft", None)  # whoever executes the notebook finds all of it done
-    monkeypatch.setattr(method, "policy_gradient", None)
-    found = method.run(shared)
+    monkeypatch.setattr(lab, "sft", None)  # whoever executes the notebook finds all of it done
+    monkeypatch.setattr(lab, "policy_gradient", None)
+    found = lab.run(shared)
     assert len(found) == len(expected) > 50
     for row, other in zip(found, expected, strict=True):
         assert (row.variant, row.panel, row.metric, row.n) == (other.variant, other.panel, other.metric, other.n)
@@ -48,12 +48,12 @@ def test_two_processes_compute_the_stages_of_one(world, tmp_path, monkeypatch):
 
 
 def test_the_command_runs_a_unit_on_two_processes_and_says_it_once(new_lab, environment_of, tmp_path):
-    lab = new_lab(tmp_path / "lab")
-    output = launch("common", "run", "--paper", "toy", "--seeds", "0", folder=lab,
-                    **{**environment_of(lab), "PATH": os.environ["PATH"]})  # fmt: skip
+    root = new_lab(tmp_path / "lab")
+    output = launch("common", "run", "--paper", "toy", "--seeds", "0", folder=root,
+                    **{**environment_of(root), "PATH": os.environ["PATH"]})  # fmt: skip
     assert output.count("toy toy-v1 seed 0 cpu: 2 processes compute its stages") == 1
     assert output.count("1 units, 0 finished, 1 to run") == 1 and "1 succeeded" in output
-    (done,) = (lab / "runs" / "toy").glob("*/DONE")
+    (done,) = (root / "runs" / "toy").glob("*/DONE")
     assert (done.parent / "notebook.ipynb").exists() and len(list((done.parent / "stages").glob("*.json"))) == 4
     assert len((done.parent / "events.jsonl").read_text().splitlines()) == 8  # once by all ranks, once by the notebook
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from common import ranks
 from common.sweep.together import compute_stages
 from common.track.store import Run, unit_path
-from papers.score import method
 from tests.papers.sums import ENV
 from tests.papers.units import open_unit
 
@@ -21,4 +20,4 @@ if __name__ == "__main__":
     if ranks.rank() != 0:  # the folder's lock is rank 0's
         Run.open = lambda root, spec: Run(unit_path(root, spec), spec)
         unit = open_unit(world, "score", ENV, lab)
-    compute_stages(unit, method)
+    compute_stages(unit)

@@ -1,0 +1,201 @@
+"""What a family's notebook shows of one unit: the paper's own part, its results, examples, curves, its family.
+
+    story = open_story(paper=paper, env=env, seed=seed, profile=profile, overrides=overrides, train=train)
+    story.idea()          # the idea from the paper's README, and worked out by hand
+    story.run()           # trains only where ``train`` is true; else reads what is there
+    story.results()
+
+No cell names a paper: what belongs to one comes from its room, ``papers/<id>/README.md`` and ``figures.py``:
+
+    LADDER, COLUMNS, CURVES, SHOWN     variants from the bottom up, metrics of the table, metrics of training, variants
+                                       whose curves are drawn
+    toy() -> parts                     the equations beside their source, with small numbers
+    results(rows, variants) -> parts   the paper's own figures
+    examples(artifacts) -> parts       what the variants did, case by case
+
+where parts are figures and Markdown texts in their order. Whatever a room leaves out has a default.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from common.config import ConfigError, check_paper, check_profile, hint, known_papers, load_spec
+from common.evaluate.claims import load_claims
+from common.report import figures, show, stories, tables
+from common.sweep.unit import MissingInput, Unit, finished_unit, open_unit, project_root, results_dir
+from common.track.rows import MetricRow
+
+Parts = Sequence[Figure | str]
+
+
+@dataclass(frozen=True)
+class Room:
+    """What a paper brings into its family's notebook, see the module docstring."""
+
+    ladder: tuple[str, ...]
+    columns: tuple[str, ...]
+    curves: tuple[str, ...] = ("loss", "grad_norm")
+    shown: tuple[str, ...] = ()
+    toy: Callable[[], Parts] = tuple
+    results: Callable[[Sequence[MetricRow], Sequence[str]], Parts] = lambda rows, variants: ()
+    examples: Callable[[Path], Parts] = lambda artifacts: ()
+
+
+def room_of(root: Path, paper: str) -> Room:
+    """The room of ``paper``; what ``figures.py`` leaves out is taken from its claims."""
+    claims = root / "papers" / paper / "claims.yaml"
+    rungs = next(iter(stories.claim_groups(claims).values()), [])
+    metrics = dict.fromkeys(claim.metric for claim in load_claims(claims).claims)
+    found: dict[str, Any] = {"ladder": tuple(rungs), "columns": tuple(metrics)[:6], "shown": tuple(rungs)}
+    if importlib.util.find_spec(f"papers.{paper}.figures"):
+        module = importlib.import_module(f"papers.{paper}.figures")
+        for name in ("LADDER", "COLUMNS", "CURVES", "SHOWN", "toy", "results", "examples"):
+            if hasattr(module, name):
+                found[name.lower()] = getattr(module, name)
+    return Room(**found)
+
+
+@dataclass
+class Story:
+    """One unit of a paper, as its family's notebook shows it. ``unit`` is None where this machine has no run of it."""
+
+    root: Path
+    paper: str
+    env: str
+    seed: int
+    profile: str
+    overrides: Mapping[str, Any]
+    family: str
+    room: Room
+    unit: Unit | None
+    train: bool
+    own: list[MetricRow] = field(default_factory=list)
+    rows: list[MetricRow] = field(default_factory=list)
+    where: str = ""
+
+    @property
+    def artifacts(self) -> Path:
+        """The folder of this unit's trees, dialogues and episodes; one that does not exist without a run."""
+        return self.unit.run.artifacts if self.unit else self.root / "runs" / "none"
+
+    @property
+    def ladder(self) -> list[str]:
+        """The paper's variants that have results, from the bottom up."""
+        known = {row.variant for row in self.rows}
+        return [variant for variant in self.room.ladder if variant in known]
+
+    def readme(self, title: str) -> str:
+        """A section of the paper's README, "" where it has none of that title."""
+        return stories.section(self.root / "papers" / self.paper / "README.md", title)
+
+    # -- what the cells show -------------------------------------------------------------------------------------
+
+    def idea(self) -> None:
+        """The paper's idea with its equations, and what it does by hand."""
+        show.say(f"## {self.paper}: the idea", self.readme("The idea"))
+        show.present(self.room.toy())
+
+    def run(self) -> None:
+        """Train and evaluate all variants where training was asked for; read the rows of a unit that is finished."""
+        if self.unit and self.train:
+            from common import lab
+
+            with show.progress(self.unit.run):
+                self.own = lab.run(self.unit)
+        elif self.unit:
+            self.own = self.unit.run.rows()
+        others, self.where = stories.published(self.root, self.paper, self.env, self.profile)
+        self.rows = stories.together(self.own, [] if self.overrides else others)
+        show.say(self.said())
+
+    def said(self) -> str:
+        """Where the numbers below come from, and how to get others."""
+        how = f"set `train = True` in the parameters cell, or run `python -m common run --paper {self.paper} --envs {self.env}`"
+        if self.own:
+            return f"This unit (seed {self.seed}) was computed on this machine. {self.where}"
+        return f"Nothing was trained in this notebook; shown are published results. {self.where} To compute this unit: {how}."
+
+    def results(self) -> None:
+        """The paper's numbers, ours with intervals, and the paper's own figures."""
+        show.say("**In the paper**", self.readme("What the paper reports"), f"**Here.** {self.where}")
+        if not self.rows:
+            return
+        metric = stories.headline(self.root / "papers" / self.paper / "claims.yaml")
+        panel = [row for row in self.rows if row.panel != f"{self.env}/train"]
+        show.show(figures.ladder(panel, stories.present(panel, self.ladder, metric), metric=metric))
+        show.say(tables.summary_table(panel, self.ladder, self.room.columns), "What each variant cost:",
+                 tables.cost_table(panel, self.ladder))
+        show.present(self.room.results(self.rows, self.ladder))
+
+    def examples(self) -> None:
+        """Cases in which variants differ, from what the unit kept."""
+        if self.unit is None:
+            show.say(f"Examples are kept by units that were run on this machine; there is none of seed {self.seed} yet.")
+        else:
+            show.present(self.room.examples(self.artifacts))
+
+    def curves(self) -> None:
+        """Metrics of training, update by update."""
+        events = self.unit.run.path / "events.jsonl" if self.unit else Path("none")
+        points = [point for point in stories.training_points(events) if point["variant"] in self.room.shown]
+        if points:
+            show.show(figures.curves(points, self.room.curves))
+        else:
+            show.say("Training curves are kept by units that were run on this machine.")
+
+    def compare(self) -> None:
+        """The verdicts of all papers of this family."""
+        path = results_dir(self.root, self.profile) / "claims.json"
+        records = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        show.say(tables.family_table([record for record in records if record["family"] == self.family]))
+
+    def family_rows(self) -> dict[str, list[MetricRow]]:
+        """Paper → rows on this environment, for every paper of the family that has some."""
+        papers = [paper for paper in known_papers(self.root) if load_spec(self.root, paper).family == self.family]
+        found = {paper: stories.published(self.root, paper, self.env, self.profile)[0] for paper in papers}
+        return {paper: rows for paper, rows in (found | {self.paper: self.rows}).items() if rows}
+
+    def exercises(self) -> None:
+        """Exercises of the paper's README."""
+        show.say(self.readme("Exercises"))
+
+    def end(self) -> None:
+        """Where the rows are."""
+        own = self.unit.run.path.relative_to(self.root) / "rows.jsonl" if self.own else "none of this unit"
+        print(f"{len(self.own)} metric rows: {own}; published: results/{self.paper}/metrics.jsonl")
+
+
+def open_story(
+    *, paper: str, env: str = "", seed: int = 0, profile: str = "cpu", overrides: Mapping[str, Any] | None = None,
+    train: bool = False, root: Path | None = None,
+) -> Story:
+    """Check the names and values, before anything slow, and open the unit where it is to be trained or was finished here.
+
+    ``env`` "" is the paper's first environment. With ``train`` false nothing is written. Raises ConfigError for a bad name
+    or value, and with ``train`` MissingInput for an absent panel or base model.
+    """
+    root = project_root() if root is None else root
+    check_paper(root, paper, "paper")
+    check_profile(profile, "profile")
+    spec = load_spec(root, paper)
+    env = env or spec.envs[0]
+    if env not in spec.envs:
+        raise ConfigError(f'env: {paper} does not run on "{env}"; {hint(env, spec.envs)}')
+    given = {"paper": paper, "env": env, "seed": seed, "profile": profile, "overrides": dict(overrides or {})}
+    try:
+        unit = open_unit(**given, root=root) if train else finished_unit(**given, root=root)
+    except MissingInput:
+        if train:
+            raise
+        unit = None
+    show.quiet()
+    return Story(root, paper, env, seed, profile, given["overrides"], spec.family, room_of(root, paper), unit, train)
