@@ -5,16 +5,18 @@
     estimate:                                     # optional: cost of one unit before any was run
       cpu: {minutes: 4, disk_mb: 30}
     parameters:
-      search.alpha: {default: 0.5, paper: 0.5, source: "section 4.2: alpha = 0.5"}
-      search.simulations:
-        default: 20
-        cpu: {shop-v1: 12, countdown-v1: 8}       # a mapping is always environment to value
-        paper: unstated
-        source: "ours: fits two cores"
+      search:
+        alpha: {default: 0.5, paper: 0.5, source: "section 4.2: alpha = 0.5"}
+        simulations:
+          default: 20
+          cpu: {shop-v1: 12, countdown-v1: 8}     # a mapping is always environment to value
+          paper: unstated
+          source: "ours: fits two cores"
 
 The value of a parameter is ``<profile>`` if written, else ``default``; ``paper: unstated`` records
 that the paper does not say, and running the ``paper`` profile then takes the default. A mapping must
-name every environment of the paper. Dots in a name go into nested dataclasses. Parameters that papers share
+name every environment of the paper. What has a ``source`` is a parameter; what has none holds those of a nested
+dataclass, and is called with dots: ``search.alpha``. Parameters that papers share
 (common/config/shared.py) have their values in ``shared.yaml``; a paper that states one replaces its entry.
 """
 
@@ -90,7 +92,7 @@ def load_spec(root: Path, paper: str) -> PaperSpec:
     if not envs or len(set(envs)) < len(envs):
         raise ConfigError(f"{where}: envs is {list(envs)} but must name at least one environment, each once; "
                           "correct it")
-    parameters = _mapping(raw["parameters"], f"{where}: parameters")
+    parameters = _leaves(_mapping(raw["parameters"], f"{where}: parameters"), f"{where}: ")
     return PaperSpec(
         paper=paper, family=family, envs=envs,
         parameters={name: _parameter(name, entry, envs, f"{where}: {name}") for name, entry in parameters.items()},
@@ -109,6 +111,19 @@ def _mapping(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ConfigError(f"{where} is {value!r} but must be a mapping; write name: value lines under it")
     return value
+
+
+def _leaves(entries: Mapping[str, Any], where: str, prefix: str = "") -> dict[str, Any]:
+    """Dotted name → the mapping that states a parameter."""
+    found: dict[str, Any] = {}
+    for name, entry in entries.items():
+        inner = _mapping(entry, f"{where}{prefix}{name}")
+        nested = inner and "source" not in inner and all(isinstance(value, dict) for value in inner.values())
+        for leaf, value in (_leaves(inner, where, f"{prefix}{name}.") if nested else {f"{prefix}{name}": inner}).items():
+            if leaf in found:
+                raise ConfigError(f'{where}{leaf}: the parameter "{leaf}" is written twice, with a dot and nested; keep one of them')
+            found[leaf] = value
+    return found
 
 
 def _parameter(name: str, entry: Any, envs: tuple[str, ...], where: str) -> Parameter:
