@@ -165,10 +165,9 @@ def test_index_lists_every_paper_folder():
         assert folder in rows, f"papers/index.csv has no row for {folder}"
 
 
-def test_readme_s_tree_exists_and_names_every_paper():
+def test_readme_is_short_and_its_tree_exists():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     tree = text.split("## Where things are")[1].split("```")[1]
     named = [line.split()[0] for line in tree.strip().splitlines()]
     assert len(named) >= 8 and [name for name in named if not (ROOT / name.rstrip("/")).exists()] == []
-    papers = {f"papers/{path.parent.name}/" for path in ROOT.glob("papers/*/claims.yaml")}
-    assert papers == {name for name in named if name.startswith("papers/") and name.endswith("/")}
+    assert len(text.splitlines()) <= 150 and "make repro" in "\n".join(text.splitlines()[:30])

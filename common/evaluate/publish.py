@@ -124,4 +124,12 @@ def _filled(root: Path, records: Sequence[dict[str, Any]] | None) -> list[tuple[
     made = blocks(records, load_rows(root / "results"), papers)
     paths = [path for pattern in DOCUMENTS for path in sorted(root.glob(pattern))]
     texts = [(path, path.read_text(encoding="utf-8")) for path in paths]
-    return [(path, text, fill_blocks(text, made, path.relative_to(root).as_posix())) for path, text in texts]
+    return [(path, text, fill_blocks(text, _linked(made, path.relative_to(root)), path.relative_to(root).as_posix()))
+            for path, text in texts]
+
+
+def _linked(made: Mapping[str, str], document: Path) -> dict[str, str]:
+    """The tables with links that lead from ``document`` to papers and notebooks, which they name from the root."""
+    up = "../" * (len(document.parts) - 1)
+    return {name: table.replace("](papers/", f"]({up}papers/").replace("](notebooks/", f"]({up}notebooks/")
+            for name, table in made.items()}  # fmt: skip

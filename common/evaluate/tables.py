@@ -18,6 +18,7 @@ from common.track.rows import MetricRow
 LADDER_METRICS = ("success", "score", "planned_success", "delta")
 GAME_METRICS = ("return", "rank")
 """Of papers whose agents play games; not announced where nothing has been measured."""
+VERDICTS = ("supported", "contradicted", "inconclusive")
 NANO = "nano"
 """Scale of the models that are trained here; others come pretrained and are called by their names."""
 _MARK = re.compile(r"^<!-- ([\w./@+-]+):(begin|end) -->$", re.MULTILINE)
@@ -51,7 +52,7 @@ def counts(records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _counts(found: Sequence[Mapping[str, Any]]) -> str:
-    return ", ".join(f"{sum(r['verdict'] == v for r in found)} {v}" for v in ("supported", "contradicted", "inconclusive"))
+    return ", ".join(f"{sum(r['verdict'] == v for r in found)} {v}" for v in VERDICTS)
 
 
 def verdicts_table(records: Sequence[Mapping[str, Any]]) -> str:
@@ -74,6 +75,23 @@ def verdicts_table(records: Sequence[Mapping[str, Any]]) -> str:
             parts.append(f"| {claim} {statement} | {' | '.join(cells.values())} |")
         parts.append("")
     return "\n".join(parts).rstrip()
+
+
+FAMILY_NAMES = {"self_correction": "self-correction", "tree_search_dpo": "tree search and preference learning",
+                "multi_agent": "multi-agent training", "world_models": "world models"}  # fmt: skip
+"""Family → what people call it."""
+
+
+def families_table(records: Sequence[Mapping[str, Any]]) -> str:
+    """One line for each family, as markdown: its papers with results, and how many claims of models trained here were decided."""
+    lines = ["| family | papers with results | claims supported | contradicted | undecided | notebook |",
+             "|---|---|---:|---:|---:|---|"]  # fmt: skip
+    for family, name in FAMILY_NAMES.items():
+        mine = [record for record in records if record["family"] == family and record["scale"] == NANO]
+        papers = ", ".join(f"[{paper}](papers/{paper}/README.md)" for paper in sorted({record["paper"] for record in mine}))
+        counted = [str(sum(record["verdict"] == verdict for record in mine)) for verdict in VERDICTS]
+        lines.append(f"| {name} | {papers or '–'} | {' | '.join(counted)} | [{family}](notebooks/{family}.ipynb) |")
+    return "\n".join(lines)
 
 
 def pretrained_table(records: Sequence[Mapping[str, Any]]) -> str:
@@ -202,12 +220,12 @@ def _mean_cell(values: Sequence[float], most: int) -> str:
 def blocks(
     records: Sequence[Mapping[str, Any]], rows: Sequence[MetricRow], papers: Sequence[str] = ()
 ) -> dict[str, str]:
-    """Every block a document may hold, by name: ``verdicts`` of models trained here and ``pretrained`` of others, in short,
+    """Every block a document may hold, by name: ``families`` in one line each, ``verdicts`` of models trained here and ``pretrained`` of others, in short,
     ``claims`` and ``ladder`` over all papers, and ``claims/<paper>``, ``ladder/<paper>`` for one (those of ``papers`` even where
     nothing was run)."""
     other = [record for record in records if record["scale"] != NANO]
     made = {"verdicts": verdicts_table([record for record in records if record["scale"] == NANO]),
-            "pretrained": pretrained_table(other), "claims": claims_table(records), "ladder": _ladders(rows)}
+            "families": families_table(records), "pretrained": pretrained_table(other), "claims": claims_table(records), "ladder": _ladders(rows)}
     for paper in sorted({row.paper for row in rows} | {record["paper"] for record in records} | set(papers)):
         made[f"claims/{paper}"] = claims_table([record for record in records if record["paper"] == paper])
         made[f"ladder/{paper}"] = _ladders([row for row in rows if row.paper == paper])
