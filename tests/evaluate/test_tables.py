@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from common.config.strict import ConfigError
-from common.evaluate.claims import FIELDS
+from common.evaluate.claims import FAMILIES, FIELDS
 from common.evaluate.publish import (
     claims_text, insert_tables, judge_all, load_rows, moved, read_claims, stale, write_claims,
 )
 from common.evaluate.tables import (
-    LADDER_METRICS, blocks, claims_table, counts, fill_blocks, ladder_table, verdicts_table,
+    FAMILY_NAMES, LADDER_METRICS, blocks, claims_table, counts, families_table, fill_blocks, ladder_table, verdicts_table,
 )
 from common.track.rows import COST_FIELDS, MetricRow, write_metrics
 
@@ -194,11 +194,28 @@ def test_pretrained_models_are_told_in_short_and_apart(project):
 
 
 def test_blocks_exist_before_any_result():
-    assert blocks([], []) == {"verdicts": "No claim has been judged yet.", "claims": "No claim has been judged yet.",
+    assert {k: v for k, v in blocks([], []).items() if k != "families"} == {"verdicts": "No claim has been judged yet.", "claims": "No claim has been judged yet.",
                               "pretrained": "No pretrained model has been judged yet.",
                               "ladder": "\n\n".join(f"No {m} has been measured yet."
                                                     for m in LADDER_METRICS)}
     assert blocks([], [], ["new"])["claims/new"] == "No claim has been judged yet."
+
+
+def test_families_count_the_verdicts_of_models_trained_here():
+    records = [{"family": "multi_agent", "paper": paper, "scale": scale, "verdict": verdict} for paper, scale, verdict in (
+        ("b", "nano", "supported"), ("a", "nano", "inconclusive"), ("a", "nano", "inconclusive"), ("c", "Some-1B", "supported"))]
+    lines = families_table(records).splitlines()
+    assert lines[4] == ("| multi-agent training | [a](papers/a/README.md), [b](papers/b/README.md) | 1 | 0 | 2 | "
+                        "[multi_agent](notebooks/multi_agent.ipynb) |")
+    assert lines[5] == "| world models | – | 0 | 0 | 0 | [world_models](notebooks/world_models.ipynb) |"
+    assert set(FAMILY_NAMES) == set(FAMILIES)
+
+
+def test_links_of_tables_lead_from_the_document(project):
+    (project / "docs").mkdir(exist_ok=True)
+    (project / "docs" / "results.md").write_text("<!-- families:begin -->\n<!-- families:end -->\n")
+    _publish(project)
+    assert "](../notebooks/multi_agent.ipynb)" in (project / "docs" / "results.md").read_text()
 
 
 def test_a_game_s_ladder_is_of_returns_and_ranks():
