@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -25,14 +26,14 @@ def turns(rows: Sequence[MetricRow], variants: Sequence[str], *, prefix: str = "
 
     At the right: Δ with its interval, then seeds × tasks. ``prefix``: "" sampled, "greedy_" greedy.
     """
-    figure, columns = _columns(rows, variants, f"{prefix}acc@1", 0.42 * len(variants) + 1.5)
+    figure, columns = panel_columns(rows, variants, f"{prefix}acc@1", 0.42 * len(variants) + 1.5)
     for axes, panel in columns:
         for y, variant in enumerate(variants):
-            one, two, delta = (_values(rows, panel, variant, f"{prefix}{m}") for m in ("acc@1", "acc@2", "delta"))
+            one, two, delta = (seed_values(rows, panel, variant, f"{prefix}{m}") for m in ("acc@1", "acc@2", "delta"))
             if not delta:
                 continue
             _interval(axes, one, y + 0.12, GREY, "o")
-            _interval(axes, two, y - 0.12, BLUE if _mean(two) >= _mean(one) else RED, "D")
+            _interval(axes, two, y - 0.12, BLUE if fmean(two) >= fmean(one) else RED, "D")
             found = t_interval(delta)
             half = "" if found.high is None else f" ± {found.high - found.mean:.3f}"
             n = next(r.n for r in rows if (r.panel, r.variant) == (panel, variant) and r.metric == f"{prefix}delta")
@@ -43,42 +44,42 @@ def turns(rows: Sequence[MetricRow], variants: Sequence[str], *, prefix: str = "
         axes.plot([], [], "D", color=BLUE, label="second, not worse")
         axes.plot([], [], "D", color=RED, label="second, worse")
         axes.set_xlim(left=0)
-    _finish(figure, columns, variants)
+    finish(figure, columns, variants)
     return figure
 
 
 def transitions(rows: Sequence[MetricRow], variants: Sequence[str], *, prefix: str = "") -> Figure:
     """Share of tasks repaired (wrong then right, to the right) and broken (to the left), and the copy rate (cross)."""
-    figure, columns = _columns(rows, variants, f"{prefix}i2c", 0.42 * len(variants) + 1.5)
+    figure, columns = panel_columns(rows, variants, f"{prefix}i2c", 0.42 * len(variants) + 1.5)
     for axes, panel in columns:
         for y, variant in enumerate(variants):
             for metric, sign, colour in (("i2c", 1, GREEN), ("c2i", -1, ORANGE)):
-                values = _values(rows, panel, variant, f"{prefix}{metric}")
+                values = seed_values(rows, panel, variant, f"{prefix}{metric}")
                 if values:
-                    axes.barh(y, sign * _mean(values), height=0.5, color=colour, alpha=0.85)
+                    axes.barh(y, sign * fmean(values), height=0.5, color=colour, alpha=0.85)
                     found = t_interval(values)
                     if found.low is not None:
                         axes.plot([sign * found.low, sign * found.high], [y, y], color=INK, lw=1.2)
-            copied = _values(rows, panel, variant, f"{prefix}copy")
+            copied = seed_values(rows, panel, variant, f"{prefix}copy")
             if copied:
-                axes.annotate(f"copies {_mean(copied):.0%}", (1.01, y), xycoords=("axes fraction", "data"),
+                axes.annotate(f"copies {fmean(copied):.0%}", (1.01, y), xycoords=("axes fraction", "data"),
                               va="center", fontsize=8, color="#444444")  # fmt: skip
         axes.axvline(0, color=INK, lw=0.8)
         axes.set_xlabel(f"{prefix}share of tasks: broken (left), repaired (right)\n{panel}")
         axes.plot([], [], "s", color=GREEN, label="wrong → right")
         axes.plot([], [], "s", color=ORANGE, label="right → wrong")
-    _finish(figure, columns, variants)
+    finish(figure, columns, variants)
     return figure
 
 
 def confidence_critique(rows: Sequence[MetricRow], variants: Sequence[str], *, prefix: str = "") -> Figure:
     """CL (keeping right answers) against CS (repairing wrong ones), means over seeds, a point for each variant."""
-    figure, columns = _columns(rows, variants, f"{prefix}cl", 3.6)
+    figure, columns = panel_columns(rows, variants, f"{prefix}cl", 3.6)
     for axes, panel in columns:
         for k, variant in enumerate(variants):
-            cl, cs = (_values(rows, panel, variant, f"{prefix}{m}") for m in ("cl", "cs"))
+            cl, cs = (seed_values(rows, panel, variant, f"{prefix}{m}") for m in ("cl", "cs"))
             if cl and cs:
-                axes.plot([_mean(cl)], [_mean(cs)], MARKERS[k % 8], color=CYCLE[k % 8], ms=7, label=variant, ls="")
+                axes.plot([fmean(cl)], [fmean(cs)], MARKERS[k % 8], color=CYCLE[k % 8], ms=7, label=variant, ls="")
         axes.set_xlabel(f"{prefix}CL = P(right second | right first)\n{panel}")
         axes.grid(color="#e6e6e6", lw=0.8)
         axes.margins(0.18)
@@ -102,9 +103,12 @@ def dialogues(artifacts: Path, variant: str) -> dict[str, list[dict[str, Any]]]:
 def dialogue_table(told: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]], *, most: int = 8) -> str:
     """Dialogues of several variants on the same tasks as a Markdown table; ✓ and ✗ are the environment's.
 
-    ``told``: variant → :func:`dialogues`. Of long texts beginning and end. Tasks on which the variants' second answers differ in correctness first.
+    ``told``: variant → :func:`dialogues`. Of long texts beginning and end. Tasks on which the variants' last answers
+    differ in correctness come first. One line of text where no task has a dialogue of every variant.
     """
     shared = [task for task in next(iter(told.values()), {}) if all(task in one for one in told.values())]
+    if not shared:
+        return "No dialogues to show: this unit was not run on this machine."
     split = {task: len({one[task][-1]["correct"] for one in told.values()}) for task in shared}
     chosen = sorted(shared, key=lambda task: -split[task])[:most]
     lines = [f"| task | {' | '.join(told)} |", "|---|" + "---|" * len(told)]
@@ -126,13 +130,10 @@ def _plain(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|").replace("`", "'").replace("$", "\\$") or " "
 
 
-def _values(rows: Sequence[MetricRow], panel: str, variant: str, metric: str) -> list[float]:
+def seed_values(rows: Sequence[MetricRow], panel: str, variant: str, metric: str) -> list[float]:
+    """Values of ``metric`` on ``panel`` in the order of the seeds; empty where it was not measured."""
     mine = [r for r in rows if (r.panel, r.variant, r.metric) == (panel, variant, metric)]
     return [r.value for r in sorted(mine, key=lambda r: r.seed)]
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def _interval(axes: Axes, values: Sequence[float], y: float, colour: str, marker: str) -> None:
@@ -143,21 +144,24 @@ def _interval(axes: Axes, values: Sequence[float], y: float, colour: str, marker
     axes.plot([found.mean], [y], marker, color=colour, ms=6, mec="white", mew=0.6)
 
 
-def _columns(
+def panel_columns(
     rows: Sequence[MetricRow], variants: Sequence[str], metric: str, height: float
 ) -> tuple[Figure, list[tuple[Axes, str]]]:
+    """A figure of ``height`` inches with a column for each panel that has ``metric`` of a variant: (axes, panel)."""
     panels = sorted({row.panel for row in rows if row.metric == metric and row.variant in variants})
     figure = Figure(figsize=(WIDTH, height), layout="constrained", facecolor="white")
     axes = list(figure.subplots(1, max(len(panels), 1), squeeze=False, sharey="row")[0])
     if not panels:
-        axes[0].text(0.5, 0.5, "nothing was measured yet, or it is not defined (no right answer, no wrong one)", ha="center", transform=axes[0].transAxes)
+        axes[0].text(0.5, 0.5, "nothing was measured yet, or it is not defined (no right answer, no wrong one)",
+                     ha="center", transform=axes[0].transAxes)  # fmt: skip
     for one in axes:
         for side in ("top", "right"):
             one.spines[side].set_visible(False)
     return figure, list(zip(axes, panels))
 
 
-def _finish(figure: Figure, columns: Sequence[tuple[Axes, str]], variants: Sequence[str]) -> None:
+def finish(figure: Figure, columns: Sequence[tuple[Axes, str]], variants: Sequence[str]) -> None:
+    """Put the variants on the vertical axes, and legend and note on the figure."""
     for axes, _ in columns:
         axes.set_yticks(range(len(variants)), variants)
         axes.set_ylim(-0.6, len(variants) - 0.4)

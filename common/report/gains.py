@@ -1,4 +1,4 @@
-"""Gains between turns as pictures and tables: accuracy turn by turn, votes, and what part is confidence or critique.
+"""Gains between two turns as pictures and tables: what part of them is confidence and what critique.
 
 Pure functions as in :mod:`common.report.correction`, whose rows, colours and intervals they share.
 """
@@ -6,61 +6,27 @@ Pure functions as in :mod:`common.report.correction`, whose rows, colours and in
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 from matplotlib.figure import Figure
 
 from common.evaluate.decompose import Levels, change
 from common.evaluate.stats import t_interval
-from common.report.correction import _columns, _finish, _mean, _values
-from common.report.figures import CYCLE, GREEN, GREY, INK, MARKERS, ORANGE
+from common.report.correction import finish, panel_columns
+from common.report.figures import GREEN, GREY, INK, ORANGE
 from common.track.rows import MetricRow
-
-
-def by_turn(rows: Sequence[MetricRow], variants: Sequence[str]) -> Figure:
-    """Accuracy at each turn, a line for each variant with its t-intervals, a column for each panel.
-
-    At the right of the last turn stand the votes of as many answers: over the turns (filled), in parallel (open).
-    """
-    figure, columns = _columns(rows, variants, "acc@1", 4.0)
-    for axes, panel in columns:
-        last = max(int(r.metric[4:]) for r in rows if r.panel == panel and r.metric.startswith("acc@"))
-        for k, variant in enumerate(variants):
-            colour, shift = CYCLE[k % 8], 0.05 * (k - len(variants) / 2)
-            points = {t: _values(rows, panel, variant, f"acc@{t}") for t in range(1, last + 1)}
-            shown = [t for t, values in points.items() if values]
-            if not shown:
-                continue
-            axes.plot([t + shift for t in shown], [_mean(points[t]) for t in shown], MARKERS[k % 8], ls="-", lw=1.6,
-                      color=colour, ms=5, label=variant)  # fmt: skip
-            for t in shown:
-                found = t_interval(points[t])
-                if found.low is not None:
-                    axes.plot([t + shift] * 2, [found.low, found.high], color=colour, lw=1.0)
-            for at, metric, fill in ((last + 0.9, "vote", colour), (last + 1.8, "parallel_vote", "none")):
-                values = _values(rows, panel, variant, metric)
-                if values:
-                    axes.plot([at + shift], [_mean(values)], MARKERS[k % 8], mfc=fill, mec=colour, ms=6)
-        axes.set_xticks([*range(1, last + 1), last + 0.9, last + 1.8],
-                        [*map(str, range(1, last + 1)), "vote\nof turns", "vote in\nparallel"])  # fmt: skip
-        axes.set_xlabel(f"turn; at the right votes of {last} answers\n{panel}")
-        axes.grid(axis="y", color="#e6e6e6", lw=0.8)
-    if columns:
-        columns[0][0].set_ylabel("accuracy (share of tasks)")
-        handles, labels = columns[0][0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=8)
-    return figure
 
 
 def parts(rows: Sequence[MetricRow], variants: Sequence[str]) -> Figure:
     """Δ of each variant (diamond) as the sum of what confidence loses (to the left) and critique gains."""
-    figure, columns = _columns(rows, variants, "delta", 0.42 * len(variants) + 1.5)
+    figure, columns = panel_columns(rows, variants, "delta", 0.42 * len(variants) + 1.5)
     for axes, panel in columns:
         for y, variant in enumerate(variants):
             found = levels_of(rows, panel, variant)
             if not found:
                 continue
             for part, colour in (("confidence", ORANGE), ("critique", GREEN)):
-                value = _mean([getattr(one, part) for one in found.values()])
+                value = fmean([getattr(one, part) for one in found.values()])
                 axes.barh(y, value, height=0.5, color=colour, alpha=0.85)
             interval = t_interval([one.delta for one in found.values()])
             if interval.low is not None:
@@ -71,7 +37,7 @@ def parts(rows: Sequence[MetricRow], variants: Sequence[str]) -> Figure:
         axes.barh(0, 0, color=ORANGE, label="confidence: Acc₁·(CL − 1)")
         axes.barh(0, 0, color=GREEN, label="critique: (1 − Acc₁)·CS")
         axes.plot([], [], "D", color=INK, label="their sum, Δ")
-    _finish(figure, columns, variants)
+    finish(figure, columns, variants)
     return figure
 
 

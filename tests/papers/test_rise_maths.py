@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from common.learn.weights import reward_weight
+from papers.rise.maths import reward_weight
 
 
 def test_weights_by_hand():

@@ -1,4 +1,4 @@
-"""Weights of imitated answers by what they earned."""
+"""RISE's mathematics: the weight of an imitated answer by its reward."""
 
 from __future__ import annotations
 
