@@ -41,8 +41,9 @@ def toy() -> list[str]:
 
 def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure | str]:
     """All five turns, beside the votes of as many answers."""
-    return ["Five answers in a row against votes of as many answers: over the turns of one dialogue, and of independent first "
-            "answers.", by_turn(rows, variants)]  # fmt: skip
+    text = ("Five answers in a row against votes of as many answers: over the turns of one dialogue, and of independent "
+            "first answers.")
+    return [text, by_turn(rows, variants)]
 
 
 def examples(artifacts: Path) -> list[Figure | str]:
