@@ -33,7 +33,7 @@ from common.config import UnitParams
 from common.envs import load_panel, make
 from common.envs.answers import AnswerEnv
 from common.envs.contract import Env
-from common.evaluate.correction import Attempts, correction
+from common.evaluate.correction import Attempts, attempts_of, correction
 from common.evaluate.correction import records as answer_records
 from common.evaluate.dialogues import dialogues
 from common.evaluate.rollouts import evaluate, records, summarise
@@ -223,6 +223,13 @@ class Lab:
         keys = [derive(self.seed, *use, i, task.id) for i, task in enumerate(asked)]
         return asked, rollout(self.env, asked, policy, keys=keys, max_steps=turns)
 
+    def attempts(
+        self, policy: Policy, tasks: Sequence[Task], *use: str | int, group: int = 1, turns: int | None = None
+    ) -> tuple[list[Trajectory], Attempts]:
+        """As :meth:`sample`, in an environment of whole answers: the episodes, and each of their turns judged alone."""
+        asked, episodes = self.sample(policy, tasks, *use, group=group, turns=turns)
+        return episodes, attempts_of(self.env, asked, episodes)
+
     # -- training ------------------------------------------------------------------------------------------------
 
     def stage(self, name: str, compute: Callable[[], Any]) -> Any:
@@ -230,19 +237,26 @@ class Lab:
         return self.run.stage(name, compute)
 
     def training(
-        self, name: str, learn: Callable[[Engine], tuple[Cost, Mapping[str, Any]]], *, start: Trained = BASE
+        self, name: str, learn: Callable[[Any], tuple[Cost, Mapping[str, Any]]], *, start: Trained = BASE,
+        parts: Sequence[str] = (),
     ) -> Trained:
         """The stage ``train.<name>``: ``learn`` changes the model of the engine it is given in place, and returns what that
-        cost and found. Called again with a name that is trained, it only reads."""
+        cost and found. Called again with a name that is trained, it only reads.
+
+        With ``parts`` the stage holds several models: ``learn`` is given a dictionary, part → engine, each with weights
+        of its own that are at first those of ``start``. Saved are the engines that the dictionary holds in the end.
+        """
         stage = f"train.{name}"
 
         def compute() -> dict[str, Any]:
-            engine = self.learner(start)
-            cost, found = learn(engine)
+            engines = {part: self.learner(start) for part in parts or ("",)}
+            cost, found = learn(engines if parts else engines[""])
             with self.run.stage_dir(stage) as folder:
-                if getattr(self.p, "four_bit", False):
-                    save_adapters(engine.model, folder)
-                save_model(merged(engine.model), engine.tokenizer, folder)
+                for part, engine in engines.items():
+                    (folder / part).mkdir(exist_ok=True)
+                    if getattr(self.p, "four_bit", False):
+                        save_adapters(engine.model, folder / part)
+                    save_model(merged(engine.model), engine.tokenizer, folder / part)
             return {"cost": cost_of(cost), "found": dict(found)}
 
         done = self.run.stage(stage, compute)

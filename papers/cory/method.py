@@ -9,24 +9,24 @@ and learn from it separately, each by its own policy gradient. They start as cop
 own; every T updates they exchange roles. What is judged is one agent alone, answering once: the one that ends as
 pioneer. All variants start from the same base model and see as many sampled answers:
 
+    base              one model in both roles, not trained
     single            policy-gradient RL of one agent on its first answers
     cory              pioneer and observer, roles exchanged, each agent's Adam state kept with its weights
     cory_reset        as the released code: both Adam states are thrown away at every exchange
     cory_no_exchange  the pioneer stays pioneer
     cory_blind        the observer does not see a₁: it answers the question
     …@eta=…           single and cory at other weights η, for their frontiers of reward against KL
-    single_frontier, cory_frontier    what common/evaluate/frontier.py makes of these
+    single_frontier, cory_frontier    these, by papers/cory/maths.py
 
 CORY samples two answers for every question. Single-agent RL gets equally many by twice as many updates of the same
-size, not by larger ones: optimiser steps are then equal as well (CORY's are those of both agents), and more updates
-taught a nano policy more than larger ones did.
+size, not by larger ones: optimiser steps are then equal as well, and a nano policy learned more from more updates.
 
 Differs from the paper:
  1. Nano policies trained from scratch instead of GPT-2 and Llama-2; countdown-answer-v1 and arithmetic-v1 instead of
     IMDB sentiment and GSM8K. Sizes will not carry over.
- 2. The observer is asked by the environment's second turn ("check the answer and write it again"), which the base was
-    shown in its demonstrations (a right answer kept, a wrong one replaced): a nano policy reads no instructions. So
-    a₁ and a₂ hang together from the start, which may make r(a₂) noisier credit for the pioneer or better credit.
+ 2. The observer's request is the environment's second turn ("check the answer and write it again"), which the base's
+    demonstrations have (a right answer kept, a wrong one replaced), since a nano policy reads no instructions. So a₁
+    and a₂ depend on each other from the start, which may make r(a₂) noisier credit for the pioneer or better credit.
  3. REINFORCE instead of PPO with a learned value. The baseline is what such a value could know without learning: the
     mean over the other samples of the question, and for an observer that sees a₁ also r(a₁), which is fixed before it
     answers. That leaves the expected gradient as it is (tested by enumeration). One gradient step for each batch.
@@ -34,40 +34,36 @@ Differs from the paper:
     released code's weight is adaptive. No scaling or normalisation of rewards.
  5. A summed reward is on twice the scale of a single one, so that one and the same η holds CORY less. It is
     compared with single-agent RL on their frontiers, never at equal η.
- 6. ``cory_reset`` rebuilds Adam only. The released code also starts its adaptive KL weight anew, which does not exist
-    here. All variants warm up once, at the beginning.
+ 6. ``cory_reset`` rebuilds Adam only, not also an adaptive KL weight. All variants warm up once, at the beginning.
  7. The last weights are taken; answers are sampled at temperature 1, as KL is a property of the sampling policy.
- 8. ``cory_blind``'s observer is not asked to check either: it gets the pioneer's own question.
+ 8. ``cory_blind``'s observer gets the pioneer's own question, without the request to check.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from statistics import fmean
 
-import numpy as np
 import torch
 
-from common.envs import load_panel, make
-from common.envs.contract import Env
-from common.evaluate.correction import attempts_of, correction
-from common.evaluate.frontier import Point, compare, excess, frontier
-from common.learn.policy_gradient import (
-    CreditedTurn, Dialogue, PolicyGradientSettings, adam, answer_kls, leave_one_out, policy_gradient,
-    policy_gradient_step,
-)
+from common.config import Evaluation, UnitParams
+from common.evaluate.correction import Attempts, correction
+from common.lab import BASE, KEPT_TASKS, Lab, Measured, Result, Trained, Variant, spent
+from common.learn.policy_gradient import PolicyGradientSettings, Update, adam, answer_kls, policy_gradient_step
 from common.lm.engine import Engine
-from common.lm.models import load_model, save_model
 from common.lm.policy import LMPolicy
 from common.lm.team import TeamPolicy
-from common.rng import derive, generator
-from common.search.rollout import rollout
-from common.track.lines import write_lines
-from common.track.rows import MetricRow, cost_of
-from common.types import Cost, Message, Task, Trajectory, Turn
+from common.types import Cost, Message, Trajectory, Turn
+from papers.cory import maths
+from papers.cory.maths import credited
 
 ROLES = PIONEER, OBSERVER = ("pioneer", "observer")
+FRONTIERS = ("single", "cory")
+"""Methods that are trained at several weights η."""
+WARMUP = 4
+"""Updates of linear warm-up at the beginning (ours)."""
 
 
 @dataclass(frozen=True)
@@ -86,70 +82,83 @@ class Cooperate:
     other_etas: tuple[float, ...]
 
 
-@dataclass(frozen=True)
-class Test:
-    tasks: int
-    draws: int
-    """Sampled answers of each task."""
-
-
-@dataclass(frozen=True)
-class Params:
+@dataclass(frozen=True, kw_only=True)
+class Params(UnitParams):
+    answer_tokens: int
+    """Most tokens of an answer."""
     rl: Cooperate
-    test: Test
-    panels: tuple[str, ...]
+    test: Evaluation
 
 
 @dataclass(frozen=True)
-class Variant:
-    """One training condition. ``method`` is its name without its η."""
+class Condition(Variant):
+    """``method`` is the name without its η, "" for the base."""
 
-    method: str
-    eta: float
-    name: str
+    method: str = ""
+    eta: float = 0.0
     agents: int = 2
     exchange: bool = True
     reset: bool = False
-    """Adam anew at every exchange."""
+    """A new Adam at every exchange."""
     blind: bool = False
 
 
-FRONTIERS = ("single", "cory")
-
-
-def variants(p: Params) -> list[Variant]:
+def variants(p: Params) -> list[Condition]:
     eta = p.rl.eta
 
-    def every_eta(method: str, agents: int) -> list[Variant]:
-        others = [Variant(method, other, f"{method}@eta={other:g}", agents) for other in p.rl.other_etas]
-        return [Variant(method, eta, method, agents), *others]
+    def every_eta(method: str, agents: int) -> list[Condition]:
+        others = [Condition(f"{method}@eta={other:g}", method, other, agents) for other in p.rl.other_etas]
+        return [Condition(method, method, eta, agents), *others]
 
     return [
+        Condition("base"),
         *every_eta("single", 1),
         *every_eta("cory", 2),
-        Variant("cory_reset", eta, "cory_reset", reset=True),
-        Variant("cory_no_exchange", eta, "cory_no_exchange", exchange=False),
-        Variant("cory_blind", eta, "cory_blind", blind=True),
+        Condition("cory_reset", "cory_reset", eta, reset=True),
+        Condition("cory_no_exchange", "cory_no_exchange", eta, exchange=False),
+        Condition("cory_blind", "cory_blind", eta, blind=True),
     ]
 
 
-WARMUP = 4
-"""Updates of linear warm-up at the beginning (ours)."""
+def train(lab: Lab, variant: Condition) -> Trained:
+    """Each update samples dialogues of all agents and moves each of them by its own gradient. One agent is single-agent
+    RL: it has twice the updates, for as many answers as a pair."""
+    if not variant.method:
+        return BASE
+    p, base = lab.p.rl, lab.once("base", lab.engine)
+    updates = p.updates * len(ROLES) // variant.agents
+    settings = PolicyGradientSettings(lr=p.lr, updates=updates, max_length=base.context, warmup=WARMUP)
+
+    def learn(engines: dict[str, Engine]) -> tuple[Cost, dict]:
+        agents = [Agent(engine, adam(engine.model, settings)) for engine in engines.values()]  # the pioneer first
+        cost, curve = Cost(), lab.curve(variant.name)
+        for update in range(1, updates + 1):
+            if variant.exchange and exchange_due(update, p.exchange_every):
+                agents = exchanged(agents, settings, reset=variant.reset)
+            team = policies(lab, [agent.engine for agent in agents], blind=variant.blind)
+            tasks = lab.batch(update - 1, p.tasks)
+            episodes, attempts = lab.attempts(team, tasks, "rl", update, group=p.group, turns=len(agents))
+            lessons = credited(episodes, attempts.correct, group=p.group, eta=variant.eta, blind=variant.blind)
+            done = [
+                policy_gradient_step(agent.engine.model, base.model, agent.engine.tokenizer, lesson, agent.optimiser,
+                                     settings, update, out_dir=lab.run.artifacts)
+                for agent, lesson in zip(agents, lessons, strict=True)
+            ]  # fmt: skip
+            curve(update, progress(done) | correction(attempts))
+            cost = sum((spent(agent.engine, len(episodes)) for agent in agents), cost)
+        engines.update(zip(engines, (agent.engine for agent in agents), strict=True))  # by the roles they end in
+        return replace(cost, updates=updates * len(agents)), {}
+
+    return lab.training(variant.name, learn, parts=ROLES[: variant.agents])
+
+
+def progress(done: Sequence[Update]) -> dict[str, float]:
+    """The pioneer's metrics of one update, and ``kl_k`` of the k-th agent. A blind one answers a first prompt, too."""
+    return {name.replace("_1", f"_{k}"): value
+            for k, one in reversed([*enumerate(done, start=1)]) for name, value in one.metrics.items()}  # fmt: skip
 
 
 # -- 1. knowledge transfer: one after the other ------------------------------------------------------------------
-
-
-@dataclass
-class Agent:
-    """Weights and the Adam state that belongs to them, whatever role they play."""
-
-    engine: Engine
-    optimiser: torch.optim.Adam
-
-
-Pair = tuple[Agent, Agent]
-"""Pioneer, observer."""
 
 
 @dataclass
@@ -162,47 +171,25 @@ class Blind:
         return self.policy.propose([prompt[:1] for prompt in prompts], keys, n)
 
 
+def policies(lab: Lab, engines: Sequence[Engine], *, blind: bool) -> TeamPolicy:
+    """The pioneer answers every first prompt, the observer, where there is one, every second one."""
+    first, *second = map(lab.policy, engines)
+    return TeamPolicy({PIONEER: first} | {OBSERVER: Blind(one) if blind else one for one in second}, role_of)
+
+
 def role_of(prompt: tuple[Message, ...]) -> str:
     return OBSERVER if any(message["role"] == "assistant" for message in prompt) else PIONEER
 
 
-def talk(
-    env: Env, tasks: list[Task], pioneer: Engine, observer: Engine, keys: list[int], *, blind: bool
-) -> list[Trajectory]:
-    """The pioneer's answer to every task, then the observer's; prompts are what each of them saw."""
-    second = LMPolicy(observer)
-    team = TeamPolicy({PIONEER: LMPolicy(pioneer), OBSERVER: Blind(second) if blind else second}, role_of)
-    told = rollout(env, tasks, team, keys=keys, max_steps=2)
-    if blind:
-        told = [replace(one, steps=tuple(replace(step, prompt=step.prompt[:1]) for step in one.steps)) for one in told]
-    return told
+# -- 2. exchange of roles ---------------------------------------------------------------------------------------
 
 
-# -- 2. cooperation: one reward for both ------------------------------------------------------------------------
+@dataclass
+class Agent:
+    """Weights and the Adam state that belongs to them, whatever role they play."""
 
-
-def credited(
-    episodes: Sequence[Trajectory], correct: np.ndarray, *, group: int, eta: float, blind: bool = False
-) -> tuple[list[Dialogue], ...]:
-    """What each of K agents learns from: its own turn of every episode, credited with the sum of all turns' rewards.
-
-    ``correct`` [P · group, K], samples of a task side by side. An agent's baseline is what it answers to already
-    tells of the sum (the rewards of the turns before, unless ``blind``) plus the mean of the rest over the other
-    ``group`` − 1 samples of the task. Neither depends on its own answer. Cut turns are not learned from.
-    """
-    rewards = torch.from_numpy(correct).double()
-    lessons = []
-    for k in range(correct.shape[1]):
-        unknown = rewards.sum(1) if blind else rewards[:, k:].sum(1)
-        advantages = leave_one_out(unknown.view(-1, group)).reshape(-1).tolist()
-        lessons.append([
-            (CreditedTurn(step.prompt, step.turn.text, advantage, eta),) if step.turn.finished else ()
-            for step, advantage in zip((one.steps[k] for one in episodes), advantages, strict=True)
-        ])  # fmt: skip
-    return tuple(lessons)
-
-
-# -- 3. exchange of roles ---------------------------------------------------------------------------------------
+    engine: Engine
+    optimiser: torch.optim.Adam
 
 
 def exchange_due(update: int, every: int) -> bool:
@@ -210,194 +197,52 @@ def exchange_due(update: int, every: int) -> bool:
     return update > 1 and (update - 1) % every == 0
 
 
-def exchanged(pair: Pair, settings: PolicyGradientSettings, *, reset: bool) -> Pair:
+def exchanged(agents: list[Agent], settings: PolicyGradientSettings, *, reset: bool) -> list[Agent]:
     """The observer as pioneer and the pioneer as observer, with their weights and, without ``reset``, Adam's state."""
-    observer, pioneer = pair
-    if not reset:
-        return pioneer, observer
-    return tuple(Agent(agent.engine, adam(agent.engine.model, settings)) for agent in (pioneer, observer))
+    return [Agent(agent.engine, adam(agent.engine.model, settings)) if reset else agent for agent in agents[::-1]]
 
 
-# -- 4. the unit: all variants, resumable one by one -------------------------------------------------------------
+# -- 3. measuring: one agent alone, and both methods on their frontiers -------------------------------------------
 
 
-class Experiment:
-    """One unit at work: environment, tasks, and stages that are computed once and then read back."""
-
-    def __init__(self, unit) -> None:
-        self.unit, self.run, self.p, self.seed = unit, unit.run, unit.params, unit.seed
-        self.env = make(unit.env, unit.data)
-        panel = load_panel(unit.data, f"{unit.env}/train")
-        self.tasks = [panel[i] for i in generator(self.seed, "tasks").permutation(len(panel))]
-        self.panels = {name: load_panel(unit.data, f"{unit.env}/{name}")[: self.p.test.tasks] for name in self.p.panels}
-        self.reference = self.engine(None)
-
-    def engine(self, stage: str | None, role: str = PIONEER) -> Engine:
-        """The agent that ended stage ``stage`` in ``role``; None is the base model."""
-        return Engine(*load_model(self.run.stage_path(stage) / role if stage else self.unit.base))
-
-    def questions(self, update: int) -> tuple[list[Task], list[int]]:
-        """Tasks of one update (from 1), ``group`` copies side by side, and their keys; the same for all variants."""
-        n = self.p.rl.tasks
-        chosen = [self.tasks[i % len(self.tasks)] for i in range((update - 1) * n, update * n)]
-        tasks = [task for task in chosen for _ in range(self.p.rl.group)]
-        return tasks, [derive(self.seed, "rl", update, i, task.id) for i, task in enumerate(tasks)]
-
-    def settings(self, engine: Engine, updates: int) -> PolicyGradientSettings:
-        return PolicyGradientSettings(lr=self.p.rl.lr, updates=updates, max_length=engine.context, warmup=WARMUP)
-
-    # training
-
-    def train(self, variant: Variant) -> tuple[str, Cost]:
-        """Train ``variant``; the stage that holds its agents, and what they cost together."""
-        stage = f"train.{variant.name}"
-        compute = self.alone if variant.agents == 1 else self.together
-        return stage, Cost(**self.run.stage(stage, lambda: {"cost": cost_of(compute(variant, stage))})["cost"])
-
-    def alone(self, variant: Variant, stage: str) -> Cost:
-        """Single-agent RL on first answers: twice the updates, for as many answers as a pair."""
-        engine, answers, seen = self.engine(None), 0, {}
-
-        def collect(update: int) -> list[Dialogue]:
-            nonlocal answers
-            tasks, keys = self.questions(update)
-            episodes = rollout(self.env, tasks, LMPolicy(engine), keys=keys, max_steps=1)
-            correct = attempts_of(self.env, tasks, episodes).correct
-            answers += correct.size
-            seen["acc_1"] = float(correct.mean())
-            return credited(episodes, correct, group=self.p.rl.group, eta=variant.eta)[0]
-
-        def log(update: int, metrics: dict) -> None:
-            self.log(variant, update, seen | {k: metrics[k] for k in ("kl_1", "grad_norm") if k in metrics})
-
-        settings = self.settings(engine, 2 * self.p.rl.updates)
-        with self.run.stage_dir(stage) as folder:
-            policy_gradient(engine.model, self.reference.model, engine.tokenizer, collect, settings, out_dir=self.run.artifacts,
-                            log=log)  # fmt: skip
-            save_model(engine.model, engine.tokenizer, folder / PIONEER)
-        return replace(engine.cost, env_steps=answers, samples=answers, updates=settings.updates)
-
-    def together(self, variant: Variant, stage: str) -> Cost:
-        """Pioneer and observer: each update samples dialogues of both and moves each by its own gradient."""
-        engines = [self.engine(None) for _ in ROLES]
-        settings = self.settings(engines[0], self.p.rl.updates)
-        pair: Pair = tuple(Agent(engine, adam(engine.model, settings)) for engine in engines)
-        answers = 0
-        with self.run.stage_dir(stage) as folder:
-            for update in range(1, settings.updates + 1):
-                if variant.exchange and exchange_due(update, self.p.rl.exchange_every):
-                    pair = exchanged(pair, settings, reset=variant.reset)
-                tasks, keys = self.questions(update)
-                told = talk(self.env, tasks, pair[0].engine, pair[1].engine, keys, blind=variant.blind)
-                correct = attempts_of(self.env, tasks, told).correct
-                answers += correct.size
-                seen = {"acc_1": float(correct[:, 0].mean()), "acc_2": float(correct[:, 1].mean())}
-                lessons = credited(told, correct, group=self.p.rl.group, eta=variant.eta, blind=variant.blind)
-                for k, (agent, dialogues) in enumerate(zip(pair, lessons, strict=True), start=1):
-                    model, tokenizer = agent.engine.model, agent.engine.tokenizer
-                    done = policy_gradient_step(model, self.reference.model, tokenizer, dialogues, agent.optimiser,
-                                                settings, update, out_dir=self.run.artifacts)  # fmt: skip
-                    turn = 1 if variant.blind else k  # the blind observer's prompt is that of a first turn
-                    seen |= {f"kl_{k}": done.metrics.get(f"kl_{turn}", 0.0)} | (
-                        {"grad_norm": done.metrics["grad_norm"]} if k == 1 else {})  # fmt: skip
-                self.log(variant, update, seen)
-            for role, agent in zip(ROLES, pair, strict=True):
-                save_model(agent.engine.model, agent.engine.tokenizer, folder / role)
-        spent = engines[0].cost + engines[1].cost
-        return replace(spent, env_steps=answers, samples=answers, updates=2 * settings.updates)
-
-    def log(self, variant: Variant, update: int, metrics: dict) -> None:
-        self.run.log(variant.name, update, {f"r1/train/{k}": v for k, v in metrics.items()})
-
-    # evaluation
-
-    def evaluate(self, name: str, stage: str | None, *, agents: int, blind: bool = False) -> dict:
-        """On every panel: one agent alone on first answers, and of a pair also the other one alone and the dialogue."""
-
-        def compute() -> dict:
-            engines = [self.engine(stage, role) for role in ROLES[:agents]]
-            result = {}
-            for panel, tasks in self.panels.items():
-                asked = [task for task in tasks for _ in range(self.p.test.draws)]
-                keys = [derive(self.seed, "evaluate", i, task.id) for i, task in enumerate(asked)]
-                if agents == 1:
-                    result[panel] = self.first_answers(engines[0], asked, keys)
-                    continue
-                told = talk(self.env, asked, *engines, keys, blind=blind)
-                result[panel] = correction(attempts_of(self.env, asked, told))
-                result[panel] |= {"success": result[panel]["acc@1"], "kl": self.kl(engines[0], told)}
-                other = self.first_answers(engines[1], asked, keys)
-                result[panel] |= {f"{OBSERVER}_{k}": v for k, v in other.items()}
-                if panel == self.p.panels[0]:
-                    kept = slice(0, 60 * self.p.test.draws, self.p.test.draws)
-                    lines = spoken(self.env, asked[kept], told[kept])
-                    write_lines(self.run.artifacts / f"dialogues.{name}.jsonl", lines)
-            flat = {f"{panel}/{k.replace('@', '_')}": v for panel, found in result.items() for k, v in found.items()}
-            self.run.log(name, 0, flat)
-            return result
-
-        return self.run.stage(f"eval.{name}", compute)
-
-    def first_answers(self, engine: Engine, tasks: list[Task], keys: list[int]) -> dict[str, float]:
-        told = rollout(self.env, tasks, LMPolicy(engine), keys=keys, max_steps=1)
-        return {"success": float(attempts_of(self.env, tasks, told).correct.mean()), "kl": self.kl(engine, told)}
-
-    def kl(self, engine: Engine, told: Sequence[Trajectory]) -> float:
-        """Mean KL to the base of the episodes' first answers, in nats; ``engine`` sampled them."""
-        asked = [(one.steps[0].prompt, one.steps[0].turn) for one in told]
-        found = answer_kls(engine.model, self.reference.model, engine.tokenizer, asked)
-        return max(0.0, fmean(found.double().tolist()))  # rounding can put the base's own a little below 0
+def evaluate(lab: Lab, variant: Condition, trained: Trained) -> list[Measured]:
+    """On every panel: the pioneer alone on first answers, and of a pair also the dialogue and the observer alone."""
+    found, draws = [], lab.p.test.draws
+    for panel, tasks in lab.panels.items():
+        tasks, engines = tasks[: lab.p.test.tasks], [lab.engine(trained, role) for role in ROLES[: variant.agents]]
+        team = policies(lab, engines, blind=variant.blind)
+        episodes, attempts = lab.attempts(team, tasks, "evaluate", group=draws, turns=len(engines))
+        metrics = first_answers(lab, engines[0], episodes, attempts)
+        if len(engines) == 2:
+            metrics |= correction(attempts)
+        if len(engines) == 2 and panel == lab.p.panels[0]:
+            kept = maths.readable(episodes, attempts.correct, ROLES)[::draws][:KEPT_TASKS]
+            lab.keep(f"dialogues.{variant.name}", chain(*kept))
+        if len(engines) == 2 and trained.stage:  # the base's two agents are one
+            alone = lab.attempts(lab.policy(engines[1]), tasks, "evaluate", group=draws, turns=1)
+            metrics |= {f"{OBSERVER}_{name}": value for name, value in first_answers(lab, engines[1], *alone).items()}
+        found.append(Measured(panel, metrics, len(tasks)))
+    return found
 
 
-def spoken(env: Env, tasks: Sequence[Task], told: Sequence[Trajectory]) -> list[dict]:
-    """JSON-able rows, one a turn, to be read by people: who said what, and whether it is right."""
-    right = attempts_of(env, tasks, told).correct
-    return [
-        {"task": one.task_id, "turn": k + 1, "role": role, "prompt": one.steps[0].prompt[0]["content"],
-         "text": step.turn.text, "right": bool(right[i, k])}
-        for i, one in enumerate(told)
-        for k, (role, step) in enumerate(zip(ROLES, one.steps, strict=True))
-    ]  # fmt: skip
+def first_answers(lab: Lab, engine: Engine, episodes: Sequence[Trajectory], attempts: Attempts) -> dict[str, float]:
+    """Share of right first answers, and their mean KL to the base in nats; ``engine`` sampled them."""
+    first = [(one.steps[0].prompt, one.steps[0].turn) for one in episodes]
+    kls = answer_kls(engine.model, lab.once("base", lab.engine).model, engine.tokenizer, first)
+    kl = max(0.0, fmean(kls.double().tolist()))  # rounding can put the base's own a little below 0
+    return {"success": float(attempts.correct[:, 0].mean()), "kl": kl}
 
 
-def compared(found: dict[Variant, dict[str, float]], base: float) -> tuple[dict[str, dict], dict[str, float]]:
-    """The frontiers' metrics by method, with KL and success of the highest corner; and by variant its reward beyond
-    single-agent RL's frontier at its own KL."""
-    points = {variant: Point(metrics["kl"], metrics["success"]) for variant, metrics in found.items()}
-    curves = {method: [at for v, at in points.items() if v.method == method] for method in FRONTIERS}
-    frontiers = compare(curves, base)
-    for method, curve in curves.items():
-        frontiers[method] |= dict(zip(("kl", "success"), frontier(curve, base)[-1], strict=True))
-    return frontiers, {v.name: excess(at, curves["single"], base) for v, at in points.items()}
-
-
-def run(unit) -> list[MetricRow]:
-    """Train and evaluate every variant of one unit; writes its metric rows and marks it finished."""
-    if unit.run.finished:
-        return unit.run.rows()
-    torch.set_num_threads(1)  # bit-identical results whatever the number of workers
-    work, rows = Experiment(unit), []
-
-    def add(variant: str, panel: str, metrics: dict, cost: Cost) -> None:
-        rows.extend(
-            MetricRow(paper="cory", env=unit.env, profile=unit.profile, scale="nano", variant=variant, seed=unit.seed,
-                      panel=f"{unit.env}/{panel}", metric=metric, value=value, n=len(work.panels[panel]),
-                      cost=cost_of(cost))  # fmt: skip
-            for metric, value in metrics.items()
-        )
-
-    base = work.evaluate("base", None, agents=2)
-    trained = {variant: work.train(variant) for variant in variants(work.p)}
-    reports = {v: work.evaluate(v.name, stage, agents=v.agents, blind=v.blind) for v, (stage, _) in trained.items()}
-    for panel in work.panels:
-        alone = {k: v for k, v in base[panel].items() if not k.startswith(OBSERVER)}
-        add("base", panel, alone, Cost())
-        frontiers, beyond = compared({v: report[panel] for v, report in reports.items()}, base[panel]["success"])
-        for variant, report in reports.items():
-            add(variant.name, panel, report[panel] | {"excess": beyond[variant.name]}, trained[variant][1])
+def compare(lab: Lab, results: Sequence[Result]) -> list[Result]:
+    """Each variant's reward beyond single-agent RL's frontier at its own KL, and the frontiers with their metrics."""
+    base, *trained = results
+    methods, found = {variant.name: variant.method for variant in variants(lab.p)}, []
+    for i, panel in enumerate(base.measured):
+        at = {one.name: maths.Point(*(one.measured[i].metrics[k] for k in ("kl", "success"))) for one in trained}
+        curves = {method: [at[name] for name in at if methods[name] == method] for method in FRONTIERS}
+        beyond, frontiers = maths.report(at, curves, panel.metrics["success"])
+        found += [Result(one.name, one.cost, [replace(panel, metrics=beyond[one.name])]) for one in trained]
         for method, metrics in frontiers.items():
-            add(f"{method}_frontier", panel, metrics, sum((c for v, (_, c) in trained.items() if v.method == method),
-                                                          Cost()))  # fmt: skip
-    unit.run.write_rows(rows)
-    unit.run.finish()
-    return rows
+            cost = sum((one.cost for one in trained if methods[one.name] == method), Cost())
+            found.append(Result(f"{method}_frontier", cost, [replace(panel, metrics=metrics)]))
+    return found

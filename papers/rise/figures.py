@@ -41,8 +41,8 @@ def toy() -> list[str]:
 
 def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure | str]:
     """All five turns, beside the votes of as many answers."""
-    text = ("Five answers in a row against votes of as many answers: over the turns of one dialogue, and of independent "
-            "first answers.")
+    text = ("Five answers in a row against votes of as many answers: over the turns of one dialogue, and of "
+            "independent first answers.")
     return [text, by_turn(rows, variants)]
 
 

@@ -142,58 +142,6 @@ def test_dialogues_are_kept_to_be_read(whole):
 # -- its parts, by hand -----------------------------------------------------------------------------------------
 
 
-def episode(task: str, *answers: str, cut: int | None = None) -> Trajectory:
-    steps = tuple(
-        Step(({"role": "user", "content": f"{task}:{'/'.join(answers[:k])}"},),
-             Turn(text, -1.0, 2, finished=k != cut), Observation(""))
-        for k, text in enumerate(answers)
-    )  # fmt: skip
-    return Trajectory(task, steps)
-
-
-def test_both_agents_get_the_sum_beyond_what_they_know_and_the_others_of_their_question():
-    told = [episode("a", "X", "Y"), episode("a", "x", "Y"), episode("a", "x", "y"),
-            episode("b", "X", "y"), episode("b", "x", "Y", cut=0), episode("b", "X", "Y", cut=1)]  # fmt: skip
-    correct = np.array([[step.turn.text.isupper() for step in one.steps] for one in told])
-
-    def advantages(lesson: list) -> list[list[float]]:
-        return [[turn.advantage for turn in one] for one in lesson]
-
-    pioneer, observer = method.credited(told, correct, group=3, eta=0.1)
-    # question a: sums 2, 1, 0, the others' means ½, 1, 3/2; question b: sums 1, 1, 2
-    assert advantages(pioneer) == [[1.5], [0.0], [-1.5], [-0.5], [], [1.0]]
-    # its sum minus r(a₁), which it has read, and the others' means of r(a₂): a 1, 1, 0 and ½, ½, 1; b 0, 1, 1
-    assert advantages(observer) == [[0.5], [0.5], [-1.0], [-1.0], [0.5], []]
-    same, blind = method.credited(told, correct, group=3, eta=0.1, blind=True)
-    assert same == pioneer and advantages(blind) == [[1.5], [0.0], [-1.5], [-0.5], [-0.5], []]
-    for one, said in ((pioneer, [("X", "a:"), ("x", "a:")]), (observer, [("Y", "a:X"), ("Y", "a:x")])):
-        assert [(turn.answer, turn.prompt[0]["content"]) for [turn] in one[:2]] == said
-    assert {turn.beta for one in (*pioneer, *observer) for turn in one} == {0.1}
-    [alone] = method.credited(told, correct[:, :1], group=3, eta=0.0)
-    assert advantages(alone)[:4] == [[1.0], [-0.5], [-0.5], [0.5]]
-
-
-def test_the_shared_reward_teaches_the_pioneer_what_helps_the_observer_and_the_observer_nothing_of_the_first_answer():
-    """Expected gradients by enumeration: two answers a turn, answer 1 is right, the second depends on the first."""
-    first = torch.tensor([0.3, -0.2], dtype=torch.float64, requires_grad=True)
-    second = torch.tensor([[0.1, 0.5], [-0.4, 0.9]], dtype=torch.float64, requires_grad=True)
-    log_1, log_2 = torch.log_softmax(first, -1), torch.log_softmax(second, -1)
-
-    def expected(parameter: torch.Tensor, reward) -> torch.Tensor:
-        total = torch.zeros_like(parameter)
-        for a, b in itertools.product(range(2), repeat=2):
-            own = log_1[a] if parameter is first else log_2[a, b]
-            [grad] = torch.autograd.grad(own, parameter, retain_graph=True)
-            total += (log_1[a] + log_2[a, b]).exp().item() * reward(a, b) * grad
-        return total
-
-    value = sum((log_1[a] + log_2[a, b]).exp() * (a + b) for a in range(2) for b in range(2))
-    for parameter, exact in zip((first, second), torch.autograd.grad(value, (first, second), retain_graph=True)):
-        assert torch.allclose(expected(parameter, lambda a, b: a + b), exact, atol=1e-12)
-    assert torch.allclose(expected(second, lambda a, b: a + b), expected(second, lambda a, b: b), atol=1e-12)
-    assert not torch.allclose(expected(first, lambda a, b: a + b), expected(first, lambda a, b: a))
-
-
 def test_exchange_is_due_after_every_t_updates():
     assert [u for u in range(1, 12) if method.exchange_due(u, 5)] == [6, 11]
     assert [u for u in range(1, 5) if method.exchange_due(u, 1)] == [2, 3, 4]

@@ -1,4 +1,4 @@
-"""Reward against distance from the base model: what a method reaches at equal KL, and what KL it pays for equal reward.
+"""CORY's mathematics: the credit of two agents who share a reward, and reward against distance from the base model.
 
 A method trained at several weights on the distance gives points (KL, reward), both measured on the final policy: its
 mean reward and the mean over answers of KL(π ‖ base) in nats. The base itself is the point (0, R_0) of every method,
@@ -18,6 +18,39 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from common.learn.policy_gradient import CreditedTurn, Dialogue, leave_one_out
+from common.types import Trajectory
+
+# -- credit -----------------------------------------------------------------------------------------------------
+
+
+def credited(
+    episodes: Sequence[Trajectory], correct: np.ndarray, *, group: int, eta: float, blind: bool = False
+) -> tuple[list[Dialogue], ...]:
+    """What each of K agents learns from: its own turn of every episode, credited with the sum of all turns' rewards.
+
+    ``correct`` [P · group, K], samples of a task side by side. An agent's baseline is the part of the sum that it can
+    read in its prompt (the rewards of the turns before, unless ``blind``) plus the mean of the rest over the other
+    ``group`` − 1 samples of the task. Neither depends on its own answer. Cut turns are not learned from.
+    """
+    rewards = torch.from_numpy(correct).double()
+    lessons = []
+    for k in range(correct.shape[1]):
+        unknown = rewards.sum(1) if blind else rewards[:, k:].sum(1)
+        advantages = leave_one_out(unknown.view(-1, group)).reshape(-1).tolist()
+        lessons.append([
+            (CreditedTurn(step.prompt[:1] if blind else step.prompt, step.turn.text, advantage, eta),)
+            if step.turn.finished else ()
+            for step, advantage in zip((one.steps[k] for one in episodes), advantages, strict=True)
+        ])  # fmt: skip
+    return tuple(lessons)
+
+
+# -- frontiers --------------------------------------------------------------------------------------------------
 
 
 class Point(NamedTuple):
@@ -117,3 +150,31 @@ def excess(point: Point, reference: Sequence[Point], base: float) -> float:
     which favours the policy that went further.
     """
     return point.reward - reward_at(frontier(reference, base), point.kl)
+
+
+def report(
+    at: Mapping[str, Point], curves: Mapping[str, Sequence[Point]], base: float
+) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
+    """Metrics of variants and of frontiers.
+
+    ``at``: variant → its point; its ``excess`` is that over the frontier of ``single``. ``curves``: method → points; to
+    those of :func:`compare` come ``kl`` and ``success`` of the frontier's highest corner. ``base``: the base's reward.
+    """
+    beyond = {name: {"excess": excess(point, curves["single"], base)} for name, point in at.items()}
+    frontiers = compare(curves, base)
+    for method, points in curves.items():
+        frontiers[method] |= dict(zip(("kl", "success"), frontier(points, base)[-1], strict=True))
+    return beyond, frontiers
+
+
+# -- dialogues --------------------------------------------------------------------------------------------------
+
+
+def readable(episodes: Sequence[Trajectory], correct: np.ndarray, roles: Sequence[str]) -> list[list[dict]]:
+    """For each episode a JSON-able row for each turn: its role, its text, whether it is right (``correct`` [N, K])."""
+    return [
+        [{"task": one.task_id, "turn": k + 1, "role": role, "prompt": one.steps[0].prompt[0]["content"],
+          "text": step.turn.text, "right": bool(right[k])}
+         for k, (role, step) in enumerate(zip(roles, one.steps, strict=True))]
+        for one, right in zip(episodes, correct, strict=True)
+    ]  # fmt: skip

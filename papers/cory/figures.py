@@ -1,19 +1,68 @@
-"""Reward against distance from the base, as pictures: points with intervals, and the frontier through them.
-
-Pure functions as in :mod:`common.report.figures`, with its colours, widths and intervals.
-"""
+"""CORY's own part of the multi-agent notebook: its credit and frontiers by hand, its figures, its examples."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from common.evaluate.frontier import Point, frontier
 from common.evaluate.stats import t_interval
+from common.learn.policy_gradient import leave_one_out
+from common.report import dialogue, tables
 from common.report.figures import CYCLE, INK, MARKERS, WIDTH
+from common.report.show import code, source
 from common.track.rows import MetricRow
+from papers.cory.maths import Point, compare, frontier
+
+ABLATIONS = ("cory_reset", "cory_no_exchange", "cory_blind")
+LADDER = ("base", "single", "single@eta=0", "single@eta=0.2", "cory", "cory@eta=0", "cory@eta=0.2", *ABLATIONS)
+COLUMNS = ("success", "kl", "excess")
+CURVES = ("acc_1", "acc_2", "kl_1", "kl_2")
+SHOWN = ("base", "cory_no_exchange", "cory")
+
+
+def toy() -> list[str]:
+    """The credit of four dialogues of one question, and the frontiers of two methods."""
+    lines = []
+    rewards = torch.tensor([[1.0, 1.0], [0.0, 1.0], [1.0, 0.0], [0.0, 0.0]])  # r(a₁), r(a₂)
+    pioneer, observer = (leave_one_out(rewards[:, k:].sum(1)[None])[0].tolist() for k in (0, 1))
+    for both, first, second in zip(rewards.tolist(), pioneer, observer, strict=True):
+        lines.append(f"r(a₁) = {both[0]:.0f}, r(a₂) = {both[1]:.0f}: both get {sum(both):.0f}; advantage of the "
+                     f"pioneer {first:+.2f}, of the observer, who has read a₁, {second:+.2f}")  # fmt: skip
+    methods = {"near": [Point(0.5, 0.3), Point(2, 0.5)], "far": [Point(1, 0.3), Point(3, 0.5)]}
+    for name, found in compare(methods, 0.2).items():
+        lines.append(f"{name:4s}: mean reward at equal KL {found['frontier_reward']:.3f}, mean KL at equal reward "
+                     f"{found['frontier_kl']:.2f} nats")  # fmt: skip
+    return [*map(source, (leave_one_out, frontier, compare)), code("\n".join(lines))]
+
+
+def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure | str]:
+    """Reward against distance, the frontiers in numbers, and both agents of every pair."""
+    curves = {method: [name for name in variants if name.split("@")[0] == method] for method in ("single", "cory")}
+    others = [name for name in variants if name in ABLATIONS]
+    both = ("success", "observer_success", "kl", "observer_kl", "acc@2", "cl", "cs", "copy")
+    return [
+        "Each mark is a trained policy: left is nearer to the base, up is better. A line is all that mixing a method's "
+        "policies can reach. CORY's line should lie to the left of single-agent RL's; its ablations are single marks. "
+        "One and the same η holds a summed reward half as firmly, so compare lines, not marks of equal η.",
+        against_kl(rows, curves, others),
+        tables.summary_table(rows, ("single_frontier", "cory_frontier"), ("frontier_kl", "frontier_reward")),
+        "`observer_…` is the agent that ended as observer, asked the question alone; `acc@2` is what it answers after "
+        "the pioneer: it keeps right answers (`cl`), repairs wrong ones (`cs`) or copies.",
+        tables.summary_table(rows, [name for name in ("base", *curves["cory"], *others) if name in variants], both),
+    ]  # fmt: skip
+
+
+def examples(artifacts: Path) -> list[Figure | str]:
+    """Up to three dialogues before and after training: one repaired by the observer, one broken, one of the pioneer."""
+    kept = {name: dialogue.dialogues(artifacts, name) for name in SHOWN}
+    chosen = dialogue.contrasts(kept[SHOWN[0]], kept[SHOWN[-1]])
+    if not chosen:
+        return ["No dialogues to show: this unit was not run on this machine, or training changed none of those kept."]
+    return [part for kind, task in chosen for part in (f"**{kind}**", dialogue.viewer(kept, task))]
 
 
 def against_kl(
