@@ -9,21 +9,23 @@ from pathlib import Path
 
 import pytest
 
+from common import lab
 from common.envs.versions.countdown_answer_v1 import CountdownAnswerEnv
 from common.evaluate.claims import load_claims
 from common.evaluate.correction import correction
-from common.evaluate.decompose import exact_levels
 from common.evaluate.dialogues import dialogues
 from common.evaluate.votes import stacked
-from common.lm.policy import LMPolicy
+from common.lab import Lab
 from common.learn.batches import SFTExample
 from common.types import Task, Turn
 from papers.confidence_critique import method
+from papers.confidence_critique.maths import exact_levels
 from tests.papers import riddles
 from tests.papers.sums import ENV, build
 from tests.papers.units import adapters_alone_moved, content, interrupt, open_unit
 
 CLAIMS = Path(method.__file__).with_name("claims.yaml")
+TUNED = ("sft", "confidence", "critique", "mixture")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,7 @@ def new_unit(world):
 @pytest.fixture(scope="module")
 def whole(new_unit, tmp_path_factory):
     unit = new_unit(tmp_path_factory.mktemp("whole") / "lab")
-    return unit, method.run(unit)
+    return unit, lab.run(unit)
 
 
 # -- the unit -------------------------------------------------------------------------------------------------
@@ -47,7 +49,7 @@ def whole(new_unit, tmp_path_factory):
 
 def test_every_claimed_variant_has_its_rows(whole):
     names, present = {row.variant for row in whole[1]}, {(r.variant, r.panel, r.metric) for r in whole[1]}
-    assert names == {"base", *method.VARIANTS}
+    assert names == {"base", *TUNED}
     for claim in load_claims(CLAIMS, variants=names).claims:
         if claim.env == ENV:
             assert all((variant, claim.panel, claim.metric) in present for variant in claim.variants), claim.id
@@ -56,18 +58,19 @@ def test_every_claimed_variant_has_its_rows(whole):
 def test_examples_and_updates_are_equal(whole, new_unit, tmp_path):
     unit, rows = whole
     cost = {row.variant: row.cost for row in rows if row.metric == "acc@2"}
-    for name in method.VARIANTS:
+    for name in TUNED:
         assert cost[name]["updates"] == unit.params.sft.updates
     answers = unit.params.collect.tasks * unit.params.collect.samples
     assert {name: cost[name]["samples"] for name in cost} == {"base": 0, "sft": 0} | dict.fromkeys(
         ("confidence", "critique", "mixture"), answers)  # fmt: skip
-    chosen, _ = method.Experiment(new_unit(tmp_path / "lab")).data
+    chosen, cost = method.examples(Lab(new_unit(tmp_path / "lab"), method))
+    assert cost.samples == answers
     assert len({len(one) for one in chosen.values()}) == 1 and len(chosen["mixture"]) > 0
 
 
 def test_reports_keep_their_identities_in_both_modes(whole):
     found = {(row.variant, row.metric): row.value for row in whole[1]}
-    for name in ("base", *method.VARIANTS):
+    for name in ("base", *TUNED):
         for mode in ("", "prob_"):
             acc, last, cl, cs = (found[name, f"{mode}{m}"] for m in ("acc@1", "acc@2", "cl", "cs"))
             assert last == pytest.approx(acc * cl + (1 - acc) * cs, abs=1e-9)
@@ -78,21 +81,22 @@ def test_reports_keep_their_identities_in_both_modes(whole):
 
 def test_a_second_run_gives_the_same_bytes_and_another_seed_does_not(whole, new_unit, tmp_path):
     unit, other = new_unit(tmp_path / "lab"), new_unit(tmp_path / "other", seed=1)
-    method.run(unit)
-    method.run(other)
+    lab.run(unit)
+    lab.run(other)
     assert content(unit) == content(whole[0]) != content(other)
 
 
 def test_a_finished_unit_is_read_and_not_run(whole, new_unit, monkeypatch):
-    monkeypatch.setattr(method, "Experiment", None)
-    assert method.run(new_unit(whole[0].root)) == sorted(whole[1], key=lambda row: row.identity)
+    monkeypatch.setattr(lab, "Lab", None)
+    assert lab.run(new_unit(whole[0].root)) == sorted(whole[1], key=lambda row: row.identity)
 
 
-def test_a_unit_that_falls_over_again_and_again_ends_with_the_same_rows(whole, new_unit, tmp_path, monkeypatch):
-    for name, after in (("pools", 0), ("sft", 1), ("save_model", 1), ("dialogues", 1), ("exact_levels", 0)):
-        interrupt(method, new_unit(tmp_path / "lab"), name, after, monkeypatch)
+def test_a_unit_that_is_interrupted_again_and_again_ends_with_the_same_rows(whole, new_unit, tmp_path, monkeypatch):
+    """In loading the base, in fine-tuning, in saving and in an evaluation."""
+    for name, after in (("load_model", 1), ("sft", 1), ("save_model", 1), ("dialogues", 1)):
+        interrupt(lab, new_unit(tmp_path / "lab"), name, after, monkeypatch)
     unit = new_unit(tmp_path / "lab")
-    method.run(unit)
+    lab.run(unit)
     assert content(unit) == content(whole[0])
 
 
@@ -101,8 +105,8 @@ def test_a_unit_that_falls_over_again_and_again_ends_with_the_same_rows(whole, n
 
 def test_every_variant_trains_adapters_and_saves_a_plain_model(new_unit, tmp_path):
     unit = new_unit(tmp_path / "lab", lora_rank=4)
-    method.run(unit)
-    adapters_alone_moved(unit, len(method.VARIANTS))
+    lab.run(unit)
+    adapters_alone_moved(unit, len(TUNED))
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +124,7 @@ def told(prose, monkeypatch):
 
 def test_it_runs_in_prose_from_a_model_that_has_a_name(told, tmp_path):
     unit = told(tmp_path / "lab", test__tasks=15)
-    rows = method.run(unit)
+    rows = lab.run(unit)
     assert {row.scale for row in rows} == {"someone/chat@1"} and {row.env for row in rows} == {riddles.ENV}
     present, paper = {(r.variant, r.panel, r.metric) for r in rows}, load_claims(CLAIMS)
     mine = [claim for claim in paper.claims if claim.env == riddles.ENV]
@@ -131,7 +135,7 @@ def test_it_runs_in_prose_from_a_model_that_has_a_name(told, tmp_path):
     assert 0 < found["base", "acc@1"] < 1  # names were read in what it wrote
     lines = [json.loads(line) for line in (unit.run.artifacts / "dialogues.base.jsonl").read_text().splitlines()]
     assert {line["turn"] for line in lines} == {1, 2} and any("\n#### " in line["answer"] for line in lines)
-    chosen, _ = method.Experiment(told(tmp_path / "again")).data
+    chosen, _ = method.examples(Lab(told(tmp_path / "again"), method))
     kept = chosen["confidence"]  # a whole turn again, and only a right one
     assert kept and any(e.completion in map(riddles.said, riddles.NAMES) for e in kept)
     assert all(e.completion == e.prompt[-2]["content"] for e in kept)
@@ -139,7 +143,7 @@ def test_it_runs_in_prose_from_a_model_that_has_a_name(told, tmp_path):
 
 
 def test_a_model_that_declares_nothing_ends_at_the_floor(told, tmp_path):
-    rows = method.run(told(tmp_path / "short", answer_tokens=2))
+    rows = lab.run(told(tmp_path / "short", answer_tokens=2))
     assert {row.value for row in rows if row.metric == "success"} == {0.0}
     assert {row.cost["updates"] for row in rows if row.metric == "success"} == {0}  # no variant gets more than another
 
@@ -178,13 +182,15 @@ def test_all_variants_get_equally_many_and_the_mixture_half_of_each():
     assert set(map(len, method.drawn(found | {"confidence": []}, most=20, seed=0).values())) == {0}
 
 
-def test_the_variant_s_name_is_no_part_of_its_training(new_unit, tmp_path, monkeypatch):
+def weights(work: Lab, variant: method.Tuned) -> bytes:
+    return (work.run.stage_path(method.train(work, variant).stage) / "model.safetensors").read_bytes()
+
+
+def test_the_variant_s_name_is_no_part_of_its_training(new_unit, tmp_path):
     """Null variant: the same examples under two names give the same weights."""
-    work = method.Experiment(new_unit(tmp_path / "lab"))
-    chosen, cost = work.data
-    work.data = (chosen | {"null": chosen["critique"]}, cost)
-    one, two = (work.run.stage_path(work.train(name)[0]) / "model.safetensors" for name in ("critique", "null"))
-    assert one.read_bytes() == two.read_bytes() != (work.unit.base / "model.safetensors").read_bytes()
+    work = Lab(new_unit(tmp_path / "lab"), method)
+    one, two = (weights(work, method.Tuned(name, "critique")) for name in ("critique", "null"))
+    assert one == two != (work.unit.base / "model.safetensors").read_bytes()
 
 
 # -- does it learn? -----------------------------------------------------------------------------------------------
@@ -196,14 +202,14 @@ LEARN = {"collect__tasks": 50, "collect__samples": 8, "sft__examples": 80, "sft_
 @pytest.fixture(scope="module")
 def outcomes(new_unit, tmp_path_factory) -> dict[str, dict[str, float]]:
     """Levels on held-out numbers of one seed, sampled and exact; ``shuffled``: critique's targets dealt out anew."""
-    work, found = method.Experiment(new_unit(tmp_path_factory.mktemp("learn") / "lab", **LEARN)), {}
-    chosen, cost = work.data
+    work, found = Lab(new_unit(tmp_path_factory.mktemp("learn") / "lab", **LEARN), method), {}
+    chosen, cost = method.examples(work)
     dealt = [*chosen["critique"][7:], *chosen["critique"][:7]]
     shuffled = [dataclasses.replace(e, completion=o.completion) for e, o in zip(chosen["critique"], dealt)]
-    work.data = (chosen | {"shuffled": shuffled}, cost)
+    work.once("examples", lambda: (chosen | {"shuffled": shuffled}, cost))
     for name in ("base", "confidence", "critique", "mixture", "shuffled"):
-        engine = work.engine(work.train(name)[0] if name != "base" else None)
-        draws, _ = dialogues(work.env, work.panels["test"], LMPolicy(engine), seed=0, draws=6)
+        engine = work.engine(method.train(work, method.Tuned(name, name if name != "base" else "")))
+        draws, _ = dialogues(work.env, work.panels["test"], work.policy(engine), seed=0, draws=6)
         exact, missing = exact_levels(work.env, work.panels["test"], engine)
         found[name] = correction(stacked(draws)) | exact.report("prob_") | {"missing": missing}
     print({name: {k: round(v, 3) for k, v in one.items()} for name, one in found.items()})

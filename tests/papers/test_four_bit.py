@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
 
@@ -10,11 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from common import lab
 from common.config import ConfigError
 from common.envs.versions.countdown_answer_v1 import CountdownAnswerEnv
 from common.lm.base import demonstrations
 from common.lm.models import load_model
-from papers.score import method
 from tests.papers.sums import ENV
 from tests.papers.units import adapters_alone_moved, content, interrupt, open_unit, operators, sums, teach, write_panels
 
@@ -34,7 +33,7 @@ def world(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("paper", STAGES)
 def test_every_stage_trains_adapters_beside_4_bit_weights_and_saves_a_plain_model(world, tmp_path, paper):
     unit = open_unit(world, paper, ENV, tmp_path / "lab", lora_rank=4, four_bit=True)
-    rows = importlib.import_module(f"papers.{paper}.method").run(unit)
+    rows = lab.run(unit)
     assert unit.run.finished and rows
     adapters_alone_moved(unit, STAGES[paper])
     base, _ = load_model(unit.base, four_bit=True)
@@ -46,15 +45,15 @@ def test_every_stage_trains_adapters_beside_4_bit_weights_and_saves_a_plain_mode
 
 def test_stage_two_goes_on_from_stage_one_s_adapters(world, tmp_path, monkeypatch):
     seen = {}
-    plain = method.policy_gradient
+    plain = lab.policy_gradient
 
     def watched(model, *args, **kwargs):
         seen[len(seen)] = {name: weight.detach().clone() for name, weight in model.named_parameters() if "lora_" in name}
         return plain(model, *args, **kwargs)
 
-    monkeypatch.setattr(method, "policy_gradient", watched)
+    monkeypatch.setattr(lab, "policy_gradient", watched)
     unit = open_unit(world, "score", ENV, tmp_path / "lab", lora_rank=4, four_bit=True)
-    method.run(unit)
+    lab.run(unit)
     saved = load_file(unit.run.path / "stages" / "train.stage1" / "adapters.safetensors")
     ends = [number for number, start in seen.items() if all(torch.equal(start[name], one) for name, one in saved.items())]
     assert len(ends) == 2 and len(seen) == 5  # no_bonus and score; the others start at zero
@@ -63,13 +62,11 @@ def test_stage_two_goes_on_from_stage_one_s_adapters(world, tmp_path, monkeypatc
 
 def test_a_unit_that_fell_over_ends_the_same(world, tmp_path, monkeypatch):
     whole = open_unit(world, "rise", ENV, tmp_path / "whole", lora_rank=4, four_bit=True)
-    from papers.rise import method as rise
-
-    rise.run(whole)
+    lab.run(whole)
     for name, after in (("save_model", 1), ("sft", 1)):
-        interrupt(rise, open_unit(world, "rise", ENV, tmp_path / "lab", lora_rank=4, four_bit=True), name, after, monkeypatch)
+        interrupt(lab, open_unit(world, "rise", ENV, tmp_path / "lab", lora_rank=4, four_bit=True), name, after, monkeypatch)
     again = open_unit(world, "rise", ENV, tmp_path / "lab", lora_rank=4, four_bit=True)
-    rise.run(again)
+    lab.run(again)
     assert content(again) == content(whole)
 
 

@@ -10,13 +10,14 @@ from statistics import fmean
 
 import pytest
 
+from common import lab
 from common.config import load_spec, resolve
 from common.envs.versions.countdown_answer_v1 import CountdownAnswerEnv
 from common.evaluate.claims import load_claims
 from common.evaluate.correction import correction
 from common.evaluate.dialogues import dialogues
 from common.evaluate.votes import stacked
-from common.lm.policy import LMPolicy
+from common.lab import BASE, Lab
 from common.rng import generator
 from common.types import Task, Turn
 from papers.rise import method
@@ -40,7 +41,7 @@ def new_unit(world):
 @pytest.fixture(scope="module")
 def whole(new_unit, tmp_path_factory):
     unit = new_unit(tmp_path_factory.mktemp("whole") / "lab")
-    return unit, method.run(unit)
+    return unit, lab.run(unit)
 
 
 # -- the unit -------------------------------------------------------------------------------------------------
@@ -52,10 +53,10 @@ def test_every_claimed_variant_has_its_rows(whole):
     for claim in load_claims(CLAIMS, variants=names).claims:
         if claim.env == ENV:
             assert all((variant, claim.panel, claim.metric) in present for variant in claim.variants), claim.id
-    trained = {v.name for v in method.variants(unit.params)}
-    first = {f"{v.name}_it1" for v in method.variants(unit.params) if v.iterations == 2}
+    pairs = ("rise_self", "rise_filtered", "rise_distil", "rft")
+    trained = {*pairs, *(f"{name}_it1" for name in pairs), "rise_once"}
     ways = ("", "+turn1", "+vote", "+parallel")
-    assert names == {f"{name}{way}" for name in {"base"} | trained | first for way in ways}
+    assert names == {f"{name}{way}" for name in {"base"} | trained for way in ways}
 
 
 def test_budgets_are_matched_where_claims_say_so(whole):
@@ -90,38 +91,52 @@ def test_ways_of_answering_agree_with_the_report(whole):
 
 def test_a_second_run_gives_the_same_bytes_and_another_seed_does_not(whole, new_unit, tmp_path):
     unit = new_unit(tmp_path / "lab")
-    method.run(unit)
+    lab.run(unit)
     assert content(unit) == content(whole[0])
     for folder in (unit.run.path / "stages").glob("train.*/"):
         first, second = folder / "model.safetensors", whole[0].run.path / "stages" / folder.name / "model.safetensors"
         assert first.read_bytes() == second.read_bytes(), folder.name
     other = new_unit(tmp_path / "other", seed=1)
-    method.run(other)
+    lab.run(other)
     assert content(other) != content(unit)
 
 
 def test_a_finished_unit_is_read_and_not_run(whole, new_unit, monkeypatch):
-    monkeypatch.setattr(method, "Experiment", None)
-    assert method.run(new_unit(whole[0].root)) == sorted(whole[1], key=lambda row: row.identity)
+    monkeypatch.setattr(lab, "Lab", None)
+    assert lab.run(new_unit(whole[0].root)) == sorted(whole[1], key=lambda row: row.identity)
 
 
-def test_a_unit_that_falls_over_again_and_again_ends_with_the_same_rows(whole, new_unit, tmp_path, monkeypatch):
-    """In playing, in fine-tuning, in saving and in evaluation."""
-    for name, after in (("rollout", 1), ("sft", 1), ("save_model", 2), ("dialogues", 3)):
-        interrupt(method, new_unit(tmp_path / "lab"), name, after, monkeypatch)
+def test_a_unit_that_is_interrupted_again_and_again_ends_with_the_same_rows(whole, new_unit, tmp_path, monkeypatch):
+    """In loading for a training, in fine-tuning, in saving and in an evaluation."""
+    for name, after in (("load_model", 1), ("sft", 1), ("save_model", 2), ("write_lines", 3)):
+        interrupt(lab, new_unit(tmp_path / "lab"), name, after, monkeypatch)
     unit = new_unit(tmp_path / "lab")
-    method.run(unit)
+    lab.run(unit)
     assert content(unit) == content(whole[0])
 
 
+def variant(name: str, work: Lab) -> method.Condition:
+    return next(one for one in method.variants(work.p) if one.name == name)
+
+
 def test_two_names_of_one_method_differ_in_nothing(new_unit, tmp_path):
-    work = method.Experiment(new_unit(tmp_path / "twin"))
-    one = method.variants(work.p)[0]
-    folders = []
-    for variant in (one, dataclasses.replace(one, name="null")):
-        stages = [work.train(variant, iteration)[0] for iteration in (1, 2)]
-        folders.append(work.run.stage_path(stages[-1]) / "model.safetensors")
-    assert folders[0].read_bytes() == folders[1].read_bytes() != (work.unit.base / "model.safetensors").read_bytes()
+    work = Lab(new_unit(tmp_path / "twin"), method)
+    one = variant("rise_self", work)
+    both = (one, dataclasses.replace(one, name="null", stages=("null_it1", "null")))
+    first, second = (work.run.stage_path(method.train(work, v).stage) / "model.safetensors" for v in both)
+    assert first.read_bytes() == second.read_bytes() != (work.unit.base / "model.safetensors").read_bytes()
+    assert first.parent.name == "train.rise_self" and second.parent.name == "train.null"
+
+
+def test_the_second_iteration_goes_on_from_the_one_that_is_reported_as_the_first(whole, new_unit, tmp_path):
+    unit, rows = whole
+    work = Lab(new_unit(tmp_path / "lab"), method)
+    one, both = (method.train(work, variant(name, work)) for name in ("rise_self_it1", "rise_self"))
+    stages = sorted(path.name for path in (work.run.path / "stages").glob("train.*.json"))
+    assert stages == ["train.rise_self.json", "train.rise_self_it1.json"]  # the first one is trained once
+    cost = {row.variant: row.cost for row in rows}
+    for trained, name in ((one, "rise_self_it1"), (both, "rise_self")):
+        assert trained.cost.samples == cost[name]["samples"] and trained.cost.updates == cost[name]["updates"]
 
 
 # -- adapters, and prose from a pretrained model ------------------------------------------------------------------
@@ -129,7 +144,7 @@ def test_two_names_of_one_method_differ_in_nothing(new_unit, tmp_path):
 
 def test_every_iteration_trains_adapters_and_saves_a_plain_model(whole, new_unit, tmp_path):
     unit = new_unit(tmp_path / "lab", lora_rank=4)
-    rows = method.run(unit)
+    rows = lab.run(unit)
     assert {row.identity[:4] for row in rows} == {row.identity[:4] for row in whole[1]}
     adapters_alone_moved(unit, 9)
 
@@ -148,7 +163,7 @@ def told(prose, monkeypatch):
 
 def test_it_runs_in_prose_from_a_model_that_has_a_name(told, tmp_path):
     unit = told(tmp_path / "lab", test__tasks=15)
-    rows = method.run(unit)
+    rows = lab.run(unit)
     assert {row.scale for row in rows} == {"someone/chat@1"} and {row.env for row in rows} == {riddles.ENV}
     present, paper = {(r.variant, r.panel, r.metric) for r in rows}, load_claims(CLAIMS)
     mine = [claim for claim in paper.claims if claim.env == riddles.ENV]
@@ -158,16 +173,15 @@ def test_it_runs_in_prose_from_a_model_that_has_a_name(told, tmp_path):
     assert 0 < found["base", "acc@1"] < 1 and 0 < found["base", "vote"]  # names were read in what it wrote
     lines = [json.loads(line) for line in (unit.run.artifacts / "dialogues.base.jsonl").read_text().splitlines()]
     assert {line["turn"] for line in lines} == {1, 2, 3, 4, 5} and any("\n#### " in line["answer"] for line in lines)
-    work = method.Experiment(told(tmp_path / "again"))
-    own, _ = work.collect(method.variants(work.p)[0], 1, work.engine())
-    first, _ = work.collect(next(v for v in method.variants(work.p) if v.name == "rft"), 1, work.engine())
-    for examples in (own, first):  # whole turns, not their declarations alone
+    work = Lab(told(tmp_path / "again"), method)
+    for name in ("rise_self", "rft"):  # whole turns, not the answers that they declare
+        examples = method.collect(work, variant(name, work), 1, work.engine()).rows
         assert examples and any(e.completion in map(riddles.said, riddles.NAMES) for e in examples)
 
 
 def test_a_model_that_declares_nothing_ends_at_the_floor(told, tmp_path):
     unit = told(tmp_path / "short", answer_tokens=2)
-    rows = method.run(unit)
+    rows = lab.run(unit)
     values = {row.variant: row for row in rows if row.metric == "success"}
     assert values["base"].value == values["rft"].value == values["base+parallel"].value == 0.0
     assert values["rft"].cost["updates"] == values["rise_filtered"].cost["updates"] == 0  # nothing right, nothing learned
@@ -237,8 +251,8 @@ def test_rejection_keeps_distinct_right_first_answers():
     assert [(len(e.prompt), e.completion, e.weight) for e in found] == [(1, "(4 * 3) * 2", 1.0), (1, "4 * 3 * 2", 1.0)]
 
 
-def test_iterations_take_new_tasks_and_one_turn_more(whole, new_unit, tmp_path, monkeypatch):
-    work, seen = method.Experiment(new_unit(tmp_path / "lab")), []
+def test_iterations_take_new_tasks_and_one_turn_more(new_unit, tmp_path, monkeypatch):
+    work, seen = Lab(new_unit(tmp_path / "lab"), method), []
     plain = method.improve
 
     def spy(env, tasks, policy, **how):
@@ -246,9 +260,7 @@ def test_iterations_take_new_tasks_and_one_turn_more(whole, new_unit, tmp_path, 
         return plain(env, tasks, policy, **how)
 
     monkeypatch.setattr(method, "improve", spy)
-    one = method.variants(work.p)[0]
-    for iteration in (1, 2):
-        work.train(one, iteration)
+    method.train(work, variant("rise_self", work))
     assert [s[:2] for s in seen] == [(2, 1), (3, 1)]
     assert len(set(seen[0][2]) | set(seen[1][2])) == 2 * work.p.collect.tasks
 
@@ -276,15 +288,14 @@ def outcomes(new_unit, tmp_path_factory) -> dict[str, dict[str, float]]:
         ]  # fmt: skip
 
     for name in ("base", "rise_self", "rise_distil", "shuffled"):
-        work = method.Experiment(new_unit(tmp_path_factory.mktemp("learn") / "lab", **LEARN))
-        stage, every = None, {v.name: v for v in method.variants(work.p)}
+        work = Lab(new_unit(tmp_path_factory.mktemp("learn") / "lab", **LEARN), method)
         with pytest.MonkeyPatch.context() as patch:
             if name == "shuffled":
                 patch.setattr(method, "improve", shuffled)
-            for iteration in (1, 2) if name != "base" else ():
-                stage, _ = work.train(every["rise_self" if name == "shuffled" else name], iteration)
+            trained = method.train(work, variant("rise_self" if name == "shuffled" else name, work))
         env = work.env.dialogue(5, window=1)
-        draws, _ = dialogues(env, work.panels["test"], LMPolicy(work.engine(stage)), seed=0, draws=4)
+        assert (trained == BASE) == (name == "base")
+        draws, _ = dialogues(env, work.panels["test"], work.policy(work.engine(trained)), seed=0, draws=4)
         found[name] = correction(stacked(draws))
     print({name: {k: round(v, 3) for k, v in one.items()} for name, one in found.items()})
     return found
