@@ -64,7 +64,7 @@ def viewer(told: Mapping[str, Mapping[str, Dialogue]], task: str) -> str:
     first = told[names[0]][task]
     cell = "border:1px solid #8c8c8c;padding:4px 8px;text-align:left;vertical-align:top"
     heads = "".join(f"<th style='{cell}'>{html.escape(name)}</th>" for name in ("role", *names))
-    caption = f"<caption style='text-align:left'><b>{_plain(first[0]['prompt'])}</b></caption>"
+    caption = f"<caption style='text-align:left'><b>{one_line(first[0]['prompt'])}</b></caption>"
     lines = [f"<table style='border-collapse:collapse'>{caption}", f"<tr>{heads}</tr>"]
     for k, turn in enumerate(first):
         cells = [f"<td style='{cell}'>{html.escape(turn['role'])}</td>"]
@@ -72,7 +72,7 @@ def viewer(told: Mapping[str, Mapping[str, Dialogue]], task: str) -> str:
             other = told[name][task][k]
             mark, colour = ("✓", BLUE) if other["right"] else ("✗", RED)
             changed = " <i>(changed)</i>" if other["text"] != turn["text"] else ""
-            cells.append(f"<td style='{cell};border-left:4px solid {colour}'><code>{_plain(other['text'])}</code> "
+            cells.append(f"<td style='{cell};border-left:4px solid {colour}'><code>{one_line(other['text'])}</code> "
                          f"{mark}{changed}</td>")  # fmt: skip
         lines.append(f"<tr>{''.join(cells)}</tr>")
     return "\n".join([*lines, "</table>"])
@@ -85,6 +85,6 @@ def present(*tables: str) -> None:
     display(HTML("<br>".join(tables)))
 
 
-def _plain(text: str) -> str:
+def one_line(text: str) -> str:
     """``text`` as one line of HTML inside Markdown, where a blank line would end the table and $ begin a formula."""
     return html.escape(" ".join(text.split())).replace("$", "&#36;")
