@@ -57,14 +57,19 @@ def verification(verdicts: Sequence[bool | None], correct: Sequence[bool]) -> di
 
 
 def vote_within(
-    rounds: Sequence[Attempts], tokens: Sequence[Sequence[int]], budget: int
-) -> tuple[dict[str, float], int, int]:
-    """:func:`vote` of as many of the rounds' answers as a budget pays for (:func:`votes_within`), with ``votes``, their
-    mean number; the tokens of those answers; how many they are. ``tokens``: [rounds][tasks]."""
+    rounds: Sequence[Attempts], drawn: Sequence[Sequence[Trajectory]], budget: int, cost: Cost
+) -> tuple[dict[str, float], Cost]:
+    """:func:`vote` of as many of the rounds' answers as a budget of tokens pays for (:func:`votes_within`), with ``votes``,
+    their mean number; and ``cost``, that of all rounds, with the tokens and turns of the answers that were counted.
+
+    ``rounds`` judge the answers of the episodes ``drawn``, both [rounds][tasks].
+    """
+    tokens = [[episode.n_tokens for episode in episodes] for episodes in drawn]
     taken = votes_within(tokens, budget)
     answers, correct = ([row[:n] for row, n in zip(rows, taken)] for rows in ballots(rounds))
     paid = sum(row[k] for i, row in enumerate(tokens) for k, n in enumerate(taken) if i < n)
-    return vote(answers, correct) | {"votes": fmean(taken)}, paid, sum(taken)
+    counted = replace(turns_cost(cost, sum(taken)), sampled_tokens=paid)
+    return vote(answers, correct) | {"votes": fmean(taken)}, counted
 
 
 def votes_within(costs: Sequence[Sequence[int]], budget: int) -> list[int]:

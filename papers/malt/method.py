@@ -18,14 +18,12 @@ ends with weights of its own. At test time several chains are sampled and the la
     malt                  SFT, then DPO on V and R
     malt_outcome          as ``malt``, but an utterance's label is the outcome of one trajectory through it
     malt_base_g, _v, _r   ``malt`` with one role played by the base
-    rft                   one agent, fine-tuned on its own right answers: as many sampled tokens as the tree, as many
-                          updates as ``malt``'s roles have together
+    rft                   one agent, fine-tuned on its own right answers, with the tree's tokens and ``malt``'s updates
     …+vote                the most frequent of ``test.votes`` last answers
     …+vote_tok            one agent with as many votes as cost what the trio's chains cost in tokens
 
 Differs from the paper:
- 1. A nano policy that was shown demonstrations of the roles instead of an instruction-tuned 8B model; countdown-roles-v1
-    instead of GSM8K, CSQA and MATH. Directions may carry over, sizes not.
+ 1. A nano policy instead of an instruction-tuned 8B model, countdown-roles-v1 instead of GSM8K, CSQA and MATH.
  2. All weights are trained unless ``lora_rank`` is set (the paper: LoRA), each role from the same base.
  3. The tree is sampled at temperature 1: a nano policy's samples at 0.3 are nearly all alike.
  4. Equal completions are imitated as often as they were sampled; siblings of the same text make no pair (not stated).
@@ -40,7 +38,7 @@ Differs from the paper:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from common.config import ModelParams
 from common.envs.contract import Env
@@ -62,7 +60,6 @@ GENERATOR, VERIFIER, _ = ROLES
 @dataclass(frozen=True)
 class Collect:
     tasks: int
-    """Training questions."""
     branching: int
     """n: samples of each role at every node, n³ leaves."""
     temperature: float
@@ -113,8 +110,7 @@ class Condition(Variant):
 
 
 def variants(p: Params) -> list[Condition]:
-    def trio(credit: str, how: str) -> dict[str, str]:
-        """``how`` is that of verifier and refiner; the generator has SFT only."""
+    def trio(credit: str, how: str) -> dict[str, str]:  # the generator has SFT only
         return {role: f"{credit}.{'sft' if role == GENERATOR else how}" for role in ROLES}
 
     malt = trio("value", "dpo")
@@ -131,6 +127,10 @@ def variants(p: Params) -> list[Condition]:
     ]
 
 
+def environment(lab: Lab) -> Env:
+    return in_roles(lab.make_env())
+
+
 @dataclass(frozen=True)
 class Team(Trained):
     """The weights of each role, the base's where it has none of its own."""
@@ -138,17 +138,11 @@ class Team(Trained):
     roles: Mapping[str, Trained] = field(default_factory=dict)
 
 
-def environment(lab: Lab) -> Env:
-    return in_roles(lab.make_env())
-
-
 def train(lab: Lab, variant: Condition) -> Team:
     """Each role learns from the same tree, whose cost counts once; one agent learns from as many tokens and updates."""
     roles = {role: train_role(lab, role, *how.split(".")) for role, how in variant.roles.items()}
-    if not roles:
-        return Team()
-    cost = sum((one.cost for one in roles.values()), tree_cost(lab))
-    return train_alone(lab, updates=cost.updates) if variant.peer else Team(cost=cost, roles=roles)
+    cost = sum((one.cost for one in roles.values()), tree_cost(lab)) if roles else Cost()
+    return train_alone(lab, updates=cost.updates) if roles and variant.peer else Team(cost=cost, roles=roles)
 
 
 # -- 1. the tree, and what each role learns from it (paper §4) -------------------------------------------------------
@@ -156,15 +150,12 @@ def train(lab: Lab, variant: Condition) -> Team:
 
 def grow(lab: Lab) -> tuple[list[tree.Expansion], Cost]:
     """n³ leaves for each training question, sampled from the base, and what they cost."""
-    p, tasks, policy = lab.p.collect, questions(lab), team(lab, Team(), lab.p.collect.temperature)
+    p, tasks = lab.p.collect, lab.tasks[: lab.p.collect.tasks]
+    policy = team(lab, Team(), p.temperature)
     keys = [derive(lab.seed, "tree", task.id) for task in tasks]
     found = tree.expand(lab.env, tasks, policy, branching=[p.branching] * len(ROLES), keys=keys)
     lab.keep("trees", [row for one in found[:40] for row in tree.records(one, tree.values(one))])
     return found, measures.turns_cost(policy.cost(), sum(len(one.branches) for one in found))
-
-
-def questions(lab: Lab) -> list[Task]:
-    return lab.tasks[: lab.p.collect.tasks]
 
 
 def tree_cost(lab: Lab) -> Cost:
@@ -184,9 +175,6 @@ def train_role(lab: Lab, role: str, credit: str, how: str) -> Trained:
     p, depth = lab.p, ROLES.index(role)
     name, order = f"{credit}.{role}.{how}", ("train", role, how)
 
-    def imitated(_: Engine) -> Collected:
-        return Collected(tree.positives(labelled(lab, credit), depth))
-
     def preferred(engine: Engine) -> Collected:
         pairs = [pair for one, good in labelled(lab, credit) for pair in tree.sibling_pairs(one, good, depth=depth)]
         return Collected(tree.referenced(pairs, engine), spent(engine, 0))
@@ -194,8 +182,8 @@ def train_role(lab: Lab, role: str, credit: str, how: str) -> Trained:
     if how == "dpo":
         return lab.fit(name, preferred, order=order, start=train_role(lab, role, credit, "sft"), lr=p.dpo.lr,
                        max_steps=p.dpo.updates, batch_size=p.dpo.batch, beta=p.dpo.beta)  # fmt: skip
-    updates = p.sft.updates + (p.dpo.updates if how == "sft_long" else 0)
-    return lab.fit(name, imitated, order=order, lr=p.sft.lr, max_steps=updates, batch_size=p.sft.batch)
+    return lab.fit(name, lambda _: Collected(tree.positives(labelled(lab, credit), depth)), order=order, lr=p.sft.lr,
+                   max_steps=p.sft.updates + p.dpo.updates * (how == "sft_long"), batch_size=p.sft.batch)  # fmt: skip
 
 
 def train_alone(lab: Lab, *, updates: int) -> Team:
@@ -203,8 +191,9 @@ def train_alone(lab: Lab, *, updates: int) -> Team:
     p = lab.p
 
     def right(engine: Engine) -> Collected:
-        policy, seed = lab.policy(engine, p.collect.temperature), derive(lab.seed, "single")
-        asked, episodes = tree.play_within(lab.env, questions(lab), policy, tokens=tree_cost(lab).sampled_tokens, seed=seed)
+        policy, tasks = lab.policy(engine, p.collect.temperature), lab.tasks[: p.collect.tasks]
+        asked, episodes = tree.play_within(lab.env, tasks, policy, tokens=tree_cost(lab).sampled_tokens,
+                                           seed=derive(lab.seed, "single"))  # fmt: skip
         correct = attempts_of(lab.env, asked, episodes).correct[:, 0]
         found = tree.as_sampled(episode.steps[0] for episode, good in zip(episodes, correct, strict=True) if good)
         return Collected(found, spent(engine, len(episodes)))
@@ -247,17 +236,14 @@ def evaluate(lab: Lab, variant: Condition, trained: Team) -> list[Measured]:
         judged, cost = [measures.answers_of(env, tasks, episodes) for episodes in drawn], costs[p.votes - 1]
         greedy = measures.answers_of(env, tasks, play(lab, tasks, team(lab, trained, 0.0, turns), 0, turns))
         one = measures.report(env, tasks, drawn[: p.votes]) | {"greedy_success": float(greedy.correct[:, -1].mean())}
-        elected = measures.vote(*measures.ballots(judged[: p.votes]))
         found += [Measured(panel, one, len(tasks), cost=measures.share_of(cost, p.votes)),
-                  Measured(panel, elected, len(tasks), "vote", cost)]  # fmt: skip
+                  Measured(panel, measures.vote(*measures.ballots(judged[: p.votes])), len(tasks), "vote", cost)]  # fmt: skip
         if variant.peer:
-            tokens = [[episode.n_tokens for episode in episodes] for episodes in drawn]
-            many, paid, votes = measures.vote_within(judged, tokens, budget)
-            cost = replace(measures.turns_cost(costs[-1], votes), sampled_tokens=paid)
-            found.append(Measured(panel, many, len(tasks), "vote_tok", cost))
+            many, paid = measures.vote_within(judged, drawn, budget, costs[-1])
+            found.append(Measured(panel, many, len(tasks), "vote_tok", paid))
         elif panel == lab.p.panels[0]:
             lab.keep(f"dialogues.{variant.name}", measures.records(env, tasks[:KEPT_TASKS], drawn[0][:KEPT_TASKS], ROLES))
     if variant.audit:
-        audit = measures.credit_audit(env, questions(lab), labelled(lab, variant.audit))
-        found.append(Measured("train", audit, len(questions(lab))))
+        tasks = lab.tasks[: lab.p.collect.tasks]
+        found.append(Measured("train", measures.credit_audit(env, tasks, labelled(lab, variant.audit)), len(tasks)))
     return found

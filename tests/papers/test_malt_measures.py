@@ -65,10 +65,12 @@ def test_an_election_within_a_budget_pays_for_the_answers_it_counts():
     said = ((("a",), ("b",)), (("c",), ("b",)), (("c",), ("d",)))
     right = ([[False], [True]], [[True], [True]], [[True], [False]])
     rounds = [Attempts(np.array(one), answers) for one, answers in zip(right, said)]
-    tokens = [[5, 5], [5, 5], [5, 5]]
-    assert vote_within(rounds, tokens, 30) == ({"success": 1.0, "agreement": pytest.approx(2 / 3), "votes": 3.0}, 30, 6)
-    found, paid, taken = vote_within(rounds, tokens, 10)
-    assert (found["success"], found["votes"], paid, taken) == (0.5, 1.0, 10, 2)
+    five = Trajectory("t", (Step((), Turn("a", -1.0, 5), Observation("")),))
+    drawn, whole = [[five, five]] * 3, Cost(lm_calls=4, sampled_tokens=30, env_steps=6, samples=6)
+    assert vote_within(rounds, drawn, 30, whole) == ({"success": 1.0, "agreement": pytest.approx(2 / 3), "votes": 3.0}, whole)
+    found, paid = vote_within(rounds, drawn, 10, whole)
+    assert (found["success"], found["votes"]) == (0.5, 1.0)
+    assert paid == Cost(lm_calls=4, sampled_tokens=10, env_steps=2, samples=2)
     assert ballots(rounds) == ([["a", "c", "c"], ["b", "b", "d"]], [[False, True, True], [True, True, False]])
 
 
