@@ -148,6 +148,8 @@ class Lab:
         self.run, self.seed = unit.run, unit.seed
         self.p: Any = unit.params
         """The paper's ``Params``."""
+        self.results: dict[str, Result] = {}
+        """What was measured of the variants that come before the present one, by name."""
         self._memo: dict[Any, Any] = {}
 
     # -- what there is -------------------------------------------------------------------------------------------
@@ -211,17 +213,20 @@ class Lab:
         """A policy that writes turns of at most ``answer_tokens`` tokens."""
         return LMPolicy(engine, **({"temperature": temperature, "max_new_tokens": self.p.answer_tokens} | more))
 
+    def keys(self, tasks: Sequence[Task], *use: str | int) -> list[int]:
+        """A sampling seed for each of ``tasks``: derive(seed, *use, its place among them, its id). ``use`` names the purpose."""
+        return [derive(self.seed, *use, i, task.id) for i, task in enumerate(tasks)]
+
     def sample(
         self, policy: Policy, tasks: Sequence[Task], *use: str | int, group: int = 1, turns: int | None = None
     ) -> tuple[list[Task], list[Trajectory]]:
         """``group`` episodes of each task, side by side; the tasks, repeated so, and their episodes in the same order.
 
-        ``use`` names what the episodes are for: the i-th episode samples with derive(seed, *use, i, task id). ``turns``
-        cuts them, None means the environment's own limit.
+        ``use`` names what the episodes are for, see :meth:`keys`. ``turns`` cuts them, None means the environment's own
+        limit.
         """
         asked = [task for task in tasks for _ in range(group)]
-        keys = [derive(self.seed, *use, i, task.id) for i, task in enumerate(asked)]
-        return asked, rollout(self.env, asked, policy, keys=keys, max_steps=turns)
+        return asked, rollout(self.env, asked, policy, keys=self.keys(asked, *use), max_steps=turns)
 
     def attempts(
         self, policy: Policy, tasks: Sequence[Task], *use: str | int, group: int = 1, turns: int | None = None
@@ -240,23 +245,35 @@ class Lab:
         self, name: str, learn: Callable[[Any], tuple[Cost, Mapping[str, Any]]], *, start: Trained = BASE,
         parts: Sequence[str] = (),
     ) -> Trained:
-        """The stage ``train.<name>``: ``learn`` changes the model of the engine it is given in place, and returns what that
-        cost and found. Called again with a name that is trained, it only reads.
+        """:meth:`weights` of a language model: ``learn`` changes the model of the engine it is given in place, and returns
+        what that cost and found.
 
         With ``parts`` the stage holds several models: ``learn`` is given a dictionary, part → engine, each with weights
         of its own that are at first those of ``start``. Saved are the engines that the dictionary holds in the end.
         """
+
+        def make(folder: Path) -> tuple[Cost, Mapping[str, Any]]:
+            engines = {part: self.learner(start) for part in parts or ("",)}
+            cost, found = learn(engines if parts else engines[""])
+            for part, engine in engines.items():
+                (folder / part).mkdir(exist_ok=True)
+                if getattr(self.p, "four_bit", False):
+                    save_adapters(engine.model, folder / part)
+                save_model(merged(engine.model), engine.tokenizer, folder / part)
+            return cost, found
+
+        return self.weights(name, make, start=start)
+
+    def weights(
+        self, name: str, make: Callable[[Path], tuple[Cost, Mapping[str, Any]]], *, start: Trained = BASE
+    ) -> Trained:
+        """The stage ``train.<name>``: ``make`` trains, writes the weights into the folder it is given, and returns what
+        that cost and found, beyond ``start``. Called again with a name that is trained, it only reads."""
         stage = f"train.{name}"
 
         def compute() -> dict[str, Any]:
-            engines = {part: self.learner(start) for part in parts or ("",)}
-            cost, found = learn(engines if parts else engines[""])
             with self.run.stage_dir(stage) as folder:
-                for part, engine in engines.items():
-                    (folder / part).mkdir(exist_ok=True)
-                    if getattr(self.p, "four_bit", False):
-                        save_adapters(engine.model, folder / part)
-                    save_model(merged(engine.model), engine.tokenizer, folder / part)
+                cost, found = make(folder)
             return {"cost": cost_of(cost), "found": dict(found)}
 
         done = self.run.stage(stage, compute)
@@ -271,13 +288,13 @@ class Lab:
         ``collect`` gets the policy that training starts from. ``settings`` are those of
         :class:`common.learn.settings.TrainSettings` or ``DPOSettings``, but for ``max_length``: the model's context.
         ``order`` names the seed of the batches' order; ``part`` numbers this stretch of a variant's training in its
-        curves. Where nothing was collected the policy stays as it was, and no update is counted.
+        curves. Where nothing was collected, or ``max_steps`` is 0, the policy stays as it was, and no update is counted.
         """
 
         def learn(engine: Engine) -> tuple[Cost, Mapping[str, Any]]:
             data = collect(engine)
             self.log(name, 0, {f"collect/{k}": v for k, v in data.found.items()})
-            if not data.rows:  # a policy that solves nothing leaves nothing to learn from
+            if not data.rows or settings.get("max_steps") == 0:  # a policy that solves nothing leaves nothing to learn from
                 return data.cost, {**data.found, "rows": 0}
             kind, how = (DPOSettings, dpo) if "beta" in settings else (TrainSettings, sft)
             chosen = kind(**({"warmup": 0.1, "max_length": engine.context} | settings))
@@ -383,12 +400,13 @@ def run(unit: Unit) -> list[MetricRow]:
     method = importlib.import_module(f"papers.{unit.paper}.method")
     if hasattr(method, "run"):  # no ladder of variants: it writes its rows itself
         return method.run(unit)
-    lab, results = Lab(unit, method), []
+    lab = Lab(unit, method)
     evaluation = getattr(method, "evaluate", Lab.evaluate)
     for variant in method.variants(lab.p):
         trained = method.train(lab, variant)
         measured = _evaluated(lab, variant.name, lambda: evaluation(lab, variant, trained))  # noqa: B023
-        results.append(Result(variant.name, trained.cost, measured))
+        lab.results[variant.name] = Result(variant.name, trained.cost, measured)
+    results = list(lab.results.values())
     if hasattr(method, "compare"):
         results += method.compare(lab, results)
     unit.run.write_rows(row for result in results for row in _rows(unit, result))

@@ -64,8 +64,8 @@ def pairs_page(title: str, pairs: Rows) -> str:
 
 
 def expansions_page(title: str, branches: Rows) -> str:
-    """Expansions (rows of ``common.search.expansion.records``) as trees that unfold, each utterance with its value
-    V."""
+    """Expansions of tasks as trees that unfold, each utterance with its value V. A row is a branch: task, branch, parent
+    (-1 at the top), text, prompt and value."""
     trees: dict[str, list[Mapping[str, Any]]] = {}
     for branch in branches:
         trees.setdefault(branch["task"], []).append(branch)

@@ -12,9 +12,7 @@ from common.envs.roles import ROLES
 from common.envs.versions.countdown_roles_v1 import CountdownRolesEnv
 from common.envs.word_problem_roles import RIGHT, VERSION, WRONG, WordProblemRolesEnv, in_roles
 from common.envs.word_problems import WordProblemEnv
-from common.evaluate.team import answers_of, chain_report, credit_audit, dialogue_records
-from common.search.expansion import Branch, Expansion
-from common.types import Step, Task, Trajectory, Turn
+from common.types import Task
 
 TASK = Task("t", "gsm8k-v1", "test", {"question": "Tom has 3 eggs and finds 4. How many?", "answer": "7"})
 
@@ -75,39 +73,14 @@ def test_environments_with_roles_stay_as_they_are():
     assert (game.verdict("makes 3 wrong"), game.computed("makes 3 wrong")) == (False, 3)
 
 
-def chain(env, *texts: str) -> Trajectory:
-    env.reset(TASK)
-    return Trajectory("t", tuple(Step(env.prompt(), Turn(text, -1.0, 9), env.step(text)) for text in texts))
-
-
-def test_chains_in_prose_are_judged_by_the_numbers_they_declare(env):
-    repaired = "3 + 4 = 7\n#### 7\nDone in 2 steps."
-    told = [chain(env, "#### 8\nThat is it.", WRONG, repaired), chain(env, "#### 7", WRONG, "Answer: 7."),
-            chain(env, "#### 7", RIGHT, "no idea")]  # fmt: skip
-    attempts = answers_of(env, [TASK] * 3, told)
-    assert attempts.answers == (("8", "7"), ("7", "7"), ("7", ""))
-    assert attempts.correct.tolist() == [[False, True], [True, True], [True, False]]
-    found = chain_report(env, [TASK] * 3, told, verdict=env.verdict, value=env.computed)
-    expected = {"success": 2 / 3, "verifier_acc": 2 / 3, "follow_right": 0.0, "follow_wrong": 0.5}
-    assert {name: found[name] for name in expected} == pytest.approx(expected) and "verifier_value" not in found
-    rows = dialogue_records(env, [TASK] * 3, told, ROLES, verdict=env.verdict)
-    assert rows[2]["text"] == repaired and [row["right"] for row in rows[:3]] == [False, True, True]
-
-
-def test_credit_in_prose_is_held_against_the_truth(env):
-    def branch(depth: int, parent: int, text: str, reward: float | None = None) -> Branch:
-        return Branch(depth, parent, (), Turn(text, -1.0, 1), reward)
-
-    tree = Expansion("t", [branch(0, -1, "So 7.\n#### 7"), branch(1, 0, RIGHT), branch(1, 0, WRONG),
-                           branch(2, 1, "#### 7", 1.0), branch(2, 2, "#### 6", 0.0)])  # fmt: skip
-    found = credit_audit(env, [TASK], [tree], [[True, True, False, True, False]], verdict=env.verdict)
-    assert found == {"label_generator": 1.0, "label_verifier": 1.0, "pairs_verifier": 1, "pairs_refiner": 0,
-                     "pair_true": 1.0, "pair_alike": 0.0}  # fmt: skip
-
-
 def test_changed_prompts_are_a_new_version(env):
     """Whoever changes a prompt counts VERSION up and writes the new hash here."""
-    shown = "\n".join(step.prompt[0]["content"] for step in chain(env, "#### 8", WRONG, "#### 7").steps)
+    env.reset(TASK)
+    prompts = [env.prompt()]
+    for text in ("#### 8", WRONG):
+        env.step(text)
+        prompts.append(env.prompt())
+    shown = "\n".join(prompt[0]["content"] for prompt in prompts)
     assert {VERSION: hashlib.sha256(shown.encode()).hexdigest()[:16]} == {"word-problem-roles-1": "295962b19aa3d2bc"}
 
 

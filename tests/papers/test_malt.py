@@ -1,4 +1,4 @@
-"""MALT's unit: variants, matched budgets, repetition and resume; credit by hand; that it learns, and only from truth.
+"""MALT's unit: budgets worked out, roles and their weights; labels by hand; that it learns, and only from truth.
 
 The world is two-number Countdown whose target is always the sum, for a base that was shown targets of all operators:
 "write a plus" is what refiners and generators can learn, "the sum is right" what a verifier can.
@@ -13,6 +13,8 @@ from pathlib import Path
 from statistics import fmean
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from common.envs import user_rows
 from common.envs.roles import ROLES
@@ -20,16 +22,15 @@ from common.envs.versions import gsm8k_v1
 from common.envs.versions.countdown_roles_v1 import CountdownRolesEnv
 from common.envs.word_problem_roles import RIGHT, WRONG, WordProblemRolesEnv
 from common.evaluate.claims import load_claims
+from common.lab import Lab, run
 from common.learn.batches import SFTExample
 from common.lm.base import demonstrations
 from common.lm.engine import Engine
 from common.lm.models import load_model
-from common.report.dialogue import toy
 from common.rng import generator
-from common.search.expansion import sibling_pairs, values
 from common.types import PreferencePair, Task
-from papers.malt import method
-from tests.papers.units import content, interrupt, open_unit, operators, sums, teach, write_panels
+from papers.malt import method, tree
+from tests.papers.units import adapters_alone_moved, open_unit, operators, sums, teach, write_panels
 
 ENV = "countdown-roles-v1"
 
@@ -52,7 +53,16 @@ def new_unit(world):
 @pytest.fixture(scope="module")
 def whole(new_unit, tmp_path_factory):
     unit = new_unit(tmp_path_factory.mktemp("whole") / "lab")
-    return unit, method.run(unit)
+    return unit, run(unit)
+
+
+@pytest.fixture(scope="module")
+def trios(whole) -> list[str]:
+    return [variant.name for variant in method.variants(whole[0].params) if not variant.peer]
+
+
+def condition(p: method.Params, name: str) -> method.Condition:
+    return next(variant for variant in method.variants(p) if variant.name == name)
 
 
 def weights(unit, stage: str) -> bytes:
@@ -62,27 +72,18 @@ def weights(unit, stage: str) -> bytes:
 # -- the unit -------------------------------------------------------------------------------------------------
 
 
-def test_every_claimed_variant_has_its_rows(whole):
-    unit, rows = whole
-    names = {row.variant for row in rows}
-    present = {(r.variant, r.panel, r.metric) for r in rows}
-    for claim in load_claims(Path(method.__file__).with_name("claims.yaml"), variants=names).claims:
-        if claim.env != ENV:
-            continue
-        assert all((variant, claim.panel, claim.metric) in present for variant in claim.variants), claim.id
+def test_every_variant_has_its_ways_of_acting(whole, trios):
     singles = {f"{name}{how}" for name in ("base", "rft") for how in ("", "+vote", "+vote_tok")}
-    assert names == singles | {f"{name}{how}" for name in method.teams() for how in ("", "+vote")}
-    assert unit.run.finished and unit.run.rows() == sorted(rows, key=lambda row: row.identity)
+    assert {row.variant for row in whole[1]} == singles | {f"{name}{how}" for name in trios for how in ("", "+vote")}
+    audited = {row.variant for row in whole[1] if row.panel == f"{ENV}/train"}
+    assert audited == {"star_trio", "malt", "malt_outcome"}
+    assert {row.n for row in whole[1] if row.panel == f"{ENV}/train"} == {whole[0].params.collect.tasks}
 
 
-def test_budgets_are_matched_where_claims_say_so(whole):
+def test_budgets_are_those_worked_out_by_hand(whole):
     unit, rows = whole
     costs = {row.variant: row.cost for row in rows if row.metric == "success"}
-    p, n = unit.params, len(unit.params.panels) and unit.params.test.tasks
-    for claim in load_claims(Path(method.__file__).with_name("claims.yaml")).claims:
-        if claim.matched_on != "none":
-            a, b = (costs[name[0]][claim.matched_on] for name in (claim.better, claim.worse))
-            assert a > 0 and abs(a - b) <= claim.tolerance * max(a, b), claim.id
+    p, n = unit.params, unit.params.test.tasks
     tree = p.collect.tasks * sum(p.collect.branching**d for d in (1, 2, 3))
     assert costs["trio+vote"]["samples"] == 3 * p.test.votes * n == costs["trio+vote"]["env_steps"]
     assert costs["malt+vote"]["samples"] == tree + costs["trio+vote"]["samples"]
@@ -93,10 +94,10 @@ def test_budgets_are_matched_where_claims_say_so(whole):
     assert costs["trio+vote"]["updates"] == 0 and costs["malt"]["scored_tokens"] > 0
 
 
-def test_the_single_agent_s_votes_are_the_trio_s_first_turns(whole):
+def test_the_single_agent_s_votes_are_the_trio_s_first_turns(whole, trios):
     found = {(row.variant, row.metric): row.value for row in whole[1]}
     assert found["base", "success"] == found["trio", "acc@1"]
-    for name in method.teams():
+    for name in trios:
         assert found[name, "success"] == pytest.approx(found[name, "acc@2"])
         assert found[name, "delta"] == pytest.approx(found[name, "i2c"] - found[name, "c2i"], abs=1e-12)
     assert found["base+vote_tok", "votes"] > whole[0].params.test.votes
@@ -106,39 +107,14 @@ def test_the_single_agent_s_votes_are_the_trio_s_first_turns(whole):
     assert found["malt_base_g", "verifier_chance"] == found["trio", "verifier_chance"]
 
 
-def test_a_second_run_gives_the_same_bytes_and_another_seed_does_not(whole, new_unit, tmp_path):
-    unit = new_unit(tmp_path / "lab")
-    method.run(unit)
-    assert content(unit) == content(whole[0])
-    for folder in (unit.run.path / "stages").glob("train.*/"):
-        assert weights(unit, folder.name) == weights(whole[0], folder.name), folder.name
-    other = new_unit(tmp_path / "other", seed=1)
-    method.run(other)
-    assert content(other) != content(unit)
-
-
-def test_a_finished_unit_is_read_and_not_run(whole, new_unit, monkeypatch):
-    monkeypatch.setattr(method, "Experiment", None)
-    assert method.run(new_unit(whole[0].root)) == sorted(whole[1], key=lambda row: row.identity)
-
-
-def test_a_unit_that_falls_over_again_and_again_ends_with_the_same_rows(whole, new_unit, tmp_path, monkeypatch):
-    """In growing the tree, in SFT, in DPO, in saving and in evaluation."""
-    for name, after in (("expand", 0), ("sft", 2), ("dpo", 0), ("save_model", 4), ("rollout", 7)):
-        interrupt(method, new_unit(tmp_path / "lab"), name, after, monkeypatch)
-    unit = new_unit(tmp_path / "lab")
-    method.run(unit)
-    assert content(unit) == content(whole[0])
-
-
 def test_star_is_malt_s_sft_with_threshold_zero_bit_by_bit(new_unit, tmp_path):
     """The null variant: one rule under two names differs in nothing."""
-    work = method.Experiment(new_unit(tmp_path / "null", threshold=0.0))
+    lab = Lab(new_unit(tmp_path / "null", threshold=0.0), method)
     for name in ("star_trio", "malt_sft"):
-        work.trained(method.teams()[name])
+        method.train(lab, condition(lab.p, name))
     for role in ROLES:
-        one, two = (weights(work.unit, f"train.{credit}.{role}.sft") for credit in ("any", "value"))
-        assert one == two != (work.unit.base / "model.safetensors").read_bytes(), role
+        one, two = (weights(lab.unit, f"train.{credit}.{role}.sft") for credit in ("any", "value"))
+        assert one == two != (lab.unit.base / "model.safetensors").read_bytes(), role
 
 
 def test_each_role_has_its_own_weights_and_dpo_leaves_the_generator_alone(whole):
@@ -199,7 +175,7 @@ def counted(prose, monkeypatch):
 
 def test_it_runs_in_prose_from_a_model_that_has_a_name(counted, tmp_path):
     unit = counted(tmp_path / "lab", collect__tasks=8, collect__branching=3, sft__lr=1e-4)
-    rows = method.run(unit)
+    rows = run(unit)
     assert {row.scale for row in rows} == {"someone/chat@1"} and {row.env for row in rows} == {"gsm8k-v1"}
     present = {(r.variant, r.panel, r.metric) for r in rows}
     paper = load_claims(Path(method.__file__).with_name("claims.yaml"))
@@ -209,11 +185,12 @@ def test_it_runs_in_prose_from_a_model_that_has_a_name(counted, tmp_path):
     found = {(row.variant, row.metric): row.value for row in rows}
     assert 0 < found["trio", "acc@1"] == found["base", "success"] < 1  # numbers were read in what it wrote
     assert found["trio", "verifier_acc"] > 0 and ("trio", "verifier_value") not in found
-    work = method.Experiment(unit)
-    branches = [branch for tree in work._trees[0] for branch in tree.branches]
+    lab = Lab(unit, method)
+    grown = method.labelled(lab, "value")
+    branches = [branch for one, _ in grown for branch in one.branches]
     said = {depth: {b.turn.text for b in branches if b.depth == depth} for depth in range(3)}
     assert any("#### " in text for text in said[0]) and {RIGHT, WRONG} & said[1]
-    imitated = {e.completion for e in method.positives(work._trees[0], "value", 0.5, 2)}
+    imitated = {e.completion for e in tree.positives(grown, 2)}
     assert imitated and all("#### " in text and text in said[2] for text in imitated)  # whole solutions
     longest = {role: max(b.turn.n_tokens for b in branches if b.depth == d) for d, role in enumerate(ROLES)}
     assert longest["verifier"] <= 12 < max(longest.values()) <= 20
@@ -222,7 +199,7 @@ def test_it_runs_in_prose_from_a_model_that_has_a_name(counted, tmp_path):
 
 
 def test_a_model_that_declares_nothing_ends_at_the_floor(counted, tmp_path):
-    rows = method.run(counted(tmp_path / "short", answer_tokens=2, critique_tokens=2))
+    rows = run(counted(tmp_path / "short", answer_tokens=2, critique_tokens=2))
     assert {row.value for row in rows if row.metric == "success"} == {0.0}
     assert {row.cost["updates"] for row in rows if row.metric == "success"} == {0}  # nothing positive, nothing learned
 
@@ -230,32 +207,14 @@ def test_a_model_that_declares_nothing_ends_at_the_floor(counted, tmp_path):
 # -- its parts, by hand -----------------------------------------------------------------------------------------
 
 
-def test_three_rules_of_credit_by_hand():
-    one = toy([[1, 1, 0], [1, 0, 0], [0, 0, 1], [0, 0, 0]])
-    assert values(one)[:5] == pytest.approx([1 / 3, 2 / 3, 1 / 3, 1 / 3, 0])
-    assert method.labels(one, "value", 0.5)[:5] == [False, True, False, False, False]
-    assert method.labels(one, "outcome", 0.5)[:5] == [True, True, True, False, False]
-    assert method.labels(one, "any", 0.5)[:5] == [True, True, True, True, False]
-    leaves = [method.labels(one, credit, 0.5)[5:] for credit in ("value", "outcome", "any")]
-    assert leaves[0] == leaves[1] == leaves[2]  # a refinement's own reward is its credit by every rule
-
-
-def test_what_is_imitated_is_positive_and_finished_and_as_often_as_it_was_sampled():
-    one = toy([[1, 1, 1], [1, 0, 0]])
-    branches = one.branches
-    branches[4] = dataclasses.replace(branches[4], turn=branches[3].turn)
-    branches[5] = dataclasses.replace(branches[5], turn=dataclasses.replace(branches[5].turn, finished=False))
-    found = {d: [e.completion for e in method.positives([one, one], "value", 0.5, d)] for d in range(3)}
-    assert found == {0: ["generation"] * 2, 1: ["critique 0"] * 2, 2: ["refinement 00", "refinement 00", "refinement 10"] * 2}
-
-
 def test_references_are_the_scores_of_the_policy_that_dpo_starts_from(world):
     engine = Engine(*load_model(world / "base"))
     prompt = ({"role": "user", "content": "generate numbers 8 3 target 11"},)
     pair = PreferencePair(prompt, "8 + 3", "8 - 3", 0.0, 0.0, 1.0, 0.0, "t")
-    [found] = method.referenced([pair], engine)
+    [found] = tree.referenced([pair], engine)
     [[a, b]] = engine.score([prompt], [["8 + 3", "8 - 3"]])
     assert (found.ref_chosen, found.ref_rejected) == (a, b) and a < 0 and b < 0
+    assert tree.referenced([], engine) == []
 
 
 # -- does it learn? -----------------------------------------------------------------------------------------------
@@ -267,26 +226,26 @@ LEARN = {"collect__tasks": 30, "collect__branching": 3, "sft__updates": 30, "sft
 @pytest.fixture(scope="module")
 def outcomes(new_unit, tmp_path_factory) -> dict[str, dict[str, float]]:
     """Reports on held-out numbers of one seed; ``shuffled`` learns from leaves whose rewards were dealt anew."""
-    found, plain = {}, method.expand
+    found, plain = {}, tree.expand
 
     def dealt(*args, **how):
         trees = plain(*args, **how)
-        leaves = [(tree, i) for tree in trees for i, b in enumerate(tree.branches) if b.reward is not None]
-        rewards = [tree.branches[i].reward for tree, i in leaves]
-        for (tree, i), k in zip(leaves, generator("dealt").permutation(len(leaves)).tolist(), strict=True):
-            tree.branches[i] = dataclasses.replace(tree.branches[i], reward=rewards[k])
+        leaves = [(one, i) for one in trees for i, b in enumerate(one.branches) if b.reward is not None]
+        rewards = [one.branches[i].reward for one, i in leaves]
+        for (one, i), k in zip(leaves, generator("dealt").permutation(len(leaves)).tolist(), strict=True):
+            one.branches[i] = dataclasses.replace(one.branches[i], reward=rewards[k])
         return trees
 
     for name in ("trio", "malt_sft", "malt", "shuffled"):
-        work = method.Experiment(new_unit(tmp_path_factory.mktemp("learn") / "lab", **LEARN))
-        team = method.teams()["malt" if name == "shuffled" else name]
+        lab = Lab(new_unit(tmp_path_factory.mktemp("learn") / "lab", **LEARN), method)
+        variant = condition(lab.p, "malt" if name == "shuffled" else name)
         with pytest.MonkeyPatch.context() as patch:
             if name == "shuffled":
-                patch.setattr(method, "expand", dealt)
-            work.trained(team)
-        found[name] = work.evaluate_team(name, team)["test"][""][0]
+                patch.setattr(tree, "expand", dealt)
+            measured = method.evaluate(lab, variant, method.train(lab, variant))
+        found[name] = measured[0].metrics
         if name == "malt":
-            found["credit"] = work.audited("value")
+            found["credit"] = measured[-1].metrics
     print({name: {k: round(v, 3) for k, v in one.items()} for name, one in found.items()})
     return found
 
@@ -308,8 +267,35 @@ def test_credit_knows_more_than_chance_about_verdicts_it_was_never_told(outcomes
 
 
 def test_pairs_of_a_real_tree_are_siblings(new_unit, tmp_path):
-    work = method.Experiment(new_unit(tmp_path / "lab"))
-    for tree in work._trees[0]:
-        for pair in sibling_pairs(tree, method.labels(tree, "value", 0.5), depth=2):
+    for one, good in method.labelled(Lab(new_unit(tmp_path / "lab"), method), "value"):
+        for pair in tree.sibling_pairs(one, good, depth=2):
             a, b = map(int, pair.path.split("/"))
-            assert tree.branches[a].parent == tree.branches[b].parent and pair.q_chosen == 1.0 > pair.q_rejected == 0.0
+            assert one.branches[a].parent == one.branches[b].parent and pair.q_chosen == 1.0 > pair.q_rejected == 0.0
+
+
+# -- low-rank adapters ----------------------------------------------------------------------------------------------
+
+
+def test_adapters_are_all_that_is_trained_and_each_role_s_dpo_goes_on_from_its_own_sft(new_unit, tmp_path):
+    unit = new_unit(tmp_path / "lora", lora_rank=4, sft__lr=1e-2, dpo__lr=1e-3, collect__tasks=12, collect__branching=3)
+    lab = Lab(unit, method)
+    trained = method.train(lab, condition(lab.p, "malt"))
+    adapters_alone_moved(unit, stages=5)
+    assert trained.roles["refiner"].stage == "train.value.refiner.dpo"
+    assert weights(unit, "train.value.refiner.dpo") != weights(unit, "train.value.refiner.sft")
+
+
+def test_beside_4_bit_weights_dpo_goes_on_from_the_adapters_of_sft(tmp_path):
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed: pip install -e '.[four-bit]'")
+    world = tmp_path / "tiny"
+    write_panels(world, ENV, sums(ENV, "malt four bit", train=40))
+    examples = demonstrations(CountdownRolesEnv(), operators(ENV), seed=0, repeats=1)
+    teach(world, examples, vocab=340, context=128, updates=150, width=64)  # layers that read whole blocks
+    how = {"lora_rank": 4, "four_bit": True, "sft__lr": 1e-2, "dpo__lr": 1e-7, "collect__tasks": 30, "collect__branching": 3}
+    unit = open_unit(world, "malt", ENV, tmp_path / "lab", **how)
+    method.train(Lab(unit, method), condition(unit.params, "malt"))
+    adapters_alone_moved(unit, stages=5)
+    sft, dpo = (load_file(unit.run.stage_path(f"train.value.refiner.{kind}") / "adapters.safetensors") for kind in ("sft", "dpo"))
+    assert any(float(one.abs().max()) > 1e-3 for name, one in sft.items() if "lora_B" in name)
+    assert all(torch.allclose(dpo[name], one, atol=1e-5) for name, one in sft.items())
+    assert any(not torch.equal(dpo[name], one) for name, one in sft.items())

@@ -1,11 +1,10 @@
-"""Social deduction's unit: variants, matched budgets, repetition and resume; credit by hand; that it learns.
+"""Social deduction's unit: matched budgets, the terms of each variant; credit and losses by hand; that it learns.
 
 The base is a small policy that was shown the language of the game for a few seconds.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from functools import partial
@@ -18,8 +17,7 @@ import torch
 from common.envs.deduction.belief import ideal
 from common.envs.deduction.world import COLOURS, seen
 from common.envs.versions.deduction_v1 import CREW, DeductionEnv, build_panels, role_of
-from common.evaluate.claims import load_claims
-from common.evaluate.discussion import Game, games, moments, spoken
+from common.lab import BASE, Lab, Trained, run
 from common.learn.policy_gradient import PolicyGradientSettings, adam, policy_gradient_step
 from common.lm.base import demonstrations
 from common.lm.engine import Engine
@@ -27,7 +25,8 @@ from common.lm.models import load_model
 from common.rng import derive
 from common.types import Step, Trajectory, Turn
 from papers.social_deduction import method
-from tests.papers.units import content, interrupt, open_unit, teach, write_panels
+from papers.social_deduction.maths import Game, games, loss_of, questions, rate_at, spoken, step
+from tests.papers.units import open_unit, teach, write_panels
 
 ENV = "deduction-v1"
 
@@ -48,7 +47,11 @@ def new_unit(world):
 @pytest.fixture(scope="module")
 def whole(new_unit, tmp_path_factory):
     unit = new_unit(tmp_path_factory.mktemp("whole") / "lab")
-    return unit, method.run(unit)
+    return unit, run(unit)
+
+
+def terms_of(p: method.Params) -> dict[str, method.Terms]:
+    return {variant.name: variant.terms for variant in method.variants(p) if variant.terms}
 
 
 def weights(unit, name: str) -> bytes:
@@ -58,58 +61,24 @@ def weights(unit, name: str) -> bytes:
 # -- the unit -------------------------------------------------------------------------------------------------
 
 
-def test_every_claimed_variant_has_its_rows(whole):
-    unit, rows = whole
-    names, present = {row.variant for row in rows}, {(r.variant, r.panel, r.metric) for r in rows}
-    for claim in load_claims(Path(method.__file__).with_name("claims.yaml"), variants=names).claims:
-        assert all((variant, claim.panel, claim.metric) in present for variant in claim.variants), claim.id
-    assert names == {"base", "silent", "honest", *(v.name for v in method.variants(unit.params))}
-    assert unit.run.finished and unit.run.rows() == sorted(rows, key=lambda row: row.identity)
-
-
 def test_budgets_are_matched(whole):
     unit, rows = whole
     costs = {row.variant: row.cost for row in rows if row.metric == "success"}
     turns = unit.params.rl.updates * unit.params.rl.games * 9
-    for variant in method.variants(unit.params):
-        cost = costs[variant.name]
+    for name in terms_of(unit.params):
+        cost = costs[name]
         assert (cost["env_steps"], cost["samples"], cost["updates"]) == (turns, turns, unit.params.rl.updates)
         assert cost["sampled_tokens"] >= turns and cost["scored_tokens"] > 0
     for name in ("base", "silent", "honest"):
         assert set(costs[name].values()) == {0}
-
-
-def test_a_second_run_gives_the_same_bytes_and_another_seed_does_not(whole, new_unit, tmp_path):
-    unit = new_unit(tmp_path / "lab")
-    method.run(unit)
-    assert content(unit) == content(whole[0])
-    for variant in method.variants(unit.params):
-        assert weights(unit, variant.name) == weights(whole[0], variant.name)
-    other = new_unit(tmp_path / "other", seed=1)
-    method.run(other)
-    assert content(other) != content(unit)
-
-
-def test_a_finished_unit_is_read_and_not_run(whole, new_unit, monkeypatch):
-    monkeypatch.setattr(method, "Experiment", None)
-    assert method.run(new_unit(whole[0].root)) == sorted(whole[1], key=lambda row: row.identity)
-
-
-def test_a_unit_that_falls_over_again_and_again_ends_with_the_same_rows(whole, new_unit, tmp_path, monkeypatch):
-    """In sampling, in an update, in saving, and in evaluation."""
-    for name, after in (("rollout", 2), ("update", 1), ("save_model", 2), ("records", 1)):
-        interrupt(method, new_unit(tmp_path / "lab"), name, after, monkeypatch)
-    unit = new_unit(tmp_path / "lab")
-    method.run(unit)
-    assert content(unit) == content(whole[0])
+    assert {row.metric for row in rows if row.variant == "honest"} == {"success"}
 
 
 def test_two_names_of_one_method_differ_in_nothing_and_the_impostor_stays_the_base(whole, new_unit, tmp_path):
     twin = new_unit(tmp_path / "twin")
-    every = {v.name: v for v in method.variants(twin.params)}
-    work = method.Experiment(twin)
+    lab, terms = Lab(twin, method), terms_of(twin.params)["rl_listen_speak"]
     for name in ("one", "two"):
-        work.train(dataclasses.replace(every["rl_listen_speak"], name=name))
+        method.train(lab, method.Condition(name, terms))
     before = (twin.base / "model.safetensors").read_bytes()
     assert weights(twin, "one") == weights(twin, "two") == weights(whole[0], "rl_listen_speak") != before
     assert weights(twin, "one") != weights(whole[0], "rl_listen")
@@ -142,29 +111,29 @@ def pair() -> tuple[DeductionEnv, list[Game]]:
     return env, found
 
 
-def only(**given: float) -> method.Variant:
-    return method.Variant("v", **{"win": 0.0, "listening": 0.0, "speaking": 0.0, "world": 0.0, "beta": 0.0} | given)
+def only(**given: float) -> method.Terms:
+    return method.Terms(**{"win": 0.0, "listening": 0.0, "speaking": 0.0, "world": 0.0, "beta": 0.0} | given)
 
 
 def test_a_win_is_credited_to_all_turns_and_a_speaking_reward_to_its_message(pair):
     env, found = pair
     said = [k for k, who in enumerate(found[0].state.order) if who != found[0].state.world.impostor]
-    for variant, message, first, vote in (
+    for terms, message, first, vote in (
         (only(win=1.0, beta=0.3), 1.0, 1.0, 1.0),
         (only(speaking=2.0), 0.0, 0.2 if said[0] == 0 else 0.0, 0.0),
         (only(win=1.0, speaking=2.0), 1.0, 1.2 if said[0] == 0 else 1.0, 1.0),
     ):
-        won, lost = method.lessons(env, found, variant, [1, 2])
+        won, lost = method.lessons(env, found, terms, [1, 2])
         share = [a / 8 for a in (first, *[message] * 3, *[vote] * 4)]  # a mean over eight turns, the last of them cut
         assert [turn.advantage for turn in won] == pytest.approx(share[:-1])
         assert [turn.advantage for turn in lost] == pytest.approx([-a for a in share[:-1]])
-        assert {turn.beta for turn in won} == {variant.beta / 8} and all(role_of(t.prompt) == CREW for t in won)
+        assert {turn.beta for turn in won} == {terms.beta / 8} and all(role_of(t.prompt) == CREW for t in won)
 
 
 def test_the_listening_questions_have_the_true_answer_and_share_the_weight(pair):
     env, found = pair
     turns = method.listened(env, found[0], 3.0)
-    assert [turn.prompt for turn in turns] == moments(env, found[0].state) and len(turns) == 4 * 6
+    assert [turn.prompt for turn in turns] == questions(env, found[0].state) and len(turns) == 4 * 6
     assert {turn.answer for turn in turns} == {found[0].state.world.impostor}
     assert {turn.advantage for turn in turns} == {3.0 / 24} and {turn.beta for turn in turns} == {0.0}
 
@@ -187,10 +156,10 @@ def test_an_update_s_loss_by_hand_and_as_the_common_loop_has_it(pair, world):
     made = method.lessons(env, found, only(win=1.0, listening=3.0, world=1.0, beta=0.3), [1, 2])
     model, tokenizer = load_model(world / "base")
     engine = Engine(model, tokenizer)
-    told = [turn for one in made for turn in one]
-    logps = [engine.score([turn.prompt], [[turn.answer]])[0][0] for turn in told]
-    by_hand = -sum(turn.advantage * logp for turn, logp in zip(told, logps, strict=True))
-    assert float(method.loss_of(model, model, tokenizer, tuple(told)).detach()) == pytest.approx(by_hand, abs=1e-3)
+    turns = [turn for one in made for turn in one]
+    logps = [engine.score([turn.prompt], [[turn.answer]])[0][0] for turn in turns]
+    by_hand = -sum(turn.advantage * logp for turn, logp in zip(turns, logps, strict=True))
+    assert float(loss_of(model, model, tokenizer, tuple(turns)).detach()) == pytest.approx(by_hand, abs=1e-3)
 
     other, _ = load_model(world / "base")
     with torch.no_grad():
@@ -200,7 +169,7 @@ def test_an_update_s_loss_by_hand_and_as_the_common_loop_has_it(pair, world):
     done = policy_gradient_step(model, other, tokenizer, made, adam(model, settings), settings, 1, out_dir=world / "x")
     mine, _ = load_model(world / "base")
     crew = Engine(mine, tokenizer)
-    seen = method.update(crew, other, made, torch.optim.Adam(mine.parameters(), lr=1.0), 1e-3)
+    seen = step(crew, other, made, torch.optim.Adam(mine.parameters(), lr=1.0), 1e-3)
     assert seen["loss"] == pytest.approx(done.metrics["loss"], rel=1e-4)
     assert seen["grad_norm"] == pytest.approx(done.metrics["grad_norm"], rel=1e-3)
     for one, two in zip(mine.parameters(), model.parameters(), strict=True):
@@ -210,13 +179,13 @@ def test_an_update_s_loss_by_hand_and_as_the_common_loop_has_it(pair, world):
 def test_games_without_a_finished_turn_move_nothing(world):
     model, tokenizer = load_model(world / "base")
     before = [weight.clone() for weight in model.parameters()]
-    seen = method.update(Engine(model, tokenizer), model, [(), ()], torch.optim.Adam(model.parameters()), 1e-3)
+    seen = step(Engine(model, tokenizer), model, [(), ()], torch.optim.Adam(model.parameters()), 1e-3)
     assert (seen["loss"], seen["grad_norm"]) == (0.0, 0.0)
     assert all(torch.equal(one, two) for one, two in zip(before, model.parameters(), strict=True))
 
 
 def test_the_rate_rises_then_falls():
-    rates = [method.rate_at(k, 20, 2.0) for k in range(1, 21)]
+    rates = [rate_at(k, 20, 2.0) for k in range(1, 21)]
     assert rates[:3] == pytest.approx([0.4, 0.8, 1.2]) and max(rates) <= 2.0
     assert rates[10:] == pytest.approx([2 * k / 20 for k in range(10, 0, -1)])
 
@@ -226,12 +195,12 @@ def test_a_loss_that_is_no_number_stops_the_unit(pair, world):
     made = method.lessons(env, found, only(win=math.nan), [1, 2])
     model, tokenizer = load_model(world / "base")
     with pytest.raises(FloatingPointError, match="must be finite"):
-        method.update(Engine(model, tokenizer), model, made, torch.optim.Adam(model.parameters()), 1e-3)
+        step(Engine(model, tokenizer), model, made, torch.optim.Adam(model.parameters()), 1e-3)
 
 
 def test_each_variant_has_the_terms_of_its_name(whole):
     p = whole[0].params
-    terms = {v.name: (v.win > 0, v.listening > 0, v.speaking > 0, v.world > 0, v.beta) for v in method.variants(p)}
+    terms = {name: (t.win > 0, t.listening > 0, t.speaking > 0, t.world > 0, t.beta) for name, t in terms_of(p).items()}
     b = p.rl.beta
     assert terms == {
         "rl": (True, False, False, False, b), "listen": (False, True, False, False, b),
@@ -243,17 +212,17 @@ def test_each_variant_has_the_terms_of_its_name(whole):
 # -- does it learn? -----------------------------------------------------------------------------------------------
 
 
-def trained(unit, name: str) -> list[Game]:
-    """Games on the test panel of the crew that a variant's training made."""
-    work = method.Experiment(unit)
-    stage, _ = work.train({v.name: v for v in method.variants(unit.params)}[name])
-    return evaluated(work, stage)
+def evaluated(lab: Lab, trained: Trained = BASE) -> list[Game]:
+    """Games of a crew on the test panel."""
+    crew = lab.engine(trained)
+    tasks, episodes = lab.sample(method.players(crew, lab.engine()), lab.panels["test"], "evaluate", group=4)
+    return games(lab.env, tasks, episodes, crew)
 
 
-def evaluated(work: method.Experiment, stage: str | None) -> list[Game]:
-    tasks = work.panels["test"] * 4
-    crew = work.engine(stage)
-    return games(work.env, tasks, method.played(work.env, tasks, crew, work.engine(), work.keys(tasks)), crew)
+def trained(unit, name: str, terms: method.Terms | None = None) -> list[Game]:
+    """Games of the crew that a variant's training made."""
+    lab = Lab(unit, method)
+    return evaluated(lab, method.train(lab, method.Condition(name, terms or terms_of(unit.params)[name])))
 
 
 def belief(found: list[Game]) -> float:
@@ -270,7 +239,7 @@ def toy_unit(new_unit, tmp_path_factory):
 
 def test_listening_learns_what_reinforcement_learning_does_not_in_as_many_games(toy_unit):
     """Within two dozen updates: the impostor is one of the two whom one saw."""
-    base = belief(evaluated(method.Experiment(toy_unit), None))
+    base = belief(evaluated(Lab(toy_unit, method)))
     listens, plain = belief(trained(toy_unit, "listen")), belief(trained(toy_unit, "rl"))
     assert base == pytest.approx(0.2, abs=0.06)
     assert listens > max(base, plain) + 0.04
@@ -284,12 +253,9 @@ def test_answers_of_other_games_teach_nothing(toy_unit, monkeypatch):
         wrong = COLOURS[derive("shuffled", *game.state.said, game.state.order) % len(COLOURS)]
         return [turn._replace(answer=wrong) for turn in plain(env, game, weight)]
 
-    base = belief(evaluated(method.Experiment(toy_unit), None))
-    every = {v.name: v for v in method.variants(toy_unit.params)}
+    base = belief(evaluated(Lab(toy_unit, method)))
     monkeypatch.setattr(method, "listened", shuffled)
-    work = method.Experiment(toy_unit)
-    stage, _ = work.train(dataclasses.replace(every["listen"], name="shuffled"))
-    assert belief(evaluated(work, stage)) < base + 0.04
+    assert belief(trained(toy_unit, "shuffled", terms_of(toy_unit.params)["listen"])) < base + 0.04
 
 
 def test_paid_by_ideal_listeners_messages_become_true(toy_unit, monkeypatch):
@@ -304,10 +270,8 @@ def test_paid_by_ideal_listeners_messages_become_true(toy_unit, monkeypatch):
             found.append(game._replace(beliefs=torch.tensor(table, dtype=torch.float64)))
         return found
 
-    before = spoken(evaluated(method.Experiment(toy_unit), None))
+    before = spoken(evaluated(Lab(toy_unit, method)))
     monkeypatch.setattr(method, "games", with_ideal_beliefs)
-    work = method.Experiment(toy_unit)
-    stage, _ = work.train(dataclasses.replace(only(speaking=8.0, beta=0.05), name="paid"))
-    after = spoken(evaluated(work, stage))
+    after = spoken(trained(toy_unit, "paid", only(speaking=8.0, beta=0.05)))
     assert after["gain"] > before["gain"] + 0.015 and after["truthful"] > before["truthful"] + 0.1
     assert after["grammatical"] > 0.8

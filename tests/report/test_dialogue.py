@@ -1,64 +1,12 @@
-"""Pictures of teams: they draw what rows and runs say, with one seed, several and none; dialogues are harmless."""
+"""Dialogues of several agents: which are worth reading, what is marked, and that texts are harmless."""
 
 from __future__ import annotations
 
 import json
 
-import pytest
-
 from common.report import dialogue
-from common.report.show import svg
-from common.track.rows import COST_FIELDS, MetricRow
 
 ROLES = ("generator", "verifier", "refiner")
-
-
-def expansion(values: tuple[float, ...] = (0.75, 1.0, 0.5, 1, 1, 1, 0)) -> list[dict]:
-    """One generation, two critiques, two refinements of each."""
-    parents = (-1, 0, 0, 1, 1, 2, 2)
-    depths = (0, 1, 1, 2, 2, 2, 2)
-    name = f"t{sum(values)}"
-    return [{"task": name, "branch": i, "depth": d, "parent": p, "prompt": "generate $", "text": f"say {i}", "value": v}
-            for i, (d, p, v) in enumerate(zip(depths, parents, values))]  # fmt: skip
-
-
-def test_branches_stand_amid_their_children():
-    heights = dialogue._heights(expansion())
-    assert heights == [1.5, 0.5, 2.5, 0.0, 1.0, 2.0, 3.0, 1.5]
-
-
-def test_the_tree_shows_every_utterance_with_its_value_and_label():
-    figure = dialogue.tree(expansion(), ROLES)
-    texts = [text.get_text() for text in figure.axes[0].texts]
-    assert [t for t in texts if "V " in t] == [f"say {i}   V {v:.2f}" for i, v in
-                                               enumerate((0.75, 1, 0.5, 1, 1, 1, 0))]  # fmt: skip
-    marks = [line.get_markerfacecolor() for line in figure.axes[0].lines if line.get_marker() == "o"]
-    assert [mark == dialogue.BLUE for mark in marks] == [True, True, False, True, True, True, False]
-    assert set(ROLES) <= set(texts) and svg(figure) and figure.get_figwidth() <= 10
-
-    told = [branch | {"prompt": 12 * "how many eggs are left, "} for branch in expansion()]
-    top = dialogue.tree(told, ROLES).get_suptitle().split("\n")
-    assert " ".join(top).count("eggs") == 12 and len(top) == 4 and max(map(len, top)) <= 100  # a word problem, not cut
-
-
-def test_the_telling_tree_has_most_siblings_of_opposite_labels(tmp_path):
-    dull, split = expansion((1,) * 7), expansion()
-    assert dialogue.telling([dull, split]) is split and dialogue.telling([]) is None
-    (tmp_path / "trees.jsonl").write_text("".join(json.dumps(row) + "\n" for one in (dull, split) for row in one))
-    assert dialogue.expansions(tmp_path) == [dull, split] and dialogue.expansions(tmp_path / "none") == []
-
-
-@pytest.mark.parametrize("seeds", [0, 1, 3])
-def test_every_role_is_drawn_with_any_number_of_seeds(seeds):
-    cost = dict.fromkeys(COST_FIELDS, 0)
-    rows = [MetricRow("malt", "e-v1", "cpu", "nano", variant, seed, "e-v1/test", metric, 0.3 + 0.1 * seed, 8, cost)
-            for seed in range(seeds) for variant in ("trio", "malt") for metric in dialogue.ASPECTS]  # fmt: skip
-    figure = dialogue.roles(rows, ("trio", "malt"))
-    assert svg(figure) and figure.get_figwidth() <= 10 and len(figure.axes) == 6
-    spans = [line for axes in figure.axes for line in axes.lines if len(line.get_xdata()) == 2]
-    assert len(spans) == (12 if seeds == 3 else 0)
-    if not seeds:
-        assert "nothing was measured" in figure.axes[0].texts[0].get_text()
 
 
 def told(**chains: tuple[bool, bool, bool]) -> dict:

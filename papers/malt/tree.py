@@ -1,4 +1,4 @@
-"""Full n-ary expansion of an episode, and the credit of every action in it (MALT, arXiv:2412.01928, §4).
+"""The tree of a question and what is learned from it (MALT, arXiv:2412.01928, §4).
 
 From the task's start the policy is sampled n times, after each of these actions n times again, and so on to the
 end of the episode. Unlike a search tree nothing is merged, ranked or revisited: equal actions sampled twice are two
@@ -10,15 +10,18 @@ branches, so that a mean over branches is a mean over what the policy does. Cred
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any
 
 from common.envs.contract import Env
+from common.learn.batches import SFTExample
+from common.lm.engine import Engine
 from common.rng import derive
 from common.search.policy import Policy, propose
-from common.types import Message, PreferencePair, Task, Turn
+from common.search.rollout import rollout
+from common.types import Message, PreferencePair, Step, Task, Trajectory, Turn
 
 NO_PARENT = -1
 
@@ -118,6 +121,37 @@ def first_outcomes(expansion: Expansion) -> list[float]:
     return found
 
 
+Labelled = tuple[Expansion, Sequence[bool]]
+"""An expansion with a label for each branch: whether it is positive."""
+
+
+def labels(expansion: Expansion, credit: str, threshold: float) -> list[bool]:
+    """Whether each branch is positive by a credit rule: ``value`` (V > threshold), ``any`` (V > 0: some trajectory
+    through it ends right), ``outcome`` (the one trajectory that was followed from it does)."""
+    if credit == "outcome":
+        return [outcome >= 1.0 for outcome in first_outcomes(expansion)]
+    return [value > (threshold if credit == "value" else 0.0) for value in values(expansion)]
+
+
+# -- what is learned -----------------------------------------------------------------------------------------------
+
+
+def as_sampled(steps: Iterable[Branch | Step]) -> list[SFTExample]:
+    """Finished utterances to be imitated, as often as they were sampled: their frequencies are the policy's own, so
+    that likelihood is moved from what failed to what did not."""
+    return [SFTExample(one.prompt, one.turn.text) for one in steps if one.turn.finished]
+
+
+def positives(found: Sequence[Labelled], depth: int) -> list[SFTExample]:
+    """What one role imitates: the utterances at its ``depth`` whose label is positive, in the order sampled."""
+    return as_sampled(
+        branch
+        for expansion, labels in found
+        for branch, label in zip(expansion.branches, labels, strict=True)
+        if label and branch.depth == depth
+    )
+
+
 def sibling_pairs(expansion: Expansion, labels: Sequence[bool], *, depth: int) -> list[PreferencePair]:
     """Siblings at ``depth`` of opposite labels, all combinations, the positive one preferred. ``q_*`` are V whatever
     the labels are; ``path`` is "positive/negative" branch; the reference log-probabilities are still 0.
@@ -140,10 +174,43 @@ def sibling_pairs(expansion: Expansion, labels: Sequence[bool], *, depth: int) -
     return pairs
 
 
+def referenced(pairs: Sequence[PreferencePair], engine: Engine) -> list[PreferencePair]:
+    """The pairs with both sides' log-probabilities under ``engine``, the policy that DPO starts from."""
+    if not pairs:
+        return []
+    scored = engine.score([pair.prompt for pair in pairs], [[pair.chosen, pair.rejected] for pair in pairs])
+    return [replace(pair, ref_chosen=a, ref_rejected=b) for pair, (a, b) in zip(pairs, scored, strict=True)]
+
+
 def records(expansion: Expansion, found: Sequence[float]) -> list[dict[str, Any]]:
-    """An expansion and its values as JSON-able rows, one a branch, to be drawn (:mod:`common.report.dialogue`)."""
+    """An expansion and its values as JSON-able rows, one a branch, to be drawn (:mod:`papers.malt.figures`)."""
     return [
         {"task": expansion.task_id, "branch": i, "depth": b.depth, "parent": b.parent, "text": b.turn.text,
          "prompt": b.prompt[-1]["content"], "value": value}
         for i, (b, value) in enumerate(zip(expansion.branches, found, strict=True))
     ]  # fmt: skip
+
+
+# -- what a single agent samples for the same tokens -----------------------------------------------------------------
+
+
+def play_within(
+    env: Env, tasks: Sequence[Task], policy: Policy, *, tokens: int, seed: int
+) -> tuple[list[Task], list[Trajectory]]:
+    """Tasks and first answers to them, as episodes of one turn, round after round over ``tasks`` until ``tokens`` are
+    sampled.
+
+    A round that would overspend is cut to as many tasks as the rest pays for at the mean price so far, so that at
+    most the price of one answer and its variation is spent too much. Every round has other random numbers.
+    """
+    asked: list[Task] = []
+    played: list[Trajectory] = []
+    spent = number = 0
+    while spent < tokens:
+        price = spent / len(played) if played else 0.0
+        room = int((tokens - spent) / price) if price else len(tasks)
+        chosen = list(tasks[: max(1, min(len(tasks), room))])
+        keys = [derive(seed, "round", number, task.id) for task in chosen]
+        played += rollout(env, chosen, policy, keys=keys, max_steps=1)
+        asked, spent, number = asked + chosen, sum(episode.n_tokens for episode in played), number + 1
+    return asked, played

@@ -5,27 +5,26 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from common.envs.versions.countdown_roles_v1 import ROLES, CountdownRolesEnv, computed, verdict
+from common.envs.versions.countdown_roles_v1 import ROLES, CountdownRolesEnv
+from common.envs.word_problem_roles import RIGHT as SAID_RIGHT
+from common.envs.word_problem_roles import WRONG as SAID_WRONG
+from common.envs.word_problem_roles import WordProblemRolesEnv
 from common.evaluate.correction import Attempts
-from common.evaluate.team import (
-    answers_of, ballots, chain_report, credit_audit, dialogue_records, majority, verification, vote, vote_within,
-    votes_within,
+from common.types import Cost, Observation, Step, Task, Trajectory, Turn
+from papers.malt.measures import (
+    answers_of, ballots, chain_report, credit_audit, majority, records, report, share_of, turns_cost, verification, vote,
+    vote_within, votes_within,
 )  # fmt: skip
-from common.search.expansion import Branch, Expansion, values
-from common.types import Observation, Step, Task, Trajectory, Turn
+from papers.malt.tree import Branch, Expansion, values
 
 TASK = Task("t", "countdown-roles-v1", "test", {"numbers": [17, 9, 8, 3], "target": 24})
 RIGHT, ALSO, WRONG = "8 * 3", "3 * 8", "9 * 3"
 
 
-def chain(*texts: str) -> Trajectory:
-    env = CountdownRolesEnv()
-    env.reset(TASK)
-    steps = []
-    for text in texts:
-        prompt = env.prompt()
-        steps.append(Step(prompt, Turn(text, -1.0, 4), env.step(text)))
-    return Trajectory("t", tuple(steps))
+def chain(*texts: str, env=None, task: Task = TASK) -> Trajectory:  # noqa: ANN001
+    env = env or CountdownRolesEnv()
+    env.reset(task)
+    return Trajectory("t", tuple(Step(env.prompt(), Turn(text, -1.0, 4), env.step(text)) for text in texts))
 
 
 @pytest.mark.parametrize(
@@ -66,10 +65,12 @@ def test_an_election_within_a_budget_pays_for_the_answers_it_counts():
     said = ((("a",), ("b",)), (("c",), ("b",)), (("c",), ("d",)))
     right = ([[False], [True]], [[True], [True]], [[True], [False]])
     rounds = [Attempts(np.array(one), answers) for one, answers in zip(right, said)]
-    tokens = [[5, 5], [5, 5], [5, 5]]
-    assert vote_within(rounds, tokens, 30) == ({"success": 1.0, "agreement": pytest.approx(2 / 3), "votes": 3.0}, 30, 6)
-    found, paid, taken = vote_within(rounds, tokens, 10)
-    assert (found["success"], found["votes"], paid, taken) == (0.5, 1.0, 10, 2)
+    five = Trajectory("t", (Step((), Turn("a", -1.0, 5), Observation("")),))
+    drawn, whole = [[five, five]] * 3, Cost(lm_calls=4, sampled_tokens=30, env_steps=6, samples=6)
+    assert vote_within(rounds, drawn, 30, whole) == ({"success": 1.0, "agreement": pytest.approx(2 / 3), "votes": 3.0}, whole)
+    found, paid = vote_within(rounds, drawn, 10, whole)
+    assert (found["success"], found["votes"]) == (0.5, 1.0)
+    assert paid == Cost(lm_calls=4, sampled_tokens=10, env_steps=2, samples=2)
     assert ballots(rounds) == ([["a", "c", "c"], ["b", "b", "d"]], [[False, True, True], [True, True, False]])
 
 
@@ -83,7 +84,7 @@ CHAINS = [
 
 
 def test_a_report_of_chains_by_hand():
-    found = chain_report(CountdownRolesEnv(), [TASK] * 5, CHAINS, verdict=verdict, value=computed)
+    found = chain_report(CountdownRolesEnv(), [TASK] * 5, CHAINS)
     expected = {"success": 3 / 5, "acc@1": 2 / 5, "acc@2": 3 / 5, "delta": 1 / 5, "i2c": 2 / 5, "c2i": 1 / 5,
                 "cl": 1 / 2, "cs": 2 / 3, "copy": 2 / 5, "verifier_acc": 2 / 5, "verifier_acc_right": 1 / 2,
                 "verifier_acc_wrong": 1 / 3, "follow_right": 1.0, "follow_wrong": 1.0}  # fmt: skip
@@ -93,10 +94,23 @@ def test_a_report_of_chains_by_hand():
     assert found["delta"] == pytest.approx(found["i2c"] - found["c2i"])
 
 
+def test_a_report_is_of_chains_or_of_single_answers_round_by_round():
+    env, tasks = CountdownRolesEnv(), [TASK] * 5
+    assert report(env, tasks, [CHAINS, CHAINS]) == pytest.approx(chain_report(env, tasks * 2, CHAINS * 2))
+    first = [Trajectory("t", one.steps[:1]) for one in CHAINS]
+    assert report(env, tasks, [first, first[::-1]]) == {"success": pytest.approx(2 / 5)}
+
+
+def test_a_share_of_a_cost_is_rounded_and_turns_are_steps():
+    cost = turns_cost(Cost(lm_calls=7, sampled_tokens=100, env_steps=1), 9)
+    assert (cost.env_steps, cost.samples, cost.lm_calls) == (9, 9, 7)
+    assert share_of(cost, 3) == Cost(env_steps=3, samples=3, lm_calls=2, sampled_tokens=33)
+
+
 def test_first_and_last_turns_are_the_attempts_and_records_tell_the_truth():
     attempts = answers_of(CountdownRolesEnv(), [TASK] * 5, CHAINS)
     assert attempts.correct.tolist() == [[False, True], [False, False], [True, True], [True, False], [False, True]]
-    rows = dialogue_records(CountdownRolesEnv(), [TASK] * 5, CHAINS, ROLES, verdict=verdict)
+    rows = records(CountdownRolesEnv(), [TASK] * 5, CHAINS, ROLES)
     assert [row["role"] for row in rows[:3]] == list(ROLES) and len(rows) == 15
     assert [[row["right"] for row in rows[3 * k : 3 * k + 3]] for k in range(5)] == [
         [False, True, True], [False, False, False], [True, True, True], [True, False, False], [False, False, True]]
@@ -113,12 +127,43 @@ def test_credit_is_held_against_what_the_environment_knows():
     one = Expansion("t", [branch(0, -1, WRONG), *critiques,
                           branch(2, 1, RIGHT, 1.0), branch(2, 2, WRONG, 0.0), branch(2, 3, WRONG, 0.0)])  # fmt: skip
     good = [value > 0.5 for value in values(one)]
-    found = credit_audit(CountdownRolesEnv(), [TASK], [one], [good], verdict=verdict)
+    found = credit_audit(CountdownRolesEnv(), [TASK], [(one, good)])
     assert found == {"label_generator": 1.0, "label_verifier": pytest.approx(2 / 3), "pairs_verifier": 2,
                      "pairs_refiner": 0, "pair_true": 1.0, "pair_alike": 0.5}  # fmt: skip
-    nothing = credit_audit(CountdownRolesEnv(), [TASK], [one], [[False] * 7], verdict=verdict)
+    nothing = credit_audit(CountdownRolesEnv(), [TASK], [(one, [False] * 7)])
     assert "pair_true" not in nothing and "pair_alike" not in nothing and nothing["pairs_verifier"] == 0
 
 
 def test_a_finished_chain_is_what_the_environment_says():
     assert CHAINS[0].success and not CHAINS[1].success and isinstance(CHAINS[0].steps[-1].observation, Observation)
+
+
+# -- in prose ------------------------------------------------------------------------------------------------------
+
+PROBLEM = Task("t", "gsm8k-v1", "test", {"question": "Tom has 3 eggs and finds 4. How many?", "answer": "7"})
+
+
+def test_chains_in_prose_are_judged_by_the_numbers_they_declare():
+    env, repaired = WordProblemRolesEnv(id="gsm8k-v1"), "3 + 4 = 7\n#### 7\nDone in 2 steps."
+    texts = [("#### 8\nThat is it.", SAID_WRONG, repaired), ("#### 7", SAID_WRONG, "Answer: 7."),
+             ("#### 7", SAID_RIGHT, "no idea")]  # fmt: skip
+    chains = [chain(*one, env=env, task=PROBLEM) for one in texts]
+    attempts = answers_of(env, [PROBLEM] * 3, chains)
+    assert attempts.answers == (("8", "7"), ("7", "7"), ("7", ""))
+    assert attempts.correct.tolist() == [[False, True], [True, True], [True, False]]
+    found = chain_report(env, [PROBLEM] * 3, chains)
+    expected = {"success": 2 / 3, "verifier_acc": 2 / 3, "follow_right": 0.0, "follow_wrong": 0.5}
+    assert {name: found[name] for name in expected} == pytest.approx(expected) and "verifier_value" not in found
+    rows = records(env, [PROBLEM] * 3, chains, ROLES)
+    assert rows[2]["text"] == repaired and [row["right"] for row in rows[:3]] == [False, True, True]
+
+
+def test_credit_in_prose_is_held_against_the_truth():
+    def branch(depth: int, parent: int, text: str, reward: float | None = None) -> Branch:
+        return Branch(depth, parent, (), Turn(text, -1.0, 1), reward)
+
+    tree = Expansion("t", [branch(0, -1, "So 7.\n#### 7"), branch(1, 0, SAID_RIGHT), branch(1, 0, SAID_WRONG),
+                           branch(2, 1, "#### 7", 1.0), branch(2, 2, "#### 6", 0.0)])  # fmt: skip
+    found = credit_audit(WordProblemRolesEnv(id="gsm8k-v1"), [PROBLEM], [(tree, [True, True, False, True, False])])
+    assert found == {"label_generator": 1.0, "label_verifier": 1.0, "pairs_verifier": 1, "pairs_refiner": 0,
+                     "pair_true": 1.0, "pair_alike": 0.0}  # fmt: skip

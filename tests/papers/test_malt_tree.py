@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 from statistics import fmean
@@ -10,11 +11,12 @@ import numpy as np
 import pytest
 
 from common.envs.versions.countdown_roles_v1 import CountdownRolesEnv
-from common.report.dialogue import toy
 from common.rng import generator
-from common.search.budget import play_within
-from common.search.expansion import Branch, Expansion, expand, first_outcomes, records, sibling_pairs, values
 from common.types import Task, Turn
+from papers.malt.figures import by_hand
+from papers.malt.tree import (
+    Branch, Expansion, expand, first_outcomes, labels, play_within, positives, records, sibling_pairs, values,
+)  # fmt: skip
 
 TASKS = [Task(f"t{k}", "countdown-roles-v1", "t", {"numbers": numbers, "target": target})
          for k, (numbers, target) in enumerate((([9, 8, 3], 24), ([9, 5, 2], 14), ([7, 4, 1], 28)))]  # fmt: skip
@@ -42,7 +44,7 @@ class Scripted:
 
 
 def test_values_are_means_over_children_by_hand():
-    one = toy([[1, 1, 0], [1, 0, 0], [0, 0, 1]])
+    one = by_hand([[1, 1, 0], [1, 0, 0], [0, 0, 1]])
     found = values(one)
     assert found[0] == pytest.approx(4 / 9) and found[1:4] == pytest.approx([2 / 3, 1 / 3, 1 / 3])
     assert found[4:] == [1, 1, 0, 1, 0, 0, 0, 0, 1]
@@ -53,14 +55,14 @@ def test_values_equal_the_mean_over_the_array_of_leaves():
     rng = np.random.default_rng(0)
     for _ in range(20):
         rewards = rng.integers(0, 2, (3, 3))
-        found = values(toy(rewards.tolist()))
+        found = values(by_hand(rewards.tolist()))
         assert found[0] == pytest.approx(rewards.mean()) and found[1:4] == pytest.approx(rewards.mean(1).tolist())
 
 
 def test_no_value_of_a_full_tree_of_three_lies_on_the_threshold():
     """Odd n: V is a multiple of 1/27, so "above a half" and "at least a half" are the same rule."""
     for rewards in itertools.product((0, 1), repeat=9):
-        found = values(toy([rewards[:3], rewards[3:6], rewards[6:]]))
+        found = values(by_hand([rewards[:3], rewards[3:6], rewards[6:]]))
         assert all(abs(value - 0.5) > 1 / 54 for value in found)
 
 
@@ -106,7 +108,7 @@ def test_an_episode_that_goes_on_is_refused():
 
 
 def test_pairs_are_siblings_of_opposite_labels_and_different_texts():
-    one = toy([[1, 1, 0], [1, 0, 0], [0, 0, 1]])
+    one = by_hand([[1, 1, 0], [1, 0, 0], [0, 0, 1]])
     found = sibling_pairs(one, [value > 0.5 for value in values(one)], depth=1)
     assert [(p.chosen, p.rejected, p.path) for p in found] == [
         ("critique 0", "critique 1", "1/2"), ("critique 0", "critique 2", "1/3")]  # fmt: skip
@@ -127,7 +129,7 @@ def test_equal_texts_and_cut_turns_make_no_pair():
 
 
 def test_a_record_is_json_and_keeps_what_is_drawn():
-    one = toy([[1, 0]])
+    one = by_hand([[1, 0]])
     kept = records(one, values(one))
     assert json.loads(json.dumps(kept)) == kept and [row["value"] for row in kept] == [0.5, 0.5, 1, 0]
     first = [(row["branch"], row["parent"], row["text"]) for row in kept[:2]]
@@ -137,11 +139,30 @@ def test_a_record_is_json_and_keeps_what_is_drawn():
 @pytest.mark.parametrize("tokens", [1, 40, 500])
 def test_a_baseline_spends_its_budget_and_hardly_more(tokens):
     policy = Scripted()
-    asked, told = play_within(CountdownRolesEnv(), TASKS, policy, tokens=tokens, seed=3, max_steps=1)
-    spent = sum(episode.n_tokens for episode in told)
-    assert tokens <= spent <= tokens + max(18, 0.1 * tokens) and [t.id for t in asked] == [e.task_id for e in told]
+    asked, played = play_within(CountdownRolesEnv(), TASKS, policy, tokens=tokens, seed=3)
+    spent = sum(episode.n_tokens for episode in played)
+    assert tokens <= spent <= tokens + max(18, 0.1 * tokens) and [t.id for t in asked] == [e.task_id for e in played]
     if tokens == 500:
-        texts = {episode.steps[0].turn.text for episode in told if episode.task_id == "t0"}
+        texts = {episode.steps[0].turn.text for episode in played if episode.task_id == "t0"}
         assert len(texts) > 1  # every round has its own random numbers
         counts = [sum(t.id == task.id for t in asked) for task in TASKS]
         assert max(counts) - min(counts) <= 3
+
+
+def test_three_rules_of_credit_by_hand():
+    one = by_hand([[1, 1, 0], [1, 0, 0], [0, 0, 1], [0, 0, 0]])
+    assert values(one)[:5] == pytest.approx([1 / 3, 2 / 3, 1 / 3, 1 / 3, 0])
+    assert labels(one, "value", 0.5)[:5] == [False, True, False, False, False]
+    assert labels(one, "outcome", 0.5)[:5] == [True, True, True, False, False]
+    assert labels(one, "any", 0.5)[:5] == [True, True, True, True, False]
+    leaves = [labels(one, credit, 0.5)[5:] for credit in ("value", "outcome", "any")]
+    assert leaves[0] == leaves[1] == leaves[2]  # a refinement's own reward is its credit by every rule
+
+
+def test_what_is_imitated_is_positive_and_finished_and_as_often_as_it_was_sampled():
+    one = by_hand([[1, 1, 1], [1, 0, 0]])
+    branches = one.branches
+    branches[4] = dataclasses.replace(branches[4], turn=branches[3].turn)
+    branches[5] = dataclasses.replace(branches[5], turn=dataclasses.replace(branches[5].turn, finished=False))
+    found = {d: [e.completion for e in positives([(one, labels(one, "value", 0.5))] * 2, d)] for d in range(3)}
+    assert found == {0: ["generation"] * 2, 1: ["critique 0"] * 2, 2: ["refinement 00", "refinement 00", "refinement 10"] * 2}

@@ -1,4 +1,4 @@
-"""What is measured of a discussion, against a game worked out by hand."""
+"""Credit by hand, and what is measured of a discussion against a game worked out by hand."""
 
 from __future__ import annotations
 
@@ -11,15 +11,55 @@ import torch
 from common.envs.deduction.belief import ideal, win_probability
 from common.envs.deduction.world import COLOURS, World, seen, to_data
 from common.envs.versions.deduction_v1 import DeductionEnv, build_panels
-from common.evaluate import discussion
-from common.evaluate.discussion import (
-    bounds, final_state, games, ideal_gain, moments, records, report, spoken, suspicions,
-)  # fmt: skip
+from common.learn.policy_gradient import policy_gradient_loss
 from common.lm.engine import Engine
 from common.lm.models import new_nano
 from common.lm.tokenizer import train_tokenizer
 from common.rng import generator
 from common.types import Message, Step, Task, Trajectory, Turn
+from papers.social_deduction import maths
+from papers.social_deduction.maths import (
+    bounds, final_state, games, ideal_gain, listening_weights, questions, records, report, speaking_rewards, spoken,
+    suspicions,
+)  # fmt: skip
+
+BELIEFS = torch.tensor([[0.2, 0.3, 0.6], [0.4, 0.1, 0.5], [0.1, 0.7, 0.7]], dtype=torch.float64)
+
+
+def test_a_message_earns_the_mean_change_of_the_others():
+    # message 1 by listener 0: listeners 1 and 2 change by −0.3 and +0.6; message 2 by nobody of them: +0.3, +0.4, 0
+    assert speaking_rewards(BELIEFS, [0, None]).tolist() == pytest.approx([0.15, 0.7 / 3])
+    assert speaking_rewards(BELIEFS, [2, 1]).tolist() == pytest.approx([-0.1, 0.15])
+
+
+def test_the_speaker_s_own_belief_does_not_count():
+    changed = BELIEFS.clone()
+    changed[0, 1:] = 0.9
+    assert speaking_rewards(changed, [0, 0]).tolist() == speaking_rewards(BELIEFS, [0, 0]).tolist()
+
+
+def test_with_the_same_listeners_rewards_of_all_messages_add_up_to_what_was_learned():
+    total = speaking_rewards(BELIEFS, [None, None]).sum()
+    assert float(total) == pytest.approx(float((BELIEFS[:, -1] - BELIEFS[:, 0]).mean()))
+    assert speaking_rewards(BELIEFS[:, :1], []).tolist() == []
+
+
+def test_wrong_shapes_and_lonely_speakers_are_refused():
+    with pytest.raises(ValueError, match="beliefs at 3 times beside 1 messages"):
+        speaking_rewards(BELIEFS, [0])
+    with pytest.raises(ValueError, match="message 0 has no listener"):
+        speaking_rewards(BELIEFS[:1, :2], [0])
+
+
+def test_the_listening_loss_is_the_mean_cross_entropy_times_its_weight():
+    """Two questions answered rightly with probabilities 1/2 and 1/8 in one game: 3 · (log 2 + log 8) / 2."""
+    logps = torch.tensor([0.5, 0.125]).log()
+    weights = torch.tensor(listening_weights(3.0, 2))
+    zero = torch.zeros(2)
+    assert float(policy_gradient_loss(logps, weights, zero, zero, 1)) == pytest.approx(6 * 0.6931471805599453)
+
+
+# -- a game by hand -------------------------------------------------------------------------------------------------
 
 WORLD = World("white", ("red", "pink", "green", "blue"))  # blue saw red, green pink, pink green, red blue, and white
 TASK = Task("t", "deduction-v1", "test", to_data(WORLD) | {
@@ -50,7 +90,7 @@ def named(_engine: None, prompts: list[tuple[Message, ...]]) -> torch.Tensor:
 
 @pytest.fixture(autouse=True)
 def by_names(monkeypatch):
-    monkeypatch.setattr(discussion, "suspicions", named)
+    monkeypatch.setattr(maths, "suspicions", named)
 
 
 def played(said=SAID, votes=VOTES) -> Trajectory:  # noqa: ANN001
@@ -68,10 +108,10 @@ def game():
     return found
 
 
-def test_beliefs_are_the_policy_s_answers_at_every_moment(game):
+def test_beliefs_are_the_policy_s_answers_before_the_first_message_and_after_each(game):
     assert game.beliefs.shape == (4, 6) and game.speakers == [0, None, 1, 2, 3]
     env = DeductionEnv()
-    asked = moments(env, final_state(env, TASK, played()))
+    asked = questions(env, final_state(env, TASK, played()))
     assert len(asked) == 24
     assert asked[0][0]["content"] == "crew Green saw:pink:white . vote"
     assert asked[7][0]["content"] == "crew Red saw:blue:white . Green:pink . vote"
@@ -84,7 +124,7 @@ def test_beliefs_are_the_policy_s_answers_at_every_moment(game):
 
 def test_a_policy_s_belief_is_its_share_of_votes_for_each_colour(engine, monkeypatch):
     env = DeductionEnv()
-    asked = moments(env, final_state(env, TASK, played()))
+    asked = questions(env, final_state(env, TASK, played()))
     found = suspicions(engine, asked)
     assert found.sum(1).tolist() == pytest.approx([1.0] * 24)
     for prompt, belief in zip(asked[::5], found[::5], strict=True):
@@ -92,7 +132,7 @@ def test_a_policy_s_belief_is_its_share_of_votes_for_each_colour(engine, monkeyp
             logits = engine.model(torch.tensor([engine.prompt_ids(prompt)])).logits[0, -1].double()
         scores = torch.stack([logits[engine.action_ids(colour)[0]] for colour in COLOURS])
         assert belief.tolist() == pytest.approx(torch.softmax(scores, 0).tolist(), abs=1e-5)
-    monkeypatch.setattr(discussion, "ROWS", 7)
+    monkeypatch.setattr(maths, "ROWS", 7)
     assert torch.allclose(suspicions(engine, asked), found, atol=1e-5)
 
 

@@ -1,16 +1,19 @@
-"""Measures of several agents answering together: votes, whether a verifier is right about what it judged, and what
-its critique changed. A *chain* is an episode of three turns by three roles: answer, critique, final answer."""
+"""Measures of MALT's trio: votes, whether a verifier is right about what it judged, what its critique changed, and how
+true the credit is. A *chain* is an episode of three turns by three roles: answer, critique, last answer. ``env`` is an
+environment with roles, which reads critiques by ``verdict`` and ``computed`` (:mod:`common.envs.word_problem_roles`)."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from statistics import fmean
 
 from common.envs.contract import Env
 from common.evaluate.correction import Attempts, attempts_of, correction
-from common.search.expansion import Expansion, sibling_pairs
-from common.types import Task, Trajectory
+from common.track.rows import cost_of
+from common.types import Cost, Task, Trajectory
+from papers.malt.tree import Labelled, sibling_pairs
 
 
 def majority(answers: Sequence[str]) -> int:
@@ -54,14 +57,19 @@ def verification(verdicts: Sequence[bool | None], correct: Sequence[bool]) -> di
 
 
 def vote_within(
-    rounds: Sequence[Attempts], tokens: Sequence[Sequence[int]], budget: int
-) -> tuple[dict[str, float], int, int]:
-    """:func:`vote` of as many of the rounds' answers as a budget pays for (:func:`votes_within`), with ``votes``, their
-    mean number; the tokens of those answers; how many they are. ``tokens``: [rounds][tasks]."""
+    rounds: Sequence[Attempts], drawn: Sequence[Sequence[Trajectory]], budget: int, cost: Cost
+) -> tuple[dict[str, float], Cost]:
+    """:func:`vote` of as many of the rounds' answers as a budget of tokens pays for (:func:`votes_within`), with ``votes``,
+    their mean number; and ``cost``, that of all rounds, with the tokens and turns of the answers that were counted.
+
+    ``rounds`` judge the answers of the episodes ``drawn``, both [rounds][tasks].
+    """
+    tokens = [[episode.n_tokens for episode in episodes] for episodes in drawn]
     taken = votes_within(tokens, budget)
     answers, correct = ([row[:n] for row, n in zip(rows, taken)] for rows in ballots(rounds))
     paid = sum(row[k] for i, row in enumerate(tokens) for k, n in enumerate(taken) if i < n)
-    return vote(answers, correct) | {"votes": fmean(taken)}, paid, sum(taken)
+    counted = replace(turns_cost(cost, sum(taken)), sampled_tokens=paid)
+    return vote(answers, correct) | {"votes": fmean(taken)}, counted
 
 
 def votes_within(costs: Sequence[Sequence[int]], budget: int) -> list[int]:
@@ -91,32 +99,37 @@ def answers_of(env: Env, tasks: Sequence[Task], chains: Sequence[Trajectory]) ->
     return attempts_of(env, tasks, ends)
 
 
-def chain_report(
-    env: Env, tasks: Sequence[Task], chains: Sequence[Trajectory], *, verdict: Callable[[str], bool | None],
-    value: Callable[[str], int | None] | None,
-) -> dict[str, float]:
-    """``success`` of the final answers, :func:`~common.evaluate.correction.correction` from generator to refiner,
-    :func:`verification` of the verifier, and what the refiner made of the
-    verdict: ``follow_right`` = P(answer kept | called right), ``follow_wrong`` = P(answer changed | called wrong),
-    absent where no such verdict was given; ``verifier_value``, the share of critiques that name the answer's true
-    value. ``verdict`` and ``value`` read a critique; ``env.worth(answer)`` is the true value, None where it has none.
-    Without ``value``, where critiques name none, ``verifier_value`` is absent.
+def report(env: Env, tasks: Sequence[Task], drawn: Sequence[Sequence[Trajectory]]) -> dict[str, float]:
+    """Metrics of rounds of episodes at the same tasks, all votes alike: :func:`chain_report`, or ``success`` of single
+    answers."""
+    if len(drawn[0][0].steps) > 1:
+        chains = [chain for episodes in drawn for chain in episodes]
+        return chain_report(env, list(tasks) * len(drawn), chains)
+    return {"success": fmean(float(answers_of(env, tasks, one).correct[:, -1].mean()) for one in drawn)}
+
+
+def chain_report(env: Env, tasks: Sequence[Task], chains: Sequence[Trajectory]) -> dict[str, float]:
+    """``success`` of the last answers, :func:`~common.evaluate.correction.correction` from generator to refiner,
+    :func:`verification` of the verifier, and what the refiner made of the verdict: ``follow_right`` = P(answer kept |
+    called right), ``follow_wrong`` = P(answer changed | called wrong), absent where no such verdict was given;
+    ``verifier_value``, the share of critiques that name the answer's true value (``env.worth``, None where it has none),
+    absent where critiques name none (``env.computed`` is None).
     """
     attempts = answers_of(env, tasks, chains)
-    verdicts = [verdict(chain.steps[1].turn.text) for chain in chains]
+    verdicts = [env.verdict(chain.steps[1].turn.text) for chain in chains]
     found = {"success": float(attempts.correct[:, 1].mean())} | correction(attempts)
     found |= verification(verdicts, attempts.correct[:, 0].tolist())
     for name, said, kept in (("follow_right", True, True), ("follow_wrong", False, False)):
         mine = [(a == b) == kept for v, (a, b) in zip(verdicts, attempts.answers, strict=True) if v is said]
         if mine:
             found[name] = fmean(mine)
-    if value is None:
+    if env.computed is None:
         return found
     named = []
     for task, chain in zip(tasks, chains, strict=True):
         env.reset(task)
         answer, critique = (step.turn.text for step in chain.steps[:2])
-        named.append(value(critique) == env.worth(answer))  # type: ignore[attr-defined]
+        named.append(env.computed(critique) == env.worth(answer))
     return found | {"verifier_value": fmean(named)}
 
 
@@ -127,16 +140,13 @@ def ballots(rounds: Sequence[Attempts]) -> tuple[list[list[str]], list[list[bool
     return answers, correct
 
 
-def dialogue_records(
-    env: Env, tasks: Sequence[Task], chains: Sequence[Trajectory], roles: Sequence[str], *,
-    verdict: Callable[[str], bool | None],
-) -> list[dict]:
+def records(env: Env, tasks: Sequence[Task], chains: Sequence[Trajectory], roles: Sequence[str]) -> list[dict]:
     """JSON-able rows, one a turn, to be read by people: who said what, and whether it is right. Of a critique that
     means whether its verdict is true."""
     rows, attempts = [], answers_of(env, tasks, chains)
     for k, chain in enumerate(chains):
         first, last = map(bool, attempts.correct[k])
-        right = (first, verdict(chain.steps[1].turn.text) == first, last)
+        right = (first, env.verdict(chain.steps[1].turn.text) == first, last)
         rows += [
             {"task": chain.task_id, "turn": i + 1, "role": role, "prompt": step.prompt[-1]["content"],
              "text": step.turn.text, "right": ok}
@@ -145,11 +155,8 @@ def dialogue_records(
     return rows
 
 
-def credit_audit(
-    env: Env, tasks: Sequence[Task], trees: Sequence[Expansion], labels: Sequence[Sequence[bool]], *,
-    verdict: Callable[[str], bool | None],
-) -> dict[str, float]:
-    """How far the labels of chains' expansions agree with what the environment knows but no label was told.
+def credit_audit(env: Env, tasks: Sequence[Task], found: Sequence[Labelled]) -> dict[str, float]:
+    """How far the labels of chains' expansions agree with what the environment knows and no label depends on.
 
     ``label_generator`` and ``label_verifier``: share of generations whose label is their being right, and of
     verifications whose label is their verdict's being true. Of sibling pairs, chosen by label: ``pairs_verifier`` and
@@ -160,14 +167,14 @@ def credit_audit(
     agree: tuple[list[bool], list[bool]] = ([], [])
     ordered: list[bool] = []
     alike = refiner = 0
-    for task, tree, good in zip(tasks, trees, labels, strict=True):
+    for task, (tree, good) in zip(tasks, found, strict=True):
         env.reset(task)
         truth: list[bool] = []
         for i, branch in enumerate(tree.branches):
             if branch.depth == 1:
-                truth.append(verdict(branch.turn.text) == truth[branch.parent])
+                truth.append(env.verdict(branch.turn.text) == truth[branch.parent])
             else:
-                truth.append(env.score(branch.turn.text) >= 1.0)  # type: ignore[attr-defined]
+                truth.append(env.score(branch.turn.text) >= 1.0)
             if branch.depth < 2:
                 agree[branch.depth].append(good[i] == truth[i])
         for pair in sibling_pairs(tree, good, depth=1):
@@ -177,10 +184,20 @@ def credit_audit(
             else:
                 ordered.append(truth[a])
         refiner += len(sibling_pairs(tree, good, depth=2))
-    found: dict[str, float] = {"pairs_verifier": len(ordered) + alike, "pairs_refiner": refiner}
-    found |= {"label_generator": fmean(agree[0]), "label_verifier": fmean(agree[1])}
+    rates: dict[str, float] = {"pairs_verifier": len(ordered) + alike, "pairs_refiner": refiner}
+    rates |= {"label_generator": fmean(agree[0]), "label_verifier": fmean(agree[1])}
     if ordered:
-        found["pair_true"] = fmean(ordered)
+        rates["pair_true"] = fmean(ordered)
     if ordered or alike:
-        found["pair_alike"] = alike / (len(ordered) + alike)
-    return found
+        rates["pair_alike"] = alike / (len(ordered) + alike)
+    return rates
+
+
+def turns_cost(cost: Cost, turns: int) -> Cost:
+    """A policy's cost with the turns it sampled, each of them a step in the environment."""
+    return replace(cost, env_steps=turns, samples=turns)
+
+
+def share_of(cost: Cost, draws: int) -> Cost:
+    """What one of ``draws`` equal draws cost, rounded."""
+    return Cost(**{name: round(n / draws) for name, n in cost_of(cost).items()})

@@ -1,29 +1,90 @@
-"""Discussions as pictures: what was believed after how many messages, who wins, and who said what to what effect.
+"""Social deduction's own part of the multi-agent notebook: beliefs and credit by hand, what was believed after how many
+messages, what messages are, games.
 
-Pure functions as in :mod:`common.report.figures`, with its colours, widths and intervals. HTML takes its text and
-background colours from the page, so that it is legible in light and dark.
+HTML takes its text and background colours from the page, so that it is legible in light and dark.
 """
 
 from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import torch
 from matplotlib.figure import Figure
 
+from common.envs.deduction import belief
 from common.evaluate.stats import t_interval
+from common.report import stories
+from common.report.dialogue import dialogues, one_line
 from common.report.figures import BLUE, CYCLE, GREY, INK, MARKERS, RED, WIDTH
+from common.report.show import code, source
 from common.track.rows import MetricRow
+from papers.social_deduction.maths import speaking_rewards
+
+CREWS = ("base", "rl", "listen", "rl_listen", "rl_listen_speak", "rl_listen_speak_wm")
+LADDER = ("silent", *CREWS, "honest")
+COLUMNS = ("success", "greedy_success", "vote_acc", "ideal_success", "gain")
+CURVES = ("reward", "belief", "truthful")
+SHOWN = CREWS
 
 Game = Sequence[Mapping[str, Any]]
-"""Turns of one game: rows of :func:`common.evaluate.discussion.records`."""
+"""Turns of one game: rows of :func:`papers.social_deduction.maths.records`."""
 SPEECH = {
     "truthful": "reports a true sighting",
     "grammatical": "is grammatical",
     "ideal_success": "games ideal listeners\nof it would win",
 }
 """What is measured of the crew's messages, by metric; shares."""
+
+
+def toy() -> list[str]:
+    """What an ideal listener makes of messages, and what two messages earn by the beliefs of three listeners."""
+    heard, lines = [("green", "pink"), ("white", "blue"), ("blue", "pink")], []
+    for k in range(4):
+        thinks = belief.ideal("red", ("blue", "pink"), heard[:k])
+        lines.append(f"{' names '.join(heard[k - 1]) if k else 'red saw blue and pink':22s}"
+                     + "   ".join(f"{who} {p:.2f}" for who, p in thinks.items() if p))  # fmt: skip
+    table = torch.tensor([[0.2, 0.3, 0.6], [0.4, 0.1, 0.5], [0.1, 0.7, 0.7]])
+    lines.append(f"the two messages earn {[round(value, 2) for value in speaking_rewards(table, [0, 1]).tolist()]}")
+    return [
+        *map(source, (belief.ideal, speaking_rewards)),
+        "By hand: what an ideal listener makes of messages (it trusts a crew member in nine of ten messages, and an "
+        "impostor in none), then what two messages earn by the beliefs of three listeners, the first of whom speaks "
+        "first, then the second.",
+        code("\n".join(lines)),
+    ]
+
+
+def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure | str]:
+    """What the crew believe, and what their messages are worth to ideal listeners."""
+    crews = stories.present(rows, CREWS)
+    return [
+        "`silent` and `honest` are yardsticks: ideal listeners who hear nothing, and who hear every crew member name "
+        "one of the two it saw. Does the crew believe the truth more after every message (listening), and are its messages "
+        "such that an *ideal* listener would win (speaking)? Where the two differ, messages were not understood.",
+        beliefs(rows, crews),
+        speech(rows, crews),
+    ]
+
+
+def examples(artifacts: Path) -> list[Figure | str]:
+    """Three games before and after training."""
+    kept = {name: dialogues(artifacts, name) for name in ("base", "rl_listen", "rl_listen_speak")}
+    if not all(kept.values()):
+        return ["This unit kept no games on this machine."]
+    parts: list[Figure | str] = [
+        "Games before and after training, ✓ true and ✗ not (of a vote: for the impostor or not), and what each crew member "
+        "believed of the true impostor after each message; `change` is the mean over the others, what the speaking reward "
+        "pays. All variants meet the same random numbers.",
+    ]
+    for kind, task in contrasts(kept["base"], kept["rl_listen_speak"]):
+        parts += [f"**{kind}**", viewer(kept, task)]
+    return parts
+
+
+# -- drawing -------------------------------------------------------------------------------------------------------
 
 
 def beliefs(rows: Sequence[MetricRow], variants: Sequence[str], *, alone: float = 1 / 2) -> Figure:
@@ -129,12 +190,12 @@ def change(turn: Mapping[str, Any]) -> float:
     return sum(moved) / len(moved)
 
 
-def viewer(told: Mapping[str, Mapping[str, Game]], task: str) -> str:
+def viewer(kept: Mapping[str, Mapping[str, Game]], task: str) -> str:
     """The games of several variants at one task as HTML tables: who said what (✓ true, ✗ not; of a vote: for the
     impostor or not), what each crew member then believed of the true impostor, and by how much the others' mean belief
     changed."""
     parts = []
-    for name, found in told.items():
+    for name, found in kept.items():
         if task in found:
             parts.append(_table(name, found[task]))
     return "\n".join(parts) or f"<p>No game of {html.escape(task)} was kept.</p>"
@@ -152,7 +213,7 @@ def _table(name: str, game: Game) -> str:
         mark, colour = ("✓", BLUE) if turn["right"] else ("✗", RED)
         who = f"{turn['who']} ({turn['role']})" if turn["role"] != "crew" else turn["who"]
         said = turn["text"] if turn["kind"] == "say" else f"votes {turn['text'] or 'for nobody'}"
-        cells = [html.escape(who), f"<code>{html.escape(said)}</code> {mark}"]
+        cells = [html.escape(who), f"<code>{one_line(said)}</code> {mark}"]
         if turn["kind"] == "say":
             cells += [f"{value:.2f}" for value in turn["after"]] + [f"{change(turn):+.2f}"]
         else:
