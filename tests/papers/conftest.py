@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from common.rng import generator
 from common.sweep.unit import Unit
 from tests.papers.small_shop import build_told
 from tests.papers.units import open_unit
+from tests.papers.worlds import WORLDS
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -26,6 +28,16 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def world_of(tmp_path_factory):
+    """``world_of(env)``: the small world of an environment, built once a session."""
+    @cache
+    def build(env: str) -> Path:
+        return WORLDS[env](tmp_path_factory.mktemp("world"))
+
+    return build
 
 
 @pytest.fixture(scope="session")

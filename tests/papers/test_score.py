@@ -19,11 +19,11 @@ import yaml
 
 from safetensors.torch import load_file
 
+from common import lab
 from common.envs import user_rows
 from common.envs.versions.countdown_answer_v1 import CountdownAnswerEnv
 from common.envs.versions import gsm8k_v1
 from common.envs.word_problems import WordProblemEnv
-from common.evaluate.claims import load_claims
 from common.evaluate.correction import Attempts, attempts_of, correction
 from common.evaluate.rollouts import evaluate
 from common.learn.batches import SFTExample
@@ -51,21 +51,10 @@ def new_unit(world):
 @pytest.fixture(scope="module")
 def whole(new_unit, tmp_path_factory):
     unit = new_unit(tmp_path_factory.mktemp("whole") / "lab")
-    return unit, method.run(unit)
+    return unit, lab.run(unit)
 
 
 # -- the unit -------------------------------------------------------------------------------------------------
-
-
-def test_every_claimed_variant_has_its_rows(whole):
-    unit, rows = whole
-    names = {row.variant for row in rows}
-    for claim in load_claims(Path(method.__file__).with_name("claims.yaml"), variants=names).claims:
-        for variant in claim.variants:
-            if claim.env == ENV:
-                assert (variant, claim.panel, claim.metric) in {(r.variant, r.panel, r.metric) for r in rows}
-    assert names == {"base", "self_refine", "repeat", *(v.name for v in method.variants(unit.params))}
-    assert unit.run.finished and unit.run.rows() == sorted(rows, key=lambda row: row.identity)
 
 
 def test_budgets_are_matched(whole):
@@ -73,6 +62,8 @@ def test_budgets_are_matched(whole):
     costs = {row.variant: row.cost for row in rows if row.metric == "delta"}
     answers = unit.params.rl.updates * unit.params.rl.tasks * unit.params.rl.group * 2
     for variant in method.variants(unit.params):
+        if not (variant.phases or variant.traces):
+            continue
         assert costs[variant.name]["samples"] == costs[variant.name]["env_steps"] == answers, variant.name
         assert costs[variant.name]["updates"] == unit.params.rl.updates and costs[variant.name]["sampled_tokens"] > 0
     assert set(costs["base"].values()) == {0}
@@ -89,32 +80,6 @@ def test_reports_keep_their_identities_and_repeat_is_what_it_says(whole):
     assert found["self_refine", "copy"] >= found["base", "copy"]
 
 
-def test_a_second_run_gives_the_same_bytes_and_another_seed_does_not(whole, new_unit, tmp_path):
-    unit = new_unit(tmp_path / "lab")
-    method.run(unit)
-    assert content(unit) == content(whole[0])
-    for folder in (unit.run.path / "stages").glob("train.*/"):
-        first, second = folder / "model.safetensors", whole[0].run.path / "stages" / folder.name / "model.safetensors"
-        assert first.read_bytes() == second.read_bytes(), folder.name
-    other = new_unit(tmp_path / "other", seed=1)
-    method.run(other)
-    assert content(other) != content(unit)
-
-
-def test_a_finished_unit_is_read_and_not_run(whole, new_unit, monkeypatch):
-    monkeypatch.setattr(method, "Experiment", None)
-    assert method.run(new_unit(whole[0].root)) == sorted(whole[1], key=lambda row: row.identity)
-
-
-def test_a_unit_that_falls_over_again_and_again_ends_with_the_same_rows(whole, new_unit, tmp_path, monkeypatch):
-    """In sampling, in the policy gradient, in saving and in evaluation."""
-    for name, after in (("rollout", 0), ("policy_gradient", 1), ("save_model", 3), ("evaluate", 1)):
-        interrupt(method, new_unit(tmp_path / "lab"), name, after, monkeypatch)
-    unit = new_unit(tmp_path / "lab")
-    method.run(unit)
-    assert content(unit) == content(whole[0])
-
-
 def test_stage_one_is_trained_once_and_two_names_of_one_method_differ_in_nothing(whole, new_unit, tmp_path):
     unit = whole[0]
     events = [json.loads(line) for line in (unit.run.path / "events.jsonl").read_text().splitlines()]
@@ -124,8 +89,7 @@ def test_stage_one_is_trained_once_and_two_names_of_one_method_differ_in_nothing
     twin = new_unit(tmp_path / "twin")
     every = {v.name: v for v in method.variants(twin.params)}
     pair = [every["stage2_only"], dataclasses.replace(every["stage2_only"], name="null")]
-    work = method.Experiment(twin)
-    folders = [work.run.stage_path(work.train(variant)[0]) for variant in pair]
+    folders = [twin.run.stage_path(method.train(lab.Lab(twin, method), variant).stage) for variant in pair]
     one, two = ((folder / "model.safetensors").read_bytes() for folder in folders)
     assert one == two != (twin.base / "model.safetensors").read_bytes()
 
@@ -143,7 +107,7 @@ def test_dialogues_are_kept_to_be_read(whole):
 @pytest.fixture(scope="module")
 def with_adapters(new_unit, tmp_path_factory):
     unit = new_unit(tmp_path_factory.mktemp("adapters") / "lab", lora_rank=4)
-    return unit, method.run(unit)
+    return unit, lab.run(unit)
 
 
 def test_every_variant_trains_adapters_and_saves_a_plain_model(with_adapters, whole):
@@ -161,22 +125,22 @@ def test_every_variant_trains_adapters_and_saves_a_plain_model(with_adapters, wh
 
 def test_phases_with_adapters_end_the_same_when_they_fall_over(with_adapters, new_unit, tmp_path, monkeypatch):
     for name, after in (("policy_gradient", 1), ("save_model", 2), ("policy_gradient", 0)):
-        interrupt(method, new_unit(tmp_path / "lab", lora_rank=4), name, after, monkeypatch)
+        interrupt(lab, new_unit(tmp_path / "lab", lora_rank=4), name, after, monkeypatch)
     unit = new_unit(tmp_path / "lab", lora_rank=4)
-    method.run(unit)
+    lab.run(unit)
     assert content(unit) == content(with_adapters[0])
 
 
 def test_a_rank_that_is_none_is_one_sentence(new_unit, tmp_path):
     with pytest.raises(ValueError, match="lora_rank: -1 must be at least 1 for adapters"):
-        method.run(new_unit(tmp_path / "lab", lora_rank=-1))
+        lab.run(new_unit(tmp_path / "lab", lora_rank=-1))
 
 
 def test_a_batch_that_ends_training_stays_in_the_unit_s_folder(new_unit, tmp_path, monkeypatch):
     unit = new_unit(tmp_path / "lab")
     monkeypatch.setattr(method, "leave_one_out", lambda rewards: rewards + 1e38)  # advantages that overflow the loss
     with pytest.raises(FloatingPointError, match="policy gradient: loss is (-inf|inf|nan) at update 1 .*failed_batch.json"):
-        method.run(unit)
+        lab.run(unit)
     saved = json.loads((unit.run.path / "artifacts" / "failed_batch.json").read_text())
     assert saved["step"] == 1 and saved["lr"] == unit.params.rl.lr
     assert len(saved["dialogues"]) == 2 * unit.params.rl.tasks * unit.params.rl.group
@@ -209,12 +173,11 @@ def test_it_runs_in_prose_from_a_model_that_has_a_name(prose, tmp_path, monkeypa
     monkeypatch.setenv("GSM8K_DATA", str(prose / "gsm8k"))
     unit = open_unit(prose, "score", "gsm8k-v1", tmp_path / "lab", model="someone/chat@1", rl__tasks=4, rl__group=4,
                      answer_tokens=20)  # fmt: skip
-    rows = method.run(unit)
+    rows = lab.run(unit)
     assert {row.scale for row in rows} == {"someone/chat@1"} and {row.panel for row in rows} == {"gsm8k-v1/test"}
     base = {row.metric: row.value for row in rows if row.variant == "base"}
     assert base["acc@1"] > 0  # a number was read in what it wrote
-    work = method.Experiment(unit)
-    attempts, episodes, _ = work._traces
+    episodes, attempts, _ = method.traces(lab.Lab(unit, method))
     right = [episode.steps[k].turn.text for i, episode in enumerate(episodes) for k in (0, 1) if attempts.correct[i, k]]
     assert right and all("#### " in text for text in right)
     examples = method.star_examples(attempts, episodes)
@@ -222,7 +185,7 @@ def test_it_runs_in_prose_from_a_model_that_has_a_name(prose, tmp_path, monkeypa
     assert all(answer.isdigit() for i, said in enumerate(attempts.answers) for k, answer in enumerate(said)
                if attempts.correct[i, k])  # fmt: skip
     other = open_unit(prose, "score", "gsm8k-v1", tmp_path / "short", model="someone/chat@1", answer_tokens=3)
-    assert {row.value for row in method.run(other) if row.metric == "acc@2" and row.variant == "base"} == {0.0}
+    assert {row.value for row in lab.run(other) if row.metric == "acc@2" and row.variant == "base"} == {0.0}
 
 
 # -- its parts, by hand -----------------------------------------------------------------------------------------
@@ -276,14 +239,26 @@ def test_dialogues_carry_each_turn_s_own_advantage_and_beta(whole):
 
 
 def test_self_refine_keeps_what_the_critic_calls_good():
-    class Critic:
+    class Policy:
+        engine: object
+
+        def propose(self, prompts, keys, n):
+            return [[Turn("z", -1.0, 2)] * n for _ in prompts]
+
         def judge(self, prompts, actions, *, question):
-            assert question == "right?"
+            assert question == "right?" and len(prompts[0]) == 1
             return [[float(actions[0][0] == "X")]]
 
-    kept, changed = (method.refined(episode("a", first, "z"), Critic(), "right?") for first in ("X", "y"))
-    assert [step.turn.text for step in kept.steps] == ["X", "X"]
-    assert [step.turn.text for step in changed.steps] == ["y", "z"]
+    policy = Policy()
+    policy.engine = policy
+    asked = [tuple({"role": role, "content": text} for role, text in zip(("user", "assistant", "user"), said)) for said in (
+        ("q",), ("q", "X", "again"), ("q", "y", "again"))]
+
+    def answers(way: method.Repeating) -> list[str]:
+        return [turns[0].text for turns in way.propose(asked, [1, 2, 3], 1)]
+
+    assert answers(method.Repeating(policy, "right?")) == ["z", "X", "z"]
+    assert answers(method.Repeating(policy)) == ["z", "X", "y"]
 
 
 def test_every_phase_of_a_variant_covers_the_updates_once(whole):
@@ -310,19 +285,19 @@ def outcomes(new_unit, tmp_path_factory) -> dict[str, dict[str, float]]:
         return plain(correct[torch.from_numpy(rng.permutation(len(correct)))], **how)
 
     for name in ("base", "stage1", "score", "single_turn_rl", "shuffled"):
-        work = method.Experiment(new_unit(tmp_path_factory.mktemp("learn") / "lab", **LEARN))
-        stage, every = None, {v.name: v for v in method.variants(work.p)}
+        work = lab.Lab(new_unit(tmp_path_factory.mktemp("learn") / "lab", **LEARN), method)
+        trained, every = lab.BASE, {v.name: v for v in method.variants(work.p)}
         with pytest.MonkeyPatch.context() as patch:
             if name == "shuffled":
                 patch.setattr(method, "turn_rewards", shuffled)
             if name == "stage1":
-                stage, _ = work.reinforce(every["score"], 1, every["score"].phases[0], None)
+                trained = method.reinforce(work, "stage1", every["score"].phases[0], start=lab.BASE, part=1)
             elif name != "base":
-                stage, _ = work.train(every["score" if name == "shuffled" else name])
+                trained = method.train(work, every["score" if name == "shuffled" else name])
         draws = []
         for k in range(4):
             tasks = work.panels["test"]
-            _, told = evaluate(work.env, tasks, LMPolicy(work.engine(stage)), seed=k)
+            _, told = evaluate(work.env, tasks, LMPolicy(work.engine(trained)), seed=k)
             draws.append(correction(attempts_of(work.env, tasks, told)))
         found[name] = {metric: fmean(one.get(metric, 0.0) for one in draws) for metric in draws[0]}
     print({name: {k: round(v, 3) for k, v in one.items()} for name, one in found.items()})

@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -16,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from common.config import load_spec, resolve, to_json
+from common.config import PaperSpec, load_spec, resolve, to_json
 from common.envs.countdown import expressions
 from common.learn.batches import SFTExample
 from common.learn.policy import sft
@@ -68,10 +69,10 @@ def operators(env: str) -> list[Task]:
 
 def teach(
     world: Path, examples: list[SFTExample], *, vocab: int, context: int, updates: int, width: int = 32, heads: int = 2,
-    batch: int = 64,
+    batch: int = 64, words: Sequence[str] = (),
 ) -> None:
-    """``world/base``: a nano policy that was shown ``examples`` for a while."""
-    texts = [f"{e.prompt[0]['content']} {e.completion}" for e in examples]
+    """``world/base``: a nano policy that was shown ``examples`` for a while. ``words`` are further texts for its tokenizer."""
+    texts = [f"{e.prompt[0]['content']} {e.completion}" for e in examples] + list(words)
     texts += [text for e in examples for text in later_requests(e)]
     tokenizer = train_tokenizer(texts, vocab, split_digits=False)
     model = new_nano(tokenizer, width=width, layers=2, heads=heads, context=context, seed=0)
@@ -80,12 +81,18 @@ def teach(
     save_model(model, tokenizer, world / "base")
 
 
+@cache
+def spec_of(paper: str) -> PaperSpec:
+    """What ``papers/<paper>/params.yaml`` declares, read once: a test of resumption opens a unit a hundred times."""
+    return load_spec(REPOSITORY, paper)
+
+
 def open_unit(world: Path, paper: str, env: str, root: Path, *, seed: int = 0, **overrides) -> Unit:
     """A unit of ``paper`` in ``world`` at the smoke profile, with ``root`` as project; ``sft__lr`` is ``sft.lr``."""
     root.mkdir(exist_ok=True)
     if not (root / "data").exists():
         (root / "data").symlink_to(world / "data")
-    spec = load_spec(REPOSITORY, paper)
+    spec = spec_of(paper)
     given = {name.replace("__", "."): value for name, value in overrides.items()}
     params = resolve(params_class(REPOSITORY, spec), spec, "smoke", env, given)
     base = world / "base"
