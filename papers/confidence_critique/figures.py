@@ -17,7 +17,8 @@ from papers.confidence_critique.maths import levels
 LADDER = ("base", "sft", "confidence", "critique", "mixture")
 COLUMNS = ("acc@1", "acc@2", "cl", "cs", "rss", "prob_cl", "prob_cs", "prob_missing")
 CURVES = ("loss", "logp", "grad_norm")
-SHOWN = ("base", "confidence", "critique", "mixture")
+SHOWN = ("sft", "confidence", "critique", "mixture")
+DIALOGUES = ("base", "confidence", "critique", "mixture")
 
 
 def toy() -> list[str]:
@@ -45,4 +46,4 @@ def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure |
 
 def examples(artifacts: Path) -> list[Figure | str]:
     """Dialogues on which the variants differ at the end."""
-    return [pictures.dialogue_table({name: pictures.dialogues(artifacts, name) for name in SHOWN})]
+    return [pictures.dialogue_table({name: pictures.dialogues(artifacts, name) for name in DIALOGUES})]

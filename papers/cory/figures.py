@@ -21,7 +21,8 @@ ABLATIONS = ("cory_reset", "cory_no_exchange", "cory_blind")
 LADDER = ("base", "single", "single@eta=0", "single@eta=0.2", "cory", "cory@eta=0", "cory@eta=0.2", *ABLATIONS)
 COLUMNS = ("success", "kl", "excess")
 CURVES = ("acc_1", "acc_2", "kl_1", "kl_2")
-SHOWN = ("base", "cory_no_exchange", "cory")
+SHOWN = ("single", "cory", *ABLATIONS)
+DIALOGUES = ("base", "cory_no_exchange", "cory")
 
 
 def toy() -> list[str]:
@@ -58,8 +59,8 @@ def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure |
 
 def examples(artifacts: Path) -> list[Figure | str]:
     """Up to three dialogues before and after training: one repaired by the observer, one broken, one of the pioneer."""
-    kept = {name: dialogue.dialogues(artifacts, name) for name in SHOWN}
-    chosen = dialogue.contrasts(kept[SHOWN[0]], kept[SHOWN[-1]])
+    kept = {name: dialogue.dialogues(artifacts, name) for name in DIALOGUES}
+    chosen = dialogue.contrasts(kept["base"], kept["cory"])
     if not chosen:
         return ["No dialogues to show: this unit was not run on this machine, or training changed none of those kept."]
     return [part for kind, task in chosen for part in (f"**{kind}**", dialogue.viewer(kept, task))]

@@ -19,7 +19,8 @@ from papers.rise.maths import reward_weight
 LADDER = ("base", "rft", "rise_self_it1", "rise_self", "rise_filtered", "rise_once", "rise_distil_it1", "rise_distil")
 COLUMNS = ("acc@1", "acc@5", "delta", "vote", "any", "parallel_vote", "parallel_any")
 CURVES = ("loss", "logp", "grad_norm")
-SHOWN = ("base", "rft", "rise_self", "rise_distil")
+SHOWN = ("rft_it1", "rft", "rise_self_it1", "rise_self", "rise_distil_it1", "rise_distil")
+DIALOGUES = ("base", "rft", "rise_self", "rise_distil")
 
 
 def toy() -> list[str]:
@@ -48,7 +49,7 @@ def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure |
 
 def examples(artifacts: Path) -> list[Figure | str]:
     """Dialogues of five turns, first those on which the variants differ at the end."""
-    return [dialogue_table({name: dialogues(artifacts, name) for name in SHOWN})]
+    return [dialogue_table({name: dialogues(artifacts, name) for name in DIALOGUES})]
 
 
 def by_turn(rows: Sequence[MetricRow], variants: Sequence[str]) -> Figure:

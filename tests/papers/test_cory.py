@@ -1,5 +1,5 @@
-"""CORY's unit: its variants, shared reward, exchange of roles, matched budgets, repetition and resume; and that it
-learns, only from what is true.
+"""CORY's unit: its variants, exchange of roles, matched budgets, repetition and resume; and that it learns, only from
+what is true. Its shared reward by hand is in test_cory_maths.py.
 
 The world is that of :mod:`tests.papers.sums`: two-number Countdown whose target is always the sum.
 """
@@ -7,25 +7,23 @@ The world is that of :mod:`tests.papers.sums`: two-number Countdown whose target
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 
-from common.envs.versions.countdown_answer_v1 import CountdownAnswerEnv
+from common import lab
 from common.evaluate.claims import load_claims
-from common.evaluate.frontier import Point, compare, excess, frontier
+from common.evaluate.correction import attempts_of
+from common.lab import Lab
 from common.learn.policy_gradient import PolicyGradientSettings, adam, leave_one_out
-from common.lm.engine import Engine
-from common.lm.models import load_model
 from common.rng import generator
-from common.types import Observation, Step, Trajectory, Turn
-from papers.cory import method
+from common.types import Task
+from papers.cory import maths, method
+from papers.cory.maths import Point, compare, excess, frontier
 from tests.papers.sums import ENV, build
 from tests.papers.units import content, interrupt, open_unit
 
@@ -45,7 +43,7 @@ def new_unit(world):
 @pytest.fixture(scope="module")
 def whole(new_unit, tmp_path_factory):
     unit = new_unit(tmp_path_factory.mktemp("whole") / "lab")
-    return unit, method.run(unit)
+    return unit, lab.run(unit)
 
 
 def weights(folder: Path) -> bytes:
@@ -64,9 +62,7 @@ def test_every_claimed_variant_has_its_rows(whole):
                 # four updates may beat no base, and eight go further than four: then nothing is compared
                 metric = "success" if variant.endswith("_frontier") else claim.metric
                 assert (variant, claim.panel, metric) in present, claim.id
-    trained = {v.name for v in method.variants(unit.params)}
-    ablations = {"cory_reset", "cory_no_exchange", "cory_blind"}
-    assert trained == {"single", "single@eta=0.2", "cory", "cory@eta=0.2"} | ablations
+    trained = {"single", "single@eta=0.2", "cory", "cory@eta=0.2", "cory_reset", "cory_no_exchange", "cory_blind"}
     assert names == {"base", "single_frontier", "cory_frontier"} | trained
     assert unit.run.finished and unit.run.rows() == sorted(rows, key=lambda row: row.identity)
 
@@ -75,7 +71,7 @@ def test_every_variant_samples_and_updates_as_much(whole):
     unit, rows = whole
     p, cost = unit.params.rl, {row.variant: row.cost for row in rows}
     answers = p.updates * p.tasks * p.group * 2
-    for variant in method.variants(unit.params):
+    for variant in method.variants(unit.params)[1:]:
         spent = cost[variant.name]
         assert spent["samples"] == spent["env_steps"] == answers, variant.name
         assert spent["updates"] == 2 * p.updates and spent["sampled_tokens"] > 0
@@ -91,7 +87,7 @@ def test_rows_agree_with_each_other(whole):
         assert found[name, "success"] == found[name, "acc@1"]
         assert found[name, "delta"] == pytest.approx(found[name, "i2c"] - found[name, "c2i"], abs=1e-12)
     assert found["base", "kl"] < 1e-5 < found["cory", "kl"]
-    points = {v: Point(found[v.name, "kl"], found[v.name, "success"]) for v in method.variants(unit.params)}
+    points = {v: Point(found[v.name, "kl"], found[v.name, "success"]) for v in method.variants(unit.params)[1:]}
     curves = {name: [at for v, at in points.items() if v.method == name] for name in method.FRONTIERS}
     for name, metrics in compare(curves, found["base", "success"]).items():
         assert metrics == {m: v for (n, m), v in found.items() if n == f"{name}_frontier" and m.startswith("frontier")}
@@ -104,29 +100,28 @@ def test_rows_agree_with_each_other(whole):
 
 def test_a_second_run_gives_the_same_bytes_and_another_seed_does_not(whole, new_unit, tmp_path):
     unit = new_unit(tmp_path / "lab")
-    method.run(unit)
+    lab.run(unit)
     assert content(unit) == content(whole[0])
     folders = sorted((unit.run.path / "stages").glob("train.*/*/"))
     assert len(folders) == 2 * 1 + 5 * 2
     for folder in folders:
         assert weights(folder) == weights(whole[0].run.stage_path(folder.parent.name) / folder.name), folder
     other = new_unit(tmp_path / "other", seed=1)
-    method.run(other)
+    lab.run(other)
     assert content(other) != content(unit)
 
 
 def test_a_finished_unit_is_read_and_not_run(whole, new_unit, monkeypatch):
-    monkeypatch.setattr(method, "Experiment", None)
-    assert method.run(new_unit(whole[0].root)) == sorted(whole[1], key=lambda row: row.identity)
+    monkeypatch.setattr(lab, "Lab", None)
+    assert lab.run(new_unit(whole[0].root)) == sorted(whole[1], key=lambda row: row.identity)
 
 
-def test_a_unit_that_falls_over_again_and_again_ends_with_the_same_rows(whole, new_unit, tmp_path, monkeypatch):
-    """In sampling, in either loop, in saving the second of two agents, and in measuring."""
-    falls = (("rollout", 1), ("policy_gradient", 1), ("policy_gradient_step", 5), ("save_model", 1), ("answer_kls", 3))
-    for name, after in falls:
-        interrupt(method, new_unit(tmp_path / "lab"), name, after, monkeypatch)
+def test_a_unit_that_is_interrupted_again_and_again_ends_with_the_same_rows(whole, new_unit, tmp_path, monkeypatch):
+    """In sampling, in saving the second of two agents, in loading for a training, and in an evaluation."""
+    for name, after in (("rollout", 5), ("save_model", 3), ("load_model", 2), ("write_lines", 2)):
+        interrupt(lab, new_unit(tmp_path / "lab"), name, after, monkeypatch)
     unit = new_unit(tmp_path / "lab")
-    method.run(unit)
+    lab.run(unit)
     assert content(unit) == content(whole[0])
 
 
@@ -158,7 +153,7 @@ def test_an_exchange_swaps_roles_and_keeps_weights_and_adam_s_state():
         mine.optimiser.step()
         return mine
 
-    pair = agent(1.0), agent(2.0)
+    pair = [agent(1.0), agent(2.0)]
     before = [[w.detach().clone() for w in one.engine.model.parameters()] for one in pair]
     swapped = method.exchanged(pair, chosen, reset=False)
     assert swapped[0] is pair[1] and swapped[1] is pair[0] and all(one.optimiser.state for one in swapped)
@@ -183,7 +178,7 @@ def played(unit, name: str, monkeypatch) -> list[tuple[int, int, int, str]]:
     with monkeypatch.context() as patch:
         patch.setattr(method, "policy_gradient_step", spy)
         [variant] = [v for v in method.variants(unit.params) if v.name == name]
-        method.Experiment(unit).train(variant)
+        method.train(Lab(unit, method), variant)
     return seen
 
 
@@ -206,37 +201,52 @@ def test_roles_are_exchanged_every_t_updates(new_unit, tmp_path, monkeypatch, na
 def test_variants_differ_in_what_they_say_and_in_nothing_else(new_unit, tmp_path):
     """With no exchange due, exchange and reset make no difference; under another name nothing does."""
     unit = new_unit(tmp_path / "lab", rl__exchange_every=4)
-    every, work = {v.name: v for v in method.variants(unit.params)}, method.Experiment(unit)
+    every, work = {v.name: v for v in method.variants(unit.params)}, Lab(unit, method)
     twins = [*(every[name] for name in ("cory", "cory_reset", "cory_no_exchange")),
              dataclasses.replace(every["cory"], name="null"), every["cory_blind"]]  # fmt: skip
-    *same, blind = [[weights(work.run.stage_path(work.train(v)[0]) / role) for role in method.ROLES] for v in twins]
+    *same, blind = [[weights(work.run.stage_path(method.train(work, v).stage) / role) for role in method.ROLES]
+                     for v in twins]  # fmt: skip
     assert same[0] == same[1] == same[2] == same[3] != blind
     assert len({*same[0], weights(unit.base)}) == 3  # two agents, neither of them the base any more
 
 
-def test_the_observer_reads_the_pioneer_and_the_blind_one_does_not(world):
-    engine, env = Engine(*load_model(world / "base")), CountdownAnswerEnv()
-    tasks = [method.Task(f"t{i}", ENV, "test", {"numbers": [9, i], "target": 9 + i}) for i in range(1, 9)]
-    keys = list(range(8))
-    seeing, blind = (method.talk(env, tasks, engine, engine, keys, blind=b) for b in (False, True))
-    for one, other in zip(seeing, blind, strict=True):
-        first, second = one.steps
-        assert second.prompt[:1] == first.prompt and second.prompt[1]["content"] == first.turn.text
-        assert other.steps[0] == first and other.steps[1].prompt == first.prompt
-    assert [one.steps[1].turn.text for one in blind] != [one.steps[0].turn.text for one in blind]  # its own draws
+def test_the_observer_reads_the_pioneer_and_the_blind_one_does_not(new_unit, tmp_path):
+    work = Lab(new_unit(tmp_path / "lab"), method)
+    engine, tasks = work.engine(), [Task(f"t{i}", ENV, "test", {"numbers": [9, i], "target": 9 + i}) for i in range(1, 9)]
+    found = {}
+    for blind in (False, True):
+        asked = []
+
+        class Watched(type(engine)):
+            def sample(self, prompts, keys, **how):
+                asked.append([tuple(message["content"] for message in prompt) for prompt in prompts])
+                return super().sample(prompts, keys, **how)
+
+        team = method.policies(work, [Watched(engine.model, engine.tokenizer) for _ in range(2)], blind=blind)
+        _, episodes = work.sample(team, tasks, "read", turns=2)
+        correct = attempts_of(work.env, tasks, episodes).correct
+        _, lesson = maths.credited(episodes, correct, group=2, eta=0.0, blind=blind)
+        taught = [turn.prompt for one in lesson for turn in one]
+        found[blind] = [one.steps[0].turn.text for one in episodes]
+        first, second = asked
+        for one, question, seen in zip(episodes, first, second, strict=True):
+            assert seen == (question if blind else (*question, one.steps[0].turn.text, work.env.RETRY))
+        # what it learns from is what it has seen
+        assert taught and {tuple(m["content"] for m in prompt) for prompt in taught} <= set(second)
+        if blind:
+            assert [one.steps[1].turn.text for one in episodes] != found[True]  # its own draws
+    assert found[False] == found[True]  # the pioneer's answers
 
 
 def test_the_kl_of_a_trained_agent_by_hand(whole):
     """From whole forward passes of transformers' own model, token by token, over the answers it samples."""
     unit, rows = whole
-    work = method.Experiment(unit)
-    tasks = [task for task in work.panels["test"] for _ in range(unit.params.test.draws)]
-    keys = [method.derive(unit.seed, "evaluate", i, task.id) for i, task in enumerate(tasks)]
-    stage = "train.single"
-    engine, base = work.engine(stage), work.engine(None)
-    told = method.rollout(work.env, tasks, method.LMPolicy(engine), keys=keys, max_steps=1)
+    work = Lab(unit, method)
+    engine, base = work.engine(lab.Trained("train.single"), "pioneer"), work.engine()
+    tasks = work.panels["test"][: unit.params.test.tasks]
+    _, episodes = work.sample(work.policy(engine), tasks, "evaluate", group=unit.params.test.draws, turns=1)
     total = 0.0
-    for one in told:
+    for one in episodes:
         [step] = one.steps
         before = engine.prompt_ids(step.prompt)
         said = engine.action_ids(step.turn.text)[: None if step.turn.finished else -1]
@@ -246,7 +256,7 @@ def test_the_kl_of_a_trained_agent_by_hand(whole):
                           for e in (engine, base))  # fmt: skip
         total += float((logp.exp() * (logp - logq)).sum())
     [row] = [r for r in rows if (r.variant, r.metric) == ("single", "kl")]
-    assert row.value == pytest.approx(total / len(told), rel=1e-3, abs=1e-6) and row.value > 0
+    assert row.value == pytest.approx(total / len(episodes), rel=1e-3, abs=1e-6) and row.value > 0
 
 
 # -- does it learn? -----------------------------------------------------------------------------------------------
@@ -265,15 +275,15 @@ def outcomes(new_unit, tmp_path_factory) -> dict[str, dict[str, float]]:
         return leave_one_out(rewards.flatten()[torch.from_numpy(rng.permutation(rewards.numel()))].view_as(rewards))
 
     for name in ("base", "single", "cory", "cory_blind", "shuffled"):
-        work = method.Experiment(new_unit(tmp_path_factory.mktemp("learn") / "lab", **LEARN))
+        work = Lab(new_unit(tmp_path_factory.mktemp("learn") / "lab", **LEARN), method)
         every = {v.name: v for v in method.variants(work.p)}
-        variant, stage = every.get(name, every["cory"]), None
+        variant = every.get(name, every["cory"])
         with pytest.MonkeyPatch.context() as patch:
             if name == "shuffled":
-                patch.setattr(method, "leave_one_out", shuffled)
-            if name != "base":
-                stage, _ = work.train(variant)
-        found[name] = work.evaluate(name, stage, agents=variant.agents, blind=variant.blind)["test"]
+                patch.setattr(maths, "leave_one_out", shuffled)
+            trained = method.train(work, variant)
+        [measured] = method.evaluate(work, variant, trained)
+        found[name] = measured.metrics
     print({name: {k: round(v, 3) for k, v in one.items()} for name, one in found.items()})
     return found
 

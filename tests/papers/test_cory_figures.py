@@ -67,7 +67,7 @@ def test_the_toy_is_right():
 def test_examples_are_dialogues_that_training_changed(tmp_path):
     [nothing] = figures.examples(tmp_path / "absent")
     assert nothing.startswith("No dialogues") and "\n" not in nothing
-    for name in figures.SHOWN:
+    for name in figures.DIALOGUES:
         turns = [{"task": "t", "turn": k + 1, "role": role, "prompt": "p", "text": f"{name} {role}", "right": k == 1}
                  for k, role in enumerate(("pioneer", "observer"))]  # fmt: skip
         (tmp_path / f"dialogues.{name}.jsonl").write_text("".join(json.dumps(turn) + "\n" for turn in turns))

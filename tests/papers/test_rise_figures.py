@@ -51,8 +51,8 @@ def test_the_toy_prints_weights_votes_and_limits_by_value():
 def test_examples_are_the_dialogues_that_were_kept(tmp_path):
     [nothing] = figures.examples(tmp_path / "absent")
     assert nothing.startswith("No dialogues") and "\n" not in nothing
-    for name in figures.SHOWN:
+    for name in figures.DIALOGUES:
         turns = [{"task": "t", "turn": k, "prompt": "p", "answer": f"a{k}", "correct": k == 5} for k in range(1, 6)]
         (tmp_path / f"dialogues.{name}.jsonl").write_text("".join(json.dumps(turn) + "\n" for turn in turns))
     [table] = figures.examples(tmp_path)
-    assert table.count("`a4` ✗ → `a5` ✓") == len(figures.SHOWN)
+    assert table.count("`a4` ✗ → `a5` ✓") == len(figures.DIALOGUES)
