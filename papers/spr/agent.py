@@ -22,8 +22,8 @@ class PixelAgent(nn.Module):
     """Encoder, dueling C51 head and transition model (SPR, section 2 and appendix).
 
     Frames [N, C, H, W] of even sides come on canvases with ``MARGIN`` empty cells around. A latent is spatial,
-    [N, channels, H/2, W/2], renormalised to [0, 1]. ``hidden`` is the head's first layer and SPR's projection. Values lie
-    on the atoms ``support`` [Z], from −``limit`` to ``limit``.
+    [N, channels, H/2, W/2], renormalised to [0, 1]. ``hidden`` is the head's first layer and SPR's projection. Values
+    lie on the atoms ``support`` [Z], from −``limit`` to ``limit``.
     """
 
     def __init__(
@@ -148,11 +148,11 @@ def q_loss(
 
 
 def descend(agent: PixelAgent, loss: torch.Tensor, optimiser: torch.optim.Optimizer, *, clip: float) -> float:
-    """One step of ``optimiser`` on ``loss``; returns the gradient's norm. Norms are clipped to ``clip``, that of the transition
-    model apart from the rest (released code). FloatingPointError when the loss is not finite."""
+    """One step of ``optimiser`` on ``loss``; returns the gradient's norm. Norms are clipped to ``clip``, that of the
+    transition model apart from the rest (released code). FloatingPointError when the loss is not finite."""
     if not math.isfinite(loss.item()):
-        raise FloatingPointError(f"the loss is {loss.item()}, and training stops at the first value that is not finite; lower "
-                                 "learn.lr")  # fmt: skip
+        raise FloatingPointError(f"the loss is {loss.item()}, and training stops at the first value that is not "
+                                 "finite; lower learn.lr")  # fmt: skip
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(agent.stem(), clip).item()

@@ -53,8 +53,8 @@ def toy() -> list[Figure | str]:
                      f"{[round(p, 2) for p in after]}")  # fmt: skip
     game = make("minatar-breakout-v1", "data")
     return [
-        "The game: an observation is a stack of planes, where the paddle is, where the ball is and was, where bricks are. "
-        "Some steps of a rule written by hand:",
+        "The game: an observation is a stack of planes, where the paddle is, where the ball is and was, where bricks "
+        "are. Some steps of a rule written by hand:",
         film(scripted_play(game, 60), game.planes, game.actions, values="chosen (1) or not (0)"),
         *map(source, (maths.spr_loss, maths.within_episode)),
         "By hand, three steps of one window whose cosines are 24/25, −1 and 1:", code("\n".join(losses)),
@@ -70,17 +70,18 @@ def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure |
     """Learning curves, and how far ahead each agent foresees."""
     lazy = [row.value for row in rows if (row.variant, row.metric) == ("random", "return")]
     lines = {"random": sum(lazy) / len(lazy)} if lazy else {}
-    panels, steps = {"return": "mean return (points an episode)", "rank": "effective rank of latents"}, "environment steps"
+    panels = {"return": "mean return (points an episode)", "rank": "effective rank of latents"}
+    steps = "environment steps"
     return [
         "Mean return of greedy episodes along the environment steps, and the effective rank of the latents of the same "
         "256 states. First the ladder of depths, then the parts of SPR one by one.",
         along(rows, ("rainbow", "spr@K=1", "spr"), panels, xlabel=steps, references=lines),
         along(rows, ("spr", "ema", "no_mask", "no_stop_grad"), panels, xlabel=steps),
         along(rows, ("no_aug_rainbow", "no_aug", "no_aug_ema"), panels, xlabel=steps),
-        "What is foreseen: the cosine of foreseen and true projection, k steps ahead, on stretches of play that no agent "
-        "took part in. A high cosine proves nothing: after a collapse it is 1. Therefore beside it the share of the 256 "
-        "foreseen that are nearest to *their own* future among all 256 (chance: 0.4 %). `rainbow` has a model as well, "
-        "which was never trained.",
+        "What is foreseen: the cosine of foreseen and true projection, k steps ahead, on stretches of play that no "
+        "agent took part in. A high cosine proves nothing: after a collapse it is 1. Therefore beside it the share of "
+        "the 256 foreseen that are nearest to *their own* future among all 256 (chance: 0.4 %). `rainbow` has a model "
+        "as well, which was never trained.",
         along(rows, SHOWN, {"cosine": "cosine, foreseen and true", "match": "own future recognised (share)"},
               xlabel="steps ahead, k"),
     ]  # fmt: skip
@@ -93,9 +94,9 @@ def examples(artifacts: Path) -> list[Figure | str]:
         return ["This unit kept no episodes on this machine."]
     game = make(json.loads((artifacts.parent / "unit.json").read_text(encoding="utf-8"))["env"], artifacts)
     parts: list[Figure | str] = [
-        "The same episode seed, played greedily by three agents: the steps with reward and the last ones. Where bars are "
-        "alike, the agent sees no difference between its actions. Does the one that loses the ball know that it is about "
-        "to? (Its values should fall towards 0 before the end.)"]  # fmt: skip
+        "The same episode seed, played greedily by three agents: the steps with reward and the last ones. Where bars "
+        "are alike, the agent sees no difference between its actions. Does the one that loses the ball know that it is "
+        "about to? (Its values should fall towards 0 before the end.)"]  # fmt: skip
     for name, (first, *_) in kept.items():
         parts.append(f"`{name}`: {sum(step['reward'] for step in first):g} points in the first {len(first)} steps")
         parts.append(film(first, game.planes, game.actions))

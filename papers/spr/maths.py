@@ -1,8 +1,9 @@
 """SPR's mathematics (arXiv:2007.05929): predicting one's own future latents, the distributional Q-loss beside it, and
 what latents are worth. Pure functions.
 
-Shapes: B windows or transitions, K steps ahead, n steps of a return, A actions, Z atoms, D numbers of a projected latent;
-frames are [N, C, H, W]. A value distribution puts probabilities on the atoms of ``support`` [Z], equally spaced, rising.
+Shapes: B windows or transitions, K steps ahead, n steps of a return, A actions, Z atoms, D numbers of a projected
+latent; frames are [N, C, H, W]. A value distribution puts probabilities on the atoms of ``support`` [Z], equally
+spaced, rising.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ def cross_entropy(logits: torch.Tensor, actions: torch.Tensor, targets: torch.Te
 
 
 def effective_rank(latents: np.ndarray) -> float:
-    """exp of the entropy of the normalised singular values of ``latents`` [N, D]: 1 to min(N, D) (Roy and Vetterli 2007).
+    """exp of the entropy of the normalised singular values of ``latents`` [N, D]: 1 to min(N, D) (Roy, Vetterli 2007).
 
     Not centred: latents that are the same in all states, a collapse, have rank 1 however their last bits differ.
     All zero counts as 1. ValueError when it is no matrix or empty.

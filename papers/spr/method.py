@@ -99,7 +99,6 @@ class Test:
     """Equally spaced, the last at the end; at each of them ``curve_episodes`` are played."""
     curve_episodes: int
     stretches: int
-    """On which latents are compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,13 +170,13 @@ def episode_seeds(lab: Lab, panel: str, most: int | None = None) -> list[int]:
 
 
 def probe(lab: Lab) -> Stretches:
-    """States on which the latents of all agents are compared, in an environment of its own: training may be going on."""
+    """States on which latents of all agents are compared, in an environment of its own: training may be going on."""
     return lab.once("probe", lambda: stretches(
         lab.make_env(), episode_seeds(lab, "validation"), version(lab.unit.env).scripted, count=lab.p.test.stretches,
         steps=lab.p.predict.steps, epsilon=0.3))  # fmt: skip
 
 
-# -- 1. the prediction loss (paper §2.1) ---------------------------------------------------------------------------------
+# -- 1. the prediction loss (paper §2.1) -------------------------------------------------------------------------
 
 
 def prediction_loss(
@@ -193,14 +192,14 @@ def prediction_loss(
     return spr_loss(predicted, targets, mask) / ahead
 
 
-# -- 2. learning while acting (paper §2.3, algorithm 1) ------------------------------------------------------------------
+# -- 2. learning while acting (paper §2.3, algorithm 1) ----------------------------------------------------------
 
 
 def learn_to_play(
-    env: MinAtarEnv, agent: PixelAgent, p: Params, variant: Condition, seed: int, check: Callable[[int, int, dict], None]
+    env: MinAtarEnv, agent: PixelAgent, p: Params, variant: Condition, seed: int, check: Callable[[int, int, dict], Any]
 ) -> int:
-    """Train ``agent`` in place; returns the updates done. ``check(environment steps, updates, mean losses since the last)`` is
-    called at every checkpoint. Episodes, exploration and replay follow ``seed`` alone, whatever the variant."""
+    """Train ``agent`` in place; returns the updates done. ``check(environment steps, updates, mean losses since the
+    last)`` is called at every checkpoint. Episodes, exploration and replay follow ``seed`` alone, not the variant."""
     learn, slow = p.learn, copy.deepcopy(agent).requires_grad_(False)
     optimiser = torch.optim.Adam(agent.parameters(), lr=learn.lr, eps=learn.adam_epsilon, fused=True)
     replay, shift, later = (generator(seed, name) for name in ("replay", "shift", "later"))
@@ -241,10 +240,11 @@ def evaluate(lab: Lab, variant: Condition, trained: Trained) -> list[Measured]:
         act = lambda frames: [rule(one) for one in frames]  # noqa: E731
     else:
         agent.load(lab.folder(trained))
-    found = [Measured(panel, summary(play(lab.make_env, own, act, epsilon=epsilon)), len(own)) for panel, own in seeds.items()]
+    played = {panel: summary(play(lab.make_env, own, act, epsilon=epsilon)) for panel, own in seeds.items()}
+    found, first = [Measured(panel, metrics, len(seeds[panel])) for panel, metrics in played.items()], lab.p.panels[0]
     if variant.player:
         return found
-    first, kept = lab.p.panels[0], [trace(lab.env, seed, agent) for seed in seeds[lab.p.panels[0]][:3]]
+    kept = [trace(lab.env, seed, agent) for seed in seeds[first][:3]]
     write_atomic(lab.run.artifacts / f"episodes.{variant.name}.json", json.dumps(kept) + "\n")
     return [*found, Measured(first, foresight(agent, probe(lab)) | trained.found["rank"], test.stretches),
             Measured(first, trained.found["return"], test.curve_episodes)]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Episodes of a pixel game that an agent learns from or is tested on, and stretches of play on which latents are compared."""
+"""Episodes of a pixel game that an agent learns from or is tested on, and stretches on which latents are compared."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def experience(
 ) -> Iterator[int]:
     """Play episode after episode until ``memory`` is full; yields the number of each step (from 1) once it is stored.
 
-    The first ``start`` steps are random, then a share of them that falls linearly from 1; ``fall`` is the step from which on
-    it stays, and where.
+    The first ``start`` steps are random, then a share of them that falls linearly from 1; ``fall`` is the step from
+    which on it stays, and where.
     """
     (last, epsilon), rng, episodes = fall, generator(seed, "explore"), 0
     frame = env.reset(derive(seed, "train", episodes))
@@ -125,7 +125,8 @@ def trace(env: MinAtarEnv, seed: int, agent: PixelAgent, most: int = 120) -> lis
     frame, steps, over = env.reset(seed), [], False
     while not over and len(steps) < most:
         with torch.no_grad():
-            values = q_values(agent.logits(agent.latents(canvases(torch.from_numpy(frame[None]), None))), agent.support)[0]
+            logits = agent.logits(agent.latents(canvases(torch.from_numpy(frame[None]), None)))
+        values = q_values(logits, agent.support)[0]
         action = int(values.argmax())
         after = env.step(action)
         steps.append({"cells": np.argwhere(frame).tolist(), "q": [round(v, 4) for v in values.tolist()],

@@ -44,7 +44,8 @@ def test_an_agent_is_saved_and_read_with_the_atoms_of_its_values(agent, tmp_path
     other = PixelAgent((4, 10, 10), 3, channels=6, hidden=8, atoms=5, limit=10.0)
     agent.save(tmp_path)
     other.load(tmp_path)
-    assert all(torch.equal(one, two) for one, two in zip(agent.state_dict().values(), other.state_dict().values(), strict=True))
+    for one, two in zip(agent.state_dict().values(), other.state_dict().values(), strict=True):
+        assert torch.equal(one, two)
 
 
 def test_a_step_clips_the_transition_model_apart_and_stops_at_a_loss_that_is_no_number(agent):

@@ -1,4 +1,4 @@
-"""SPR's loss and what belongs to it, the distributional Q-loss, ranks and recognition: against numbers worked out by hand."""
+"""SPR's loss and what belongs to it, the distributional Q-loss, ranks and recognition: numbers worked out by hand."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import nn
 
 from common.rng import generator
 from papers.spr.maths import (
-    cosines, cross_entropy, double_target, dueling, effective_rank, follow, n_step, placed, project, q_values, recognised,
-    renormalise, spr_loss, within_episode,
+    cosines, cross_entropy, double_target, dueling, effective_rank, follow, n_step, placed, project, q_values,
+    recognised, renormalise, spr_loss, within_episode,
 )  # fmt: skip
 
 
