@@ -190,10 +190,14 @@ class Lab:
 
     # -- policies ------------------------------------------------------------------------------------------------
 
+    def folder(self, trained: Trained) -> Path:
+        """Where the weights of ``trained`` are, which are not the base's."""
+        return self.run.stage_path(trained.stage)
+
     def engine(self, trained: Trained = BASE, part: str = "") -> Engine:
         """The weights of ``trained``; of a stage that holds several models, those of ``part``."""
         if trained.stage:
-            return Engine(*on_device(*load_model(self.run.stage_path(trained.stage) / part)))
+            return Engine(*on_device(*load_model(self.folder(trained) / part)))
         return Engine(*on_device(*load_model(self.unit.base, four_bit=getattr(self.p, "four_bit", False))))
 
     def learner(self, start: Trained = BASE) -> Engine:
@@ -206,7 +210,7 @@ class Lab:
         if rank:
             adapted(engine.model, rank, seed=derive(self.seed, "adapters"))
         if four_bit and start.stage:
-            load_adapters(engine.model, self.run.stage_path(start.stage))
+            load_adapters(engine.model, self.folder(start))
         return engine
 
     def policy(self, engine: Engine, temperature: float = 1.0, **more: Any) -> LMPolicy:

@@ -1,4 +1,4 @@
-"""MALT's own part of the multi-agent notebook: credit by hand, a tree with its values, what each role does, dialogues."""
+"""MALT's own part of its family's notebook: credit by hand, a tree with its values, what each role does, dialogues."""
 
 from __future__ import annotations
 
@@ -136,7 +136,8 @@ def tree(branches: Branches, roles: Sequence[str]) -> Figure:
     heights = _heights(branches)
     leaves = sum(branch["depth"] == len(roles) - 1 for branch in branches)
     top = wrap(f"{branches[0]['prompt'] if branches else ''}   (filled: V > 0.5, imitated)", 100)
-    figure = Figure(figsize=(WIDTH, 0.24 * max(leaves, 3) + 0.95 + 0.15 * len(top)), layout="constrained", facecolor="white")
+    height = 0.24 * max(leaves, 3) + 0.95 + 0.15 * len(top)
+    figure = Figure(figsize=(WIDTH, height), layout="constrained", facecolor="white")
     axes = figure.subplots()
     columns = (0.06, 0.30, 0.74)[: len(roles)]
     for i, branch in enumerate(branches):

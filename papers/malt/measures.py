@@ -1,6 +1,6 @@
 """Measures of MALT's trio: votes, whether a verifier is right about what it judged, what its critique changed, and how
 true the credit is. A *chain* is an episode of three turns by three roles: answer, critique, last answer. ``env`` is an
-environment with roles, which reads critiques by ``verdict`` and ``computed`` (:mod:`common.envs.word_problem_roles`)."""
+environment with roles, which reads critiques by ``verdict`` and ``computed``."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def verification(verdicts: Sequence[bool | None], correct: Sequence[bool]) -> di
 def vote_within(
     rounds: Sequence[Attempts], drawn: Sequence[Sequence[Trajectory]], budget: int, cost: Cost
 ) -> tuple[dict[str, float], Cost]:
-    """:func:`vote` of as many of the rounds' answers as a budget of tokens pays for (:func:`votes_within`), with ``votes``,
-    their mean number; and ``cost``, that of all rounds, with the tokens and turns of the answers that were counted.
+    """:func:`vote` of as many of the rounds' answers as a budget of tokens pays for (:func:`votes_within`), with
+    ``votes``, their mean number; and ``cost``, that of all rounds, with the tokens and turns of the counted answers.
 
     ``rounds`` judge the answers of the episodes ``drawn``, both [rounds][tasks].
     """
@@ -112,8 +112,8 @@ def chain_report(env: Env, tasks: Sequence[Task], chains: Sequence[Trajectory]) 
     """``success`` of the last answers, :func:`~common.evaluate.correction.correction` from generator to refiner,
     :func:`verification` of the verifier, and what the refiner made of the verdict: ``follow_right`` = P(answer kept |
     called right), ``follow_wrong`` = P(answer changed | called wrong), absent where no such verdict was given;
-    ``verifier_value``, the share of critiques that name the answer's true value (``env.worth``, None where it has none),
-    absent where critiques name none (``env.computed`` is None).
+    ``verifier_value``, the share of critiques that name the answer's true value (``env.worth``, None where it has
+    none), absent where critiques name none (``env.computed`` is None).
     """
     attempts = answers_of(env, tasks, chains)
     verdicts = [env.verdict(chain.steps[1].turn.text) for chain in chains]

@@ -216,8 +216,7 @@ def team(lab: Lab, trained: Team, temperature: float, turns: int = len(ROLES)) -
 
 
 def play(lab: Lab, tasks: list[Task], policy: TeamPolicy, draw: int, turns: int) -> list[Trajectory]:
-    """The first ``turns`` turns of one chain of each task. Random numbers depend on task and draw, not on the policy:
-    the votes of ``base`` are the first turns of ``trio``."""
+    """The first ``turns`` turns of a chain of each task; random numbers depend on task and draw, not on the policy."""
     keys = [derive(lab.seed, "evaluate", draw, task.id) for task in tasks]
     return rollout(lab.env, tasks, policy, keys=keys, max_steps=turns)
 
@@ -236,13 +235,15 @@ def evaluate(lab: Lab, variant: Condition, trained: Team) -> list[Measured]:
         judged, cost = [measures.answers_of(env, tasks, episodes) for episodes in drawn], costs[p.votes - 1]
         greedy = measures.answers_of(env, tasks, play(lab, tasks, team(lab, trained, 0.0, turns), 0, turns))
         one = measures.report(env, tasks, drawn[: p.votes]) | {"greedy_success": float(greedy.correct[:, -1].mean())}
-        found += [Measured(panel, one, len(tasks), cost=measures.share_of(cost, p.votes)),
-                  Measured(panel, measures.vote(*measures.ballots(judged[: p.votes])), len(tasks), "vote", cost)]  # fmt: skip
+        elected = measures.vote(*measures.ballots(judged[: p.votes]))
+        found.append(Measured(panel, one, len(tasks), cost=measures.share_of(cost, p.votes)))
+        found.append(Measured(panel, elected, len(tasks), "vote", cost))
         if variant.peer:
             many, paid = measures.vote_within(judged, drawn, budget, costs[-1])
             found.append(Measured(panel, many, len(tasks), "vote_tok", paid))
         elif panel == lab.p.panels[0]:
-            lab.keep(f"dialogues.{variant.name}", measures.records(env, tasks[:KEPT_TASKS], drawn[0][:KEPT_TASKS], ROLES))
+            kept = measures.records(env, tasks[:KEPT_TASKS], drawn[0][:KEPT_TASKS], ROLES)
+            lab.keep(f"dialogues.{variant.name}", kept)
     if variant.audit:
         tasks = lab.tasks[: lab.p.collect.tasks]
         found.append(Measured("train", measures.credit_audit(env, tasks, labelled(lab, variant.audit)), len(tasks)))

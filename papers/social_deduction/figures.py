@@ -62,8 +62,9 @@ def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure |
     crews = stories.present(rows, CREWS)
     return [
         "`silent` and `honest` are yardsticks: ideal listeners who hear nothing, and who hear every crew member name "
-        "one of the two it saw. Does the crew believe the truth more after every message (listening), and are its messages "
-        "such that an *ideal* listener would win (speaking)? Where the two differ, messages were not understood.",
+        "one of the two it saw. Does the crew believe the truth more after every message (listening), and are its "
+        "messages such that an *ideal* listener would win (speaking)? Where the two differ, messages were not "
+        "understood.",
         beliefs(rows, crews),
         speech(rows, crews),
     ]
@@ -75,9 +76,9 @@ def examples(artifacts: Path) -> list[Figure | str]:
     if not all(kept.values()):
         return ["This unit kept no games on this machine."]
     parts: list[Figure | str] = [
-        "Games before and after training, ✓ true and ✗ not (of a vote: for the impostor or not), and what each crew member "
-        "believed of the true impostor after each message; `change` is the mean over the others, what the speaking reward "
-        "pays. All variants meet the same random numbers.",
+        "Games before and after training, ✓ true and ✗ not (of a vote: for the impostor or not), and what each crew "
+        "member believed of the true impostor after each message; `change` is the mean over the others, what the "
+        "speaking reward pays. All variants meet the same random numbers.",
     ]
     for kind, task in contrasts(kept["base"], kept["rl_listen_speak"]):
         parts += [f"**{kind}**", viewer(kept, task)]

@@ -43,8 +43,8 @@ def speaking_rewards(beliefs: torch.Tensor, speakers: Sequence[int | None]) -> t
     """
     count, times = beliefs.shape
     if times != len(speakers) + 1:
-        raise ValueError(f"speaking rewards: beliefs at {times} times beside {len(speakers)} messages must be one more than "
-                         "messages; give the belief before the first one too")
+        raise ValueError(f"speaking rewards: beliefs at {times} times beside {len(speakers)} messages must be one more "
+                         "than messages; give the belief before the first one too")
     changes, rewards = beliefs[:, 1:] - beliefs[:, :-1], []
     for k, speaker in enumerate(speakers):
         others = [i for i in range(count) if i != speaker]
@@ -230,8 +230,8 @@ def ideal_gain(game: Game, k: int) -> float:
 
 
 def bounds(states: Sequence[TalkState]) -> dict[str, float]:
-    """Win rates of ideal listeners after finished games: ``silent``, who heard nothing, and ``honest``, where every crew
-    member named one of the two it saw, drawn at random, and the impostor said what it said."""
+    """Win rates of ideal listeners after finished games: ``silent``, who heard nothing, and ``honest``, where every
+    crew member named one of the two it saw, drawn at random, and the impostor said what it said."""
     silent, honest = [], []
     for state in states:
         world, rng = state.world, generator("honest", state.task_id)

@@ -162,8 +162,8 @@ def advantages(found: Sequence[Game], terms: Terms) -> tuple[torch.Tensor, torch
 
 
 def acted(game: Game, win: float, words: Sequence[float], beta: float) -> list[CreditedTurn]:
-    """The crew's messages and votes, their loss a mean over them as that of listening is over its questions, so that λ_L
-    weighs one against the other as in the paper. Turns that were cut are not learned from."""
+    """The crew's messages and votes, their loss a mean over them as that of listening is over its questions, so that
+    λ_L weighs one against the other as in the paper. Turns that were cut are not learned from."""
     said, share = len(game.state.said), 1 / (2 * len(game.state.voters))
     return [
         CreditedTurn(step.prompt, step.turn.text, share * (win + (words[k] if k < said else 0.0)), share * beta)

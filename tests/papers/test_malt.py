@@ -291,11 +291,13 @@ def test_beside_4_bit_weights_dpo_goes_on_from_the_adapters_of_sft(tmp_path):
     write_panels(world, ENV, sums(ENV, "malt four bit", train=40))
     examples = demonstrations(CountdownRolesEnv(), operators(ENV), seed=0, repeats=1)
     teach(world, examples, vocab=340, context=128, updates=150, width=64)  # layers that read whole blocks
-    how = {"lora_rank": 4, "four_bit": True, "sft__lr": 1e-2, "dpo__lr": 1e-7, "collect__tasks": 30, "collect__branching": 3}
+    how = {"lora_rank": 4, "four_bit": True, "sft__lr": 1e-2, "dpo__lr": 1e-7, "collect__tasks": 30,
+           "collect__branching": 3}  # fmt: skip
     unit = open_unit(world, "malt", ENV, tmp_path / "lab", **how)
     method.train(Lab(unit, method), condition(unit.params, "malt"))
     adapters_alone_moved(unit, stages=5)
-    sft, dpo = (load_file(unit.run.stage_path(f"train.value.refiner.{kind}") / "adapters.safetensors") for kind in ("sft", "dpo"))
+    stages = (unit.run.stage_path(f"train.value.refiner.{kind}") for kind in ("sft", "dpo"))
+    sft, dpo = (load_file(stage / "adapters.safetensors") for stage in stages)
     assert any(float(one.abs().max()) > 1e-3 for name, one in sft.items() if "lora_B" in name)
     assert all(torch.allclose(dpo[name], one, atol=1e-5) for name, one in sft.items())
     assert any(not torch.equal(dpo[name], one) for name, one in sft.items())

@@ -71,7 +71,8 @@ def test_the_notebook_s_parts_need_neither_rows_nor_a_run(tmp_path):
 
 def test_examples_are_a_tree_and_the_chains_that_training_changed(tmp_path):
     (tmp_path / "trees.jsonl").write_text("".join(json.dumps(row) + "\n" for row in expansion()))
-    for name, rights in (("trio", (False, False, False)), ("malt_sft", (False, True, True)), ("malt", (False, True, True))):
+    after = (False, True, True)
+    for name, rights in (("trio", (False, False, False)), ("malt_sft", after), ("malt", after)):
         rows = [{"task": "a", "role": role, "prompt": "p", "text": f"costs $5\n\nand {right}", "right": right}
                 for role, right in zip(ROLES, rights, strict=True)]  # fmt: skip
         (tmp_path / f"dialogues.{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -12,8 +12,8 @@ from common.envs.word_problem_roles import WordProblemRolesEnv
 from common.evaluate.correction import Attempts
 from common.types import Cost, Observation, Step, Task, Trajectory, Turn
 from papers.malt.measures import (
-    answers_of, ballots, chain_report, credit_audit, majority, records, report, share_of, turns_cost, verification, vote,
-    vote_within, votes_within,
+    answers_of, ballots, chain_report, credit_audit, majority, records, report, share_of, turns_cost, verification,
+    vote, vote_within, votes_within,
 )  # fmt: skip
 from papers.malt.tree import Branch, Expansion, values
 
@@ -67,7 +67,8 @@ def test_an_election_within_a_budget_pays_for_the_answers_it_counts():
     rounds = [Attempts(np.array(one), answers) for one, answers in zip(right, said)]
     five = Trajectory("t", (Step((), Turn("a", -1.0, 5), Observation("")),))
     drawn, whole = [[five, five]] * 3, Cost(lm_calls=4, sampled_tokens=30, env_steps=6, samples=6)
-    assert vote_within(rounds, drawn, 30, whole) == ({"success": 1.0, "agreement": pytest.approx(2 / 3), "votes": 3.0}, whole)
+    every = {"success": 1.0, "agreement": pytest.approx(2 / 3), "votes": 3.0}
+    assert vote_within(rounds, drawn, 30, whole) == (every, whole)
     found, paid = vote_within(rounds, drawn, 10, whole)
     assert (found["success"], found["votes"]) == (0.5, 1.0)
     assert paid == Cost(lm_calls=4, sampled_tokens=10, env_steps=2, samples=2)

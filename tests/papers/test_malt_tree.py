@@ -165,4 +165,5 @@ def test_what_is_imitated_is_positive_and_finished_and_as_often_as_it_was_sample
     branches[4] = dataclasses.replace(branches[4], turn=branches[3].turn)
     branches[5] = dataclasses.replace(branches[5], turn=dataclasses.replace(branches[5].turn, finished=False))
     found = {d: [e.completion for e in positives([(one, labels(one, "value", 0.5))] * 2, d)] for d in range(3)}
-    assert found == {0: ["generation"] * 2, 1: ["critique 0"] * 2, 2: ["refinement 00", "refinement 00", "refinement 10"] * 2}
+    last = ["refinement 00", "refinement 00", "refinement 10"]
+    assert found == {0: ["generation"] * 2, 1: ["critique 0"] * 2, 2: last * 2}

@@ -1,4 +1,4 @@
-"""SPR's unit: its rows, matched budgets, repetition and resume; where gradients go; and that it learns to foresee.
+"""SPR's unit: its rows and budgets; where gradients go; and that it learns to foresee.
 
 The toy is a game of catch of ours, small enough for seconds. Foresight is learned there. That *playing* gains from it
 is not asserted, because it does not: over three seeds the agent that foresees caught .45 of the balls, the one that
@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from functools import partial
-from pathlib import Path
 from statistics import fmean
 
 import numpy as np
@@ -19,13 +18,13 @@ import torch
 
 from common.config import load_spec, resolve
 from common.envs.minatar import Frame, episode_panels
-from common.evaluate.claims import load_claims
-from common.evaluate.pixels import play, stretches
-from common.learn.pixels import PixelAgent, Windows
+from common.lab import run
 from common.rng import generator
 from common.sweep.declared import params_class
 from papers.spr import method
-from tests.papers.units import REPOSITORY, content, interrupt, open_unit, write_panels
+from papers.spr.agent import PixelAgent, Windows, canvases
+from papers.spr.playing import foresight, greedy, play, stretches, summary
+from tests.papers.units import REPOSITORY, open_unit, write_panels
 
 ENV = "minatar-breakout-v1"
 
@@ -46,20 +45,20 @@ def new_unit(tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole(new_unit, tmp_path_factory):
     unit = new_unit(tmp_path_factory.mktemp("whole") / "lab")
-    return unit, method.run(unit)
+    return unit, run(unit)
 
 
 # -- the unit -------------------------------------------------------------------------------------------------
 
 
-def test_every_claimed_variant_has_its_rows(whole):
-    unit, rows = whole
-    names, found = {row.variant for row in rows}, {(r.variant, r.panel, r.metric) for r in rows}
-    for claim in load_claims(Path(method.__file__).with_name("claims.yaml"), variants=names).claims:
-        for variant in claim.variants:
-            assert claim.env != ENV or (variant, claim.panel, claim.metric) in found
-    assert names == {"random", "scripted", *(v.name for v in method.variants(unit.params))}
-    assert unit.run.finished and unit.run.rows() == sorted(rows, key=lambda row: row.identity)
+def test_metrics_are_means_over_as_many_items_as_they_say(whole):
+    test, n = whole[0].params.test, {(row.variant, row.metric): row.n for row in whole[1]}
+    assert {row.variant for row in whole[1]} == {variant.name for variant in method.variants(whole[0].params)}
+    last = whole[0].params.learn.env_steps
+    assert n["spr", "return"] == n["random", "length"] == test.episodes
+    assert n["spr", f"return@{last}"] == test.curve_episodes
+    latents = (("spr", "rank"), ("spr", f"rank@{last}"), ("rainbow", "match@1"), ("ema", "cosine@2"))
+    assert {n[one] for one in latents} == {test.stretches}
 
 
 def test_budgets_are_the_same_for_all_variants(whole):
@@ -67,7 +66,7 @@ def test_budgets_are_the_same_for_all_variants(whole):
     costs = {row.variant: row.cost for row in rows}
     learn = unit.params.learn
     updates = (learn.env_steps - learn.start) // learn.every
-    for variant in method.variants(unit.params):
+    for variant in TRAINED:
         spent = costs[variant.name]
         assert (spent["env_steps"], spent["updates"]) == (learn.env_steps, updates), variant.name
         assert spent["samples"] == updates * learn.batch
@@ -89,32 +88,6 @@ def test_rows_are_in_their_ranges(whole):
     assert found["spr", f"rank@{last}"] == found["spr", "rank"]  # the curve ends where the evaluation begins
 
 
-def test_a_second_run_gives_the_same_bytes_and_another_seed_does_not(whole, new_unit, tmp_path):
-    unit = new_unit(tmp_path / "lab")
-    method.run(unit)
-    assert content(unit) == content(whole[0])
-    for folder in (unit.run.path / "stages").glob("train.*/"):
-        first, second = (one / "agent.safetensors" for one in (folder, whole[0].run.stage_path(folder.name)))
-        assert first.read_bytes() == second.read_bytes(), folder.name
-    other = new_unit(tmp_path / "other", seed=1)
-    method.run(other)
-    assert content(other) != content(unit)
-
-
-def test_a_finished_unit_is_read_and_not_run(whole, new_unit, monkeypatch):
-    monkeypatch.setattr(method, "Experiment", None)
-    assert method.run(new_unit(whole[0].root)) == sorted(whole[1], key=lambda row: row.identity)
-
-
-def test_a_unit_that_falls_over_again_and_again_ends_with_the_same_rows(whole, new_unit, tmp_path, monkeypatch):
-    """In training, in saving and in evaluation."""
-    for name, after in (("learn_to_play", 0), ("save_file", 2), ("trace", 7), ("follow", 30)):
-        interrupt(method, new_unit(tmp_path / "lab"), name, after, monkeypatch)
-    unit = new_unit(tmp_path / "lab")
-    method.run(unit)
-    assert content(unit) == content(whole[0])
-
-
 def test_episodes_are_kept_to_be_looked_at(whole):
     unit = whole[0]
     for name in ("rainbow", "spr"):
@@ -125,7 +98,8 @@ def test_episodes_are_kept_to_be_looked_at(whole):
 
 # -- where gradients go -----------------------------------------------------------------------------------------
 
-BY_NAME = {variant.name: variant for variant in method.variants(smoke(predict__steps=3))}
+TRAINED = [variant for variant in method.variants(smoke(predict__steps=3)) if not variant.player]
+BY_NAME = {variant.name: variant for variant in TRAINED}
 
 
 def some_windows(ended: tuple[int, ...] = (0, 0, 0, 0, 0)) -> Windows:
@@ -138,19 +112,19 @@ def some_windows(ended: tuple[int, ...] = (0, 0, 0, 0, 0)) -> Windows:
 def some_agent(seed: int = 0) -> PixelAgent:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return PixelAgent((4, 10, 10), 3, channels=6, hidden=8, atoms=5)
+        return PixelAgent((4, 10, 10), 3, channels=6, hidden=8, atoms=5, limit=10.0)
 
 
 def prediction(name: str, seen: Windows, future: torch.Tensor) -> tuple[PixelAgent, PixelAgent, torch.Tensor]:
     agent, slow = some_agent(), some_agent(1).requires_grad_(False)
-    latents = agent.latents(method.canvases(seen.frames[:, 0], None))
+    latents = agent.latents(canvases(seen.frames[:, 0], None))
     return agent, slow, method.prediction_loss(agent, slow, latents, future, seen, BY_NAME[name])
 
 
 @pytest.mark.parametrize("name", ["spr", "ema", "no_mask", "no_stop_grad"])
 def test_gradient_reaches_the_targets_only_where_it_is_not_stopped(name):
     seen = some_windows()
-    future = method.canvases(seen.frames[:, 1:-1], None).requires_grad_()
+    future = canvases(seen.frames[:, 1:-1], None).requires_grad_()
     agent, slow, loss = prediction(name, seen, future)
     loss.sum().backward()
     assert (future.grad is not None) == (name == "no_stop_grad")
@@ -162,20 +136,20 @@ def test_gradient_reaches_the_targets_only_where_it_is_not_stopped(name):
 def test_targets_come_from_the_network_that_is_named():
     """The loss of ``ema`` moves with the slow copy's weights, that of ``spr`` does not."""
     seen = some_windows()
-    future = method.canvases(seen.frames[:, 1:-1], None)
+    future = canvases(seen.frames[:, 1:-1], None)
     for name, moves in (("spr", False), ("ema", True)):
         agent, slow, loss = prediction(name, seen, future)
         with torch.no_grad():
             slow.hidden.weight.mul_(-1.0)
             agent = some_agent()
-            latents = agent.latents(method.canvases(seen.frames[:, 0], None))
+            latents = agent.latents(canvases(seen.frames[:, 0], None))
             again = method.prediction_loss(agent, slow, latents, future, seen, BY_NAME[name])
         assert torch.allclose(loss, again, atol=1e-6) != moves, name
 
 
 def test_what_lies_behind_an_end_is_predicted_only_without_the_mask():
     seen = some_windows(ended=(0, 1, 0, 0, 0))
-    future = method.canvases(seen.frames[:, 1:-1], None)
+    future = canvases(seen.frames[:, 1:-1], None)
     other = future.clone()
     other[:, 1:] = other[:, 1:].flip(-1)  # two and three steps on: another episode
     for name, same in (("spr", True), ("no_mask", False)):
@@ -186,11 +160,11 @@ def test_what_lies_behind_an_end_is_predicted_only_without_the_mask():
 
 def test_the_loss_is_the_mean_over_steps_of_two_minus_twice_the_cosine():
     seen = some_windows()
-    future = method.canvases(seen.frames[:, 1:-1], None)
+    future = canvases(seen.frames[:, 1:-1], None)
     agent, _, loss = prediction("spr", seen, future)
     with torch.no_grad():
         agent = some_agent()
-        told = agent.predictor(agent.project(agent.ahead(agent.latents(method.canvases(seen.frames[:, 0], None)),
+        told = agent.predictor(agent.project(agent.ahead(agent.latents(canvases(seen.frames[:, 0], None)),
                                                          seen.actions)))  # fmt: skip
         true = agent.project(agent.latents(future.flatten(0, 1))).view(2, 3, -1)
         by_hand = [[2 - 2 * float(a @ b / (a.norm() * b.norm())) for a, b in zip(*row)] for row in zip(told, true)]
@@ -200,7 +174,7 @@ def test_the_loss_is_the_mean_over_steps_of_two_minus_twice_the_cosine():
 def test_shifts_are_drawn_for_each_frame_and_only_where_asked():
     frames = torch.zeros(40, 3, 1, 4, 4, dtype=torch.bool)
     frames[..., 0, 0] = True
-    middle, moved = method.canvases(frames, None), method.canvases(frames, generator("shift"))
+    middle, moved = canvases(frames, None), canvases(frames, generator("shift"))
     assert (middle[..., 1, 1] == 1).all() and middle.sum() == moved.sum() == 120
     places = {tuple(one[-2:]) for one in moved.nonzero().tolist()}
     assert places == {(row, column) for row in range(3) for column in range(3)}
@@ -208,7 +182,7 @@ def test_shifts_are_drawn_for_each_frame_and_only_where_asked():
 
 
 def test_variants_differ_in_what_their_names_say():
-    plain = method.Variant("", 3)
+    plain = method.Condition("", 3)
     changed = {name: {f.name for f in dataclasses.fields(v) if getattr(v, f.name) != getattr(plain, f.name)} - {"name"}
                for name, v in BY_NAME.items()}  # fmt: skip
     assert changed == {
@@ -267,20 +241,19 @@ def outcomes() -> dict[str, dict[str, float]]:
     without shifts: a ball that falls by a cell is hidden by shifts of a cell."""
     p = smoke(learn__env_steps=1200, learn__start=100, learn__every=2, learn__batch=32, learn__epsilon_steps=500,
               network__channels=16, network__hidden=64, predict__steps=3, learn__lr=2e-3)  # fmt: skip
-    support = torch.linspace(-p.network.limit, p.network.limit, p.network.atoms)
     probe = stretches(Catch(), range(60), follow_ball, count=100, steps=3, epsilon=0.3, apart=2)
     seeds, found, plain = list(range(1000, 1100)), {}, method.prediction_loss
 
     def elsewhere(agent, slow, latents, future, seen, variant):
         return plain(agent, slow, latents, future.roll(1, 0), seen, variant)
 
-    def one(variant: method.Variant, seed: int) -> dict[str, float]:
+    def one(variant: method.Condition, seed: int) -> dict[str, float]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            agent = PixelAgent(Catch.shape, 3, channels=16, hidden=64, atoms=p.network.atoms)
+            agent = PixelAgent(Catch.shape, 3, **dataclasses.asdict(p.network))
             method.learn_to_play(Catch(), agent, p, variant, seed, lambda *_: None)
-        episodes = play(Catch, seeds, method.greedy(agent, support), epsilon=0.0)
-        return method.summary(episodes) | method.foresight(agent, probe)
+        episodes = play(Catch, seeds, greedy(agent), epsilon=0.0)
+        return summary(episodes) | foresight(agent, probe)
 
     every = {variant.name: variant for variant in method.variants(p)}
     for name in ("no_aug_rainbow", "no_aug_ema"):
@@ -291,7 +264,7 @@ def outcomes() -> dict[str, dict[str, float]]:
         patch.setattr(method, "prediction_loss", elsewhere)
         found["shuffled"] = one(every["no_aug_ema"], 0)
     lazy = play(Catch, seeds, lambda frames: [0] * len(frames), epsilon=1.0)
-    found["random"] = method.summary(lazy)
+    found["random"] = summary(lazy)
     print(found)
     return found
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from common.learn.pixels import MARGIN, Memory, PixelAgent
+from papers.spr.agent import MARGIN, Memory, PixelAgent, descend
 
 
 @pytest.fixture(scope="module")
 def agent() -> PixelAgent:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return PixelAgent((4, 10, 10), 3, channels=6, hidden=8, atoms=5)
+        return PixelAgent((4, 10, 10), 3, channels=6, hidden=8, atoms=5, limit=10.0)
 
 
 def test_shapes(agent):
@@ -37,6 +37,27 @@ def test_no_q_gradient_reaches_the_model_and_the_predictor(agent):
     agent.logits(agent.latents(torch.rand(2, 4, 12, 12))).square().sum().backward()
     reached = {name.split(".")[0] for name, weight in agent.named_parameters() if weight.grad is not None}
     assert reached == {"encoder", "hidden", "value", "advantages"}
+
+
+def test_an_agent_is_saved_and_read_with_the_atoms_of_its_values(agent, tmp_path):
+    assert agent.support.tolist() == [-10.0, -5.0, 0.0, 5.0, 10.0]
+    other = PixelAgent((4, 10, 10), 3, channels=6, hidden=8, atoms=5, limit=10.0)
+    agent.save(tmp_path)
+    other.load(tmp_path)
+    for one, two in zip(agent.state_dict().values(), other.state_dict().values(), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_a_step_clips_the_transition_model_apart_and_stops_at_a_loss_that_is_no_number(agent):
+    stem, model = agent.stem(), list(agent.transition.parameters())
+    assert len(stem) + len(model) == len(list(agent.parameters())) and not set(map(id, stem)) & set(map(id, model))
+    optimiser = torch.optim.SGD(agent.parameters(), lr=0.0)
+    loss = sum(weight.sum() for weight in agent.parameters())  # every gradient is 1
+    assert descend(agent, loss, optimiser, clip=1.0) == pytest.approx(sum(weight.numel() for weight in stem) ** 0.5)
+    for own in (stem, model):
+        assert torch.cat([weight.grad.flatten() for weight in own]).norm().item() == pytest.approx(1.0, abs=1e-3)
+    with pytest.raises(FloatingPointError, match="the loss is nan, .*; lower learn.lr"):
+        descend(agent, loss * float("nan"), optimiser, clip=1.0)
 
 
 def filled(size: int) -> Memory:

@@ -1,7 +1,4 @@
-"""Figures of agents that play pixel games: learning curves, foresight by step, an episode as an agent saw it.
-
-Pure functions: data in, a ``Figure`` out; style and intervals are those of :mod:`common.report.figures`.
-"""
+"""SPR's own part of its family's notebook: losses by hand, learning curves, foresight by step, episodes as pixels."""
 
 from __future__ import annotations
 
@@ -11,18 +8,102 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from common.envs import make
+from common.envs.minatar import MinAtarEnv
+from common.envs.panels import version
 from common.evaluate.stats import t_interval
 from common.report.figures import BLUE, CYCLE, GREEN, GREY, INK, MARKERS, ORANGE, PURPLE, RED, SKY, WIDTH
+from common.report.show import code, source
 from common.track.rows import MetricRow
+from papers.spr import maths
+
+LADDER = ("random", "no_aug_rainbow", "no_aug", "no_aug_ema", "rainbow", "spr@K=1", "spr", "ema", "no_mask",
+          "no_stop_grad", "scripted")  # fmt: skip
+COLUMNS = ("return", "length", "rank", "rank_projected", "match@1", "cosine@1")
+CURVES = ("q_loss", "spr_loss", "grad_norm", "rank")
+SHOWN = LADDER[1:-1]
 
 PLANES = (BLUE, RED, ORANGE, SKY, GREEN, PURPLE)
 """Colour of each plane of a frame; where planes overlap, the first one is seen."""
+
+
+def toy() -> list[Figure | str]:
+    """The prediction loss of one window, effective ranks, and distributions put back onto the atoms."""
+    foreseen = torch.tensor([[[3.0, 4.0], [1.0, 0.0], [2.0, 2.0]]])
+    came = torch.tensor([[[4.0, 3.0], [-5.0, 0.0], [0.1, 0.1]]])
+    losses, ranks, moved = [], [], []
+    for name, ended in (("no end", (0, 0, 0)), ("step 2 was the episode's last", (0, 1, 0))):
+        mask = maths.within_episode(torch.tensor([ended]))
+        losses.append(f"{name:30s} mask {mask[0].tolist()}   loss {maths.spr_loss(foreseen, came, mask).item():.2f}")
+    noise = np.random.default_rng(0).normal(size=(200, 30))
+    for name, matrix in (("30 directions, alike", noise), ("one large, 29 small", noise * ([10] + [0.3] * 29)),
+                         ("the same for all states, and a little noise", 1 + 1e-3 * noise)):  # fmt: skip
+        ranks.append(f"{name:45s} effective rank {maths.effective_rank(matrix):6.2f}")
+    support, before = torch.tensor([-1.0, 0.0, 1.0]), torch.tensor([[0.2, 0.3, 0.5]])
+    for reward, discount in ((0.0, 1.0), (0.5, 0.5), (0.25, 0.0), (2.0, 1.0)):
+        after = maths.project(before, torch.tensor([reward]), torch.tensor([discount]), support)[0].tolist()
+        moved.append(f"return {reward:4.2f}, discount {discount:.1f}: [0.2, 0.3, 0.5] on {support.tolist()} → "
+                     f"{[round(p, 2) for p in after]}")  # fmt: skip
+    game = make("minatar-breakout-v1", "data")
+    return [
+        "The game: an observation is a stack of planes, where the paddle is, where the ball is and was, where bricks "
+        "are. Some steps of a rule written by hand:",
+        film(scripted_play(game, 60), game.planes, game.actions, values="chosen (1) or not (0)"),
+        *map(source, (maths.spr_loss, maths.within_episode)),
+        "By hand, three steps of one window whose cosines are 24/25, −1 and 1:", code("\n".join(losses)),
+        source(maths.effective_rank), code("\n".join(ranks)),
+        "The Q-loss. A value is a distribution over 51 atoms from −10 to 10. Its target is the n-step return plus the "
+        "discounted distribution of the state n steps on (the action chosen by the online weights, its distribution by "
+        "the slow copy's), put back onto the atoms. An atom that falls between two gives to both:",
+        *map(source, (maths.n_step, maths.project)), code("\n".join(moved)),
+    ]
+
+
+def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure | str]:
+    """Learning curves, and how far ahead each agent foresees."""
+    lazy = [row.value for row in rows if (row.variant, row.metric) == ("random", "return")]
+    lines = {"random": sum(lazy) / len(lazy)} if lazy else {}
+    panels = {"return": "mean return (points an episode)", "rank": "effective rank of latents"}
+    steps = "environment steps"
+    return [
+        "Mean return of greedy episodes along the environment steps, and the effective rank of the latents of the same "
+        "256 states. First the ladder of depths, then the parts of SPR one by one.",
+        along(rows, ("rainbow", "spr@K=1", "spr"), panels, xlabel=steps, references=lines),
+        along(rows, ("spr", "ema", "no_mask", "no_stop_grad"), panels, xlabel=steps),
+        along(rows, ("no_aug_rainbow", "no_aug", "no_aug_ema"), panels, xlabel=steps),
+        "What is foreseen: the cosine of foreseen and true projection, k steps ahead, on stretches of play that no "
+        "agent took part in. A high cosine proves nothing: after a collapse it is 1. Therefore beside it the share of "
+        "the 256 foreseen that are nearest to *their own* future among all 256 (chance: 0.4 %). `rainbow` has a model "
+        "as well, which was never trained.",
+        along(rows, SHOWN, {"cosine": "cosine, foreseen and true", "match": "own future recognised (share)"},
+              xlabel="steps ahead, k"),
+    ]  # fmt: skip
+
+
+def examples(artifacts: Path) -> list[Figure | str]:
+    """The same episode, played greedily by three agents."""
+    kept = {name: episodes(artifacts, name) for name in ("rainbow", "spr", "no_stop_grad")}
+    if not all(kept.values()):
+        return ["This unit kept no episodes on this machine."]
+    game = make(json.loads((artifacts.parent / "unit.json").read_text(encoding="utf-8"))["env"], artifacts)
+    parts: list[Figure | str] = [
+        "The same episode seed, played greedily by three agents: the steps with reward and the last ones. Where bars "
+        "are alike, the agent sees no difference between its actions. Does the one that loses the ball know that it is "
+        "about to? (Its values should fall towards 0 before the end.)"]  # fmt: skip
+    for name, (first, *_) in kept.items():
+        parts.append(f"`{name}`: {sum(step['reward'] for step in first):g} points in the first {len(first)} steps")
+        parts.append(film(first, game.planes, game.actions))
+    return parts
+
+
+# -- drawing -------------------------------------------------------------------------------------------------------
 
 
 def by_number(rows: Sequence[MetricRow], variant: str, prefix: str) -> dict[int, list[float]]:
@@ -77,6 +158,18 @@ def _band(axes: Axes, points: Mapping[int, Sequence[float]], k: int, label: str)
     if whole:
         axes.fill_between(list(whole), [one.low for one in whole.values()], [one.high for one in whole.values()],
                           color=colour, alpha=0.12, lw=0)  # fmt: skip
+
+
+def scripted_play(game: MinAtarEnv, most: int) -> list[dict[str, Any]]:
+    """Steps of one episode by the environment's rule, as :func:`film` draws them."""
+    frame, seen, over = game.reset(1), [], False
+    while not over and len(seen) < most:
+        action = version(game.id).scripted(frame)
+        after = game.step(action)
+        seen.append({"cells": np.argwhere(frame).tolist(), "q": [float(a == action) for a in range(len(game.actions))],
+                     "action": action, "reward": after.reward, "over": after.done})  # fmt: skip
+        frame, over = after.planes, after.done
+    return seen
 
 
 def episodes(artifacts: Path, variant: str) -> list[list[dict[str, Any]]]:

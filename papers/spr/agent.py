@@ -1,16 +1,18 @@
-"""A small convolutional agent on boolean planes, with a model of its own latents, and the memory it learns from."""
+"""A small convolutional agent on boolean planes with a model of its own latents, and the memory it learns from."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
-from common.learn.distributional import dueling
-from common.learn.self_prediction import renormalise
+from papers.spr.maths import cross_entropy, double_target, dueling, n_step, placed, renormalise
 
 MARGIN = 1
 """Cells around a frame within which it is shifted."""
@@ -20,11 +22,15 @@ class PixelAgent(nn.Module):
     """Encoder, dueling C51 head and transition model (SPR, section 2 and appendix).
 
     Frames [N, C, H, W] of even sides come on canvases with ``MARGIN`` empty cells around. A latent is spatial,
-    [N, channels, H/2, W/2], renormalised to [0, 1]. ``hidden`` is the head's first layer and SPR's projection.
+    [N, channels, H/2, W/2], renormalised to [0, 1]. ``hidden`` is the head's first layer and SPR's projection. Values
+    lie on the atoms ``support`` [Z], from −``limit`` to ``limit``.
     """
 
-    def __init__(self, shape: tuple[int, int, int], actions: int, *, channels: int, hidden: int, atoms: int) -> None:
+    def __init__(
+        self, shape: tuple[int, int, int], actions: int, *, channels: int, hidden: int, atoms: int, limit: float
+    ) -> None:
         super().__init__()
+        self.support = torch.linspace(-limit, limit, atoms)
         planes, height, width = shape
         self.actions, self.atoms, cells = actions, atoms, (height // 2) * (width // 2)
         self.encoder = nn.Sequential(
@@ -38,6 +44,16 @@ class PixelAgent(nn.Module):
             nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU(),
         )  # fmt: skip
         self.predictor = nn.Linear(hidden, hidden)
+
+    def stem(self) -> list[nn.Parameter]:
+        """All weights but the transition model's."""
+        return [weight for name, weight in self.named_parameters() if not name.startswith("transition.")]
+
+    def save(self, folder: Path) -> None:
+        save_file(self.state_dict(), folder / "agent.safetensors")
+
+    def load(self, folder: Path) -> None:
+        self.load_state_dict(load_file(folder / "agent.safetensors"))
 
     def latents(self, canvases: torch.Tensor) -> torch.Tensor:
         return renormalise(self.encoder(canvases))
@@ -110,3 +126,36 @@ class Memory:
             rewards=torch.from_numpy(self.rewards[returned]),
             ended=torch.from_numpy(self.ended[returned]),
         )
+
+
+def canvases(frames: torch.Tensor, rng: np.random.Generator | None) -> torch.Tensor:
+    """``frames`` [.., C, H, W] on their canvases, each shifted at random by ``rng``, all in the middle without it."""
+    flat = frames.flatten(0, -4)
+    drawn = np.full((len(flat), 2), MARGIN) if rng is None else rng.integers(2 * MARGIN + 1, size=(len(flat), 2))
+    made = placed(flat, torch.from_numpy(drawn), MARGIN)
+    return made.view(*frames.shape[:-3], *made.shape[1:])
+
+
+def q_loss(
+    agent: PixelAgent, slow: PixelAgent, latents: torch.Tensor, later: torch.Tensor, seen: Windows, gamma: float
+) -> torch.Tensor:
+    """C51 with n-step double targets, [B]. ``latents`` are of the first states, ``later`` canvases n steps on."""
+    with torch.no_grad():
+        returns, discounts = n_step(seen.rewards, seen.ended, gamma)
+        online, target = agent.logits(agent.latents(later)), slow.logits(slow.latents(later))
+        wanted = double_target(online, target, returns, discounts, agent.support)
+    return cross_entropy(agent.logits(latents), seen.taken, wanted)
+
+
+def descend(agent: PixelAgent, loss: torch.Tensor, optimiser: torch.optim.Optimizer, *, clip: float) -> float:
+    """One step of ``optimiser`` on ``loss``; returns the gradient's norm. Norms are clipped to ``clip``, that of the
+    transition model apart from the rest (released code). FloatingPointError when the loss is not finite."""
+    if not math.isfinite(loss.item()):
+        raise FloatingPointError(f"the loss is {loss.item()}, and training stops at the first value that is not "
+                                 "finite; lower learn.lr")  # fmt: skip
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(agent.stem(), clip).item()
+    torch.nn.utils.clip_grad_norm_(list(agent.transition.parameters()), clip)
+    optimiser.step()
+    return norm

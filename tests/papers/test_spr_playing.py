@@ -7,7 +7,9 @@ import pytest
 
 from common.envs.minatar import MinAtarEnv
 from common.envs.versions.minatar_breakout_v1 import scripted
-from common.evaluate.pixels import play, stretches
+from common.rng import derive
+from papers.spr.agent import Memory
+from papers.spr.playing import experience, play, stretches
 
 GAME = ("minatar-breakout-v1", "breakout")
 
@@ -54,3 +56,22 @@ def test_stretches_replay_within_an_episode():
 def test_too_few_episodes_are_named():
     with pytest.raises(ValueError, match="pass more seeds"):
         stretches(MinAtarEnv(*GAME), [1], scripted, count=10**6, steps=4, epsilon=1.0)
+
+
+def test_experience_is_random_at_first_then_the_agent_s_and_is_stored_as_it_was_met():
+    env, asked = MinAtarEnv(*GAME), []
+
+    def act(frames: np.ndarray) -> list[int]:
+        asked.append(frames)
+        return [2]
+
+    memory = Memory(200, env.shape)
+    steps = list(experience(env, act, memory, 7, 50, (100, 0.0)))
+    assert steps == list(range(1, 201)) and memory.size == 200
+    late = memory.actions[100:]
+    assert (late == 2).all() and len(set(memory.actions[:50].tolist())) == 3  # no random step is left after the fall
+    assert 100 < len(asked) < 150 and memory.ended.sum() > 2
+    env.reset(derive(7, "train", 0))
+    for i in range(int(memory.ended.argmax()) + 1):  # the first episode, replayed
+        frame = env.step(int(memory.actions[i]))
+        assert frame.reward == memory.rewards[i] and frame.done == memory.ended[i]
