@@ -5,11 +5,10 @@ from dataclasses import replace
 import pytest
 
 from common.search.mcts import MCTSSettings, search
-from common.search.pairs import audit, step_pairs
 from common.search.tree import ROOT, Tree, from_json, to_json
 from common.types import Turn
-
-from .toy import Listing, Scripted, ToyEnv, toy_task
+from papers.agent_q.maths import audit, step_pairs
+from tests.search.toy import Listing, Scripted, ToyEnv, toy_task
 
 SETTINGS = MCTSSettings(simulations=80, branching=4, c=1.0, alpha=0.5, gamma=0.9, max_depth=4)
 
@@ -99,7 +98,7 @@ def test_audit_is_exact():
     assert report.leaked == ("toy/2",) and report.duplicates == 0 and report.contradictions == 0
     loaded = [from_json(to_json(tree)) for tree in trees]
     assert audit(pairs, env, tasks, loaded, test_ids={"toy/2"}) == report
-    assert report.summary()["n"] == len(pairs) and report.summary()["leaked"] == 1
+    assert report.metrics()["pair_count"] == len(pairs) and report.metrics()["pair_leaked"] == 1
 
 
 def test_audit_of_many_simulations_is_more_right_than_of_reversed_pairs():
@@ -131,7 +130,7 @@ def test_audit_counts_ties_duplicates_and_contradictions():
 def test_audit_of_nothing_and_of_strangers():
     trees, tasks = trees_of(numbers=range(2)), [toy_task(0), toy_task(1)]
     empty = audit([], ToyEnv(), tasks, trees)
-    assert (empty.n, empty.accuracy, empty.length_bias, empty.summary()["margin"]) == (0, None, None, None)
+    assert (empty.n, empty.accuracy, empty.length_bias) == (0, None, None) and "pair_margin" not in empty.metrics()
     pairs = step_pairs(trees[1], 0.1, 0.5)
     with pytest.raises(ValueError, match="has no tree"):
         audit(pairs, ToyEnv(), tasks, trees[:1])
