@@ -11,7 +11,7 @@ from typing import Literal
 from common.envs.contract import Env
 from common.envs.shop.engine import INVALID
 from common.evaluate.habits import habits
-from common.evaluate.rollouts import evaluate, records, summarise
+from common.evaluate.rollouts import evaluate, summarise
 from common.lab import Lab, Measured
 from common.lm.engine import Engine
 from common.rng import derive
@@ -132,19 +132,17 @@ def alone(lab: Lab, name: str, policy: Callable[..., Policy]) -> list[Measured]:
 
     ``policy(temperature=…)``: a new policy, at the temperature of training where none is given.
     """
-    p, found = lab.p.test, []
-    for panel, tasks in lab.panels.items():
-        metrics, episodes = evaluate(lab.env, tasks[: p.tasks], policy(), seed=lab.seed)
+    p, first, found = lab.p.test, lab.p.panels[0], []
+    acted = lab.episodes(name, policy, kept=20)
+    for panel, episodes in acted.items():
+        metrics = summarise(episodes)
         if lab.p.model != "nano":
             metrics["invalid"] = habits(episodes, invalid=INVALID)["invalid"]
         found.append(Measured(panel, metrics, len(episodes)))
-        if panel == lab.p.panels[0]:
-            lab.keep(f"rollouts.{name}", records(episodes[:20]))
-            some, planned = tasks[: max(1, p.tasks // 2)], episodes[: p.planned_tasks]
-            greedy, _ = evaluate(lab.env, some, policy(temperature=0.0), seed=lab.seed)
-            found.append(Measured(panel, {f"greedy_{k}": greedy[k] for k in ("success", "truncated")}, len(some)))
-            found.append(Measured(panel, planned_metrics(planned), len(planned)))
-    return found
+    some, planned = lab.panels[first][: max(1, p.tasks // 2)], acted[first][: p.planned_tasks]
+    greedy, _ = evaluate(lab.env, some, policy(temperature=0.0), seed=lab.seed)
+    found.append(Measured(first, {f"greedy_{k}": greedy[k] for k in ("success", "truncated")}, len(some)))
+    return [*found, Measured(first, planned_metrics(planned), len(planned))]
 
 
 def planned_metrics(episodes: Sequence[Trajectory]) -> dict[str, float]:
