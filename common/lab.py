@@ -385,6 +385,14 @@ class Lab:
         drawn = [evaluate(self.env, tasks, policy, seed=derive(self.seed, draw))[1] for draw in range(draws)]
         return summarise([episode for episodes in drawn for episode in episodes]), records(drawn[0][:KEPT_TASKS])
 
+    def episodes(self, name: str, policy: Callable[[], Policy], *, kept: int = KEPT_TASKS) -> dict[str, list[Trajectory]]:
+        """Panel → one episode of each of its first ``test.tasks`` tasks by a new ``policy()``; ``kept`` of the first panel
+        are kept as those of ``name``. Of evaluations that report more of the episodes than :meth:`evaluate` does."""
+        found = {panel: evaluate(self.env, tasks[: self.p.test.tasks], policy(), seed=self.seed)[1]
+                 for panel, tasks in self.panels.items()}  # fmt: skip
+        self.keep(f"rollouts.{name}", records(found[self.p.panels[0]][:kept]))
+        return found
+
     def readable(
         self, tasks: Sequence[Task], judged: Sequence[Attempts], episodes: Sequence[Trajectory]
     ) -> list[dict[str, Any]]:

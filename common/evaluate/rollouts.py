@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 from common.envs.contract import Env
 from common.rng import derive
 from common.search.policy import Policy
 from common.search.rollout import rollout
-from common.types import Task, Trajectory
+from common.types import Cost, Task, Trajectory
+
+if TYPE_CHECKING:  # rollouts need no torch
+    from common.lm.engine import Engine
 
 
 def summarise(trajectories: Sequence[Trajectory]) -> dict[str, float]:
@@ -31,6 +35,15 @@ def evaluate(
     keys = [derive(seed, "evaluate", task.id) for task in tasks]
     trajectories = rollout(env, list(tasks), policy, keys=keys)
     return summarise(trajectories), trajectories
+
+
+def sampling_cost(trajectories: Sequence[Trajectory], engine: Engine) -> Cost:
+    """What it costs to sample these episodes, and no others, from ``engine``: every step is one call of the model, one sample
+    and one environment step."""
+    steps = [step for t in trajectories for step in t.steps]
+    return Cost(env_steps=len(steps), lm_calls=len(steps), samples=len(steps),
+                prompt_tokens=sum(len(engine.prompt_ids(step.prompt)) for step in steps),
+                sampled_tokens=sum(step.turn.n_tokens for step in steps))  # fmt: skip
 
 
 def records(trajectories: Sequence[Trajectory]) -> list[dict]:

@@ -58,9 +58,14 @@ def code(text: str) -> str:
 
 
 def present(parts: Iterable[Figure | str]) -> None:
-    """Display figures and Markdown texts in their order."""
+    """Display figures, Markdown texts, and texts that begin with ``<`` as HTML, in their order."""
+    from IPython.display import HTML, display
+
     for part in parts:
-        say(part) if isinstance(part, str) else show(part)
+        if isinstance(part, Figure):
+            show(part)
+        else:
+            display(HTML(part)) if part.startswith("<") else say(part)
 
 
 def quiet() -> None:

@@ -11,13 +11,16 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from common.envs import load_panel, make
+from common.envs.answers import declared
 from common.envs.contract import Env
+from common.envs.panels import PanelError
 from common.evaluate.claims import load_claims
-from common.search.pairs import audit, step_pairs
-from common.search.tree import Tree, load
+from common.report.show import code
 from common.sweep.unit import results_dir
 from common.track.events import read_events
 from common.track.rows import MetricRow, read_metrics
@@ -117,20 +120,6 @@ def training_points(events: Path) -> list[dict[str, Any]]:
     return points
 
 
-def trees(artifacts: Path) -> list[Tree]:
-    """The search trees that a run kept, in order of round and number; empty when it kept none."""
-    return [load(path) for path in sorted(artifacts.glob("tree.*.json"))]
-
-
-def telling(found: Sequence[Tree]) -> Tree | None:
-    """The tree to look at first: one whose actions differ most in value, since there a search decides."""
-    def spread(tree: Tree) -> float:
-        values = [tree.q(child) for child in tree.nodes[0].children if tree.nodes[child].visits]
-        return max(values) - min(values) if values else -1.0
-
-    return max(found, key=spread, default=None)
-
-
 def episodes(artifacts: Path, variant: str) -> dict[str, list[dict[str, Any]]]:
     """task id → steps of the episode that the run kept of ``variant``; empty when it kept none."""
     path, found = artifacts / f"rollouts.{variant}.jsonl", {}
@@ -162,12 +151,53 @@ def trace(env: Env, task: Task, steps: Sequence[Mapping[str, Any]]) -> str:
         state, shown = env.snapshot(), env.prompt()[-1]["content"]
         q, value, best = env.q(state, step["action"]), env.value(state), env.oracle()
         mark = "" if q >= value - 1e-9 else " ✗"
-        cells = (str(step["step"] + 1), _cell(shown, 240), f"`{_cell(step['action'], 60)}`{mark}", f"{q:.3f}",
-                 f"{value:.3f}", f"`{_cell(best, 60)}`")
+        cells = (str(step["step"] + 1), cell(shown, 240), f"`{cell(step['action'], 60)}`{mark}", f"{q:.3f}",
+                 f"{value:.3f}", f"`{cell(best, 60)}`")
         lines.append(f"| {' | '.join(cells)} |")
         env.step(step["action"])
     ending = f"Reward {steps[-1]['reward']:.3f} after {len(steps)} steps; ✗: worth less than the best action."
     return "\n".join([*lines, "", ending])
+
+
+NO_RUN = "No run of this unit is in this machine's store, so there is nothing to look at: `make repro` runs it."
+
+
+def world(artifacts: Path) -> tuple[Env, dict[str, Task]] | None:
+    """The environment of the unit that kept ``artifacts``, and the tasks of its panels by id.
+
+    None where the unit, its panels or what else its environment needs is not on this machine.
+    """
+    try:
+        env = json.loads((artifacts.parent / "unit.json").read_text(encoding="utf-8"))["env"]
+        data, tasks = artifacts.parents[3] / "data", {}  # runs/<paper>/<key>/artifacts
+        for name in ("train", "test", "test_products"):
+            with suppress(PanelError):  # not every environment has each of them
+                tasks |= {task.id: task for task in load_panel(data, f"{env}/{name}")}
+        return (make(env, data), tasks) if tasks else None
+    except (OSError, LookupError, ValueError, PanelError):
+        return None
+
+
+def closely(artifacts: Path, before: str, after: str, *, last_line: bool = False, most: int = 3) -> list[str]:
+    """Tasks on which two variants differ, and one that neither solves, as Markdown: each action beside exact values.
+
+    ``last_line``: the action of a turn is its last line, and the first line that a policy wrote before it is shown below.
+    """
+    found, kept = world(artifacts), {name: episodes(artifacts, name) for name in (before, after)}
+    chosen = contrasts(kept[before], kept[after])[:most]
+    if not (found and chosen):
+        return [NO_RUN]
+    env, tasks = found
+    parts = []
+    for what, task in chosen:
+        parts.append(f"### {what}: `{task}`")
+        for name, own in kept.items():
+            acted = [step | {"action": declared(step["action"])} for step in own[task]] if last_line else own[task]
+            first = [f"{step['step'] + 1}: {step['action'].strip().splitlines()[0]}" for step in own[task]
+                     if last_line and "\n" in step["action"].strip()]  # fmt: skip
+            parts += [f"`{name}`:", trace(env, tasks[task], acted)]
+            parts += [code("\n".join(["written before the action", *first]))] if first else []
+    return parts
 
 
 def lazy_success(env: Env, tasks: Sequence[Task]) -> float:
@@ -181,23 +211,7 @@ def lazy_success(env: Env, tasks: Sequence[Task]) -> float:
     return wins / len(tasks)
 
 
-def wrong_pairs(found: Sequence[Tree], env: Env, tasks: Sequence[Task], *, theta: float, most: int = 6) -> str:
-    """Pairs of these trees that exact Q* contradicts, the worst first, as a Markdown table."""
-    lines = []
-    for tree in found:
-        for pair in step_pairs(tree, theta, tree.alpha):
-            exact = audit([pair], env, tasks, [tree]).exact_margins[0]
-            if exact < -1e-9:
-                cells = (_cell(pair.prompt[-1]["content"], 160), f"`{_cell(pair.chosen, 50)}`",
-                         f"`{_cell(pair.rejected, 50)}`", f"{pair.q_chosen - pair.q_rejected:+.2f}", f"{exact:+.2f}")
-                lines.append((exact, f"| {' | '.join(cells)} |"))
-    if not lines:
-        return f"No pair of these {len(found)} trees is wrong at θ = {theta:g}."
-    head = ["| state | chosen | rejected | ΔQ of the search | exact ΔQ* |", "|---|---|---|---|---|"]
-    return "\n".join([*head, *(line for _, line in sorted(lines)[:most])])
-
-
-def _cell(text: str, letters: int) -> str:
+def cell(text: str, letters: int) -> str:
     """One table cell: no line breaks or bars, shortened in the middle."""
     flat = " ⏎ ".join(text.split("\n")).replace("|", "\\|").replace("$", "\\$")
     return flat if len(flat) <= letters else f"{flat[: letters // 2]} … {flat[-letters // 2 :]}"

@@ -9,8 +9,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, to_hex
 from matplotlib.figure import Figure
 
-from common.search.plan import best_child
-from common.search.tree import ROOT, Tree
+from common.search.tree import ROOT, Tree, best_child
 
 COLOURS = colormaps["cividis"]  # made for readers with and without colour-vision deficiency
 GREY = "#d9d9d9"

@@ -24,10 +24,10 @@ import json
 import os
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from common.envs.contract import Env, Snapshot
-from common.search.steps import TOLERANCE, mix_q
+from common.search.steps import TOLERANCE, final_choice, mix_q
 from common.types import Cost, Message, Task
 
 ROOT = 0
@@ -231,6 +231,14 @@ def save(tree: Tree, path: Path) -> None:
 def load(path: Path) -> Tree:
     """Read a tree written by :func:`save`; errors as in :func:`from_json`."""
     return from_json(path.read_text(encoding="utf-8"))
+
+
+def best_child(tree: Tree, final: Literal["visits", "q"] = "visits", node: int = ROOT) -> int | None:
+    """The child that ``steps.final_choice`` takes at ``node``; None where there are no children."""
+    kids = tree.nodes[node].children
+    if not kids:
+        return None
+    return kids[final_choice([tree.nodes[kid].visits for kid in kids], [tree.q(kid) for kid in kids], final)]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from common.envs.shop.engine import ShopEnv
 from common.envs.shop.reading import follow, page_of
 from common.envs.shop.shorthand import Shorthand, short, spelled_out, touched, untouched
 from common.rng import generator
-from common.search.experience import OVER, asked, shown
+from common.search.transitions import OVER, asked, shown
 from common.types import Turn
 
 GOAL = "goal: soft lamp with color: red, and price lower than 50 dollars"

@@ -13,8 +13,8 @@ import pytest
 from common.evaluate.claims import FAMILIES, FIELDS, load_claims
 from common.evaluate.publish import load_rows
 from common.evaluate.tables import LADDER_METRICS
-from common.search.pairs import Audit
 from common.track.rows import COST_FIELDS
+from papers.agent_q.maths import Audit
 
 ROOT = Path(__file__).resolve().parents[2]
 COLUMNS = ["id", "title", "arxiv", "url", "year", "family", "status", "paper_folder", "note"]

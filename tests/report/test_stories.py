@@ -11,21 +11,12 @@ import pytest
 from common.envs.versions.countdown_v1 import CountdownEnv
 from common.report import pictures, stories, tables
 from common.report.toy import ScriptedPolicy, toy_rows
-from common.search.mcts import MCTSSettings, search
-from common.search.pairs import audit, step_pairs
-from common.search.tree import save
 from common.track.rows import write_metrics
 from common.types import Task
+from tests.papers.units import write_panels
 
 ROOT = Path(__file__).resolve().parents[2]
 TASK = Task("t/0", "countdown-v1", "t", {"numbers": [8, 7, 24], "target": 24})
-HARD = Task("t/2", "countdown-v1", "t", {"numbers": [10, 6, 3], "target": 78})
-"""(10 + 3) · 6; a rule of thumb prefers 10 · 6, which is nearer and leads nowhere."""
-
-
-def grow(key: int = 1):
-    settings = MCTSSettings(simulations=6, branching=4, c=0.5, alpha=0.1, gamma=0.95, max_depth=6, rule="ucb1")
-    return search(CountdownEnv(), [(HARD, None)], ScriptedPolicy(), settings, keys=[key])[0]
 
 
 def test_the_ladder_of_a_paper_is_read_from_its_claims():
@@ -92,19 +83,22 @@ def test_a_trace_marks_what_is_worth_less_than_the_best():
     assert lines[3].count("|") - lines[3].count("\\|") == 7 and "192 \\| 7" in lines[3]
 
 
-def test_kept_trees_come_back_and_wrong_pairs_are_the_wrong_ones(tmp_path):
-    assert stories.trees(tmp_path) == [] and stories.telling([]) is None
-    grown = [grow(key) for key in range(6)]
-    for k, tree in enumerate(grown):
-        save(tree, tmp_path / f"tree.r1.{k}.json")
-    assert stories.telling(stories.trees(tmp_path)) is not None
-    found = [tree for tree in stories.trees(tmp_path)
-             if audit(step_pairs(tree, 0.0, 0.1), CountdownEnv(), [HARD], [tree]).wrong]
-    assert found, "no search of these made a wrong pair: the test needs one"
-    table = stories.wrong_pairs(found[:1], CountdownEnv(), [HARD], theta=0.0, most=100)
-    wrong = audit(step_pairs(found[0], 0.0, 0.1), CountdownEnv(), [HARD], found[:1]).wrong
-    assert len(table.splitlines()) - 2 == wrong and table.count("| -") == wrong
-    assert "No pair" in stories.wrong_pairs(found[:1], CountdownEnv(), [HARD], theta=1.0)
+def test_tasks_are_read_closely_from_what_a_unit_kept(tmp_path):
+    """Beside exact values; where the last line acts, what was written before it is shown too."""
+    artifacts = tmp_path / "runs/toy/key/artifacts"
+    artifacts.mkdir(parents=True)
+    write_panels(tmp_path, "countdown-v1", {name: [TASK] for name in ("train", "test")})
+    rows = {"a": [("24 * 8", 0.0)], "b": [("think\n8 - 7", 0.0), ("24 * 1", 1.0)]}
+    for name, steps in rows.items():
+        lines = [{"task": TASK.id, "step": i, "action": action, "reward": reward} for i, (action, reward) in enumerate(steps)]
+        (artifacts / f"rollouts.{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert stories.closely(artifacts, "a", "b") == [stories.NO_RUN]  # nothing says which environment it was
+    (artifacts.parent / "unit.json").write_text('{"env": "countdown-v1"}')
+    text = "\n".join(stories.closely(artifacts, "a", "b", last_line=True))
+    assert "failed before, solved after: `t/0`" in text and "1: think" in text
+    assert text.count("`24 * 8` ✗") == 1 and "`8 - 7` |" in text and "think ⏎" not in text
+    assert "`think ⏎ 8 - 7` ✗" in "\n".join(stories.closely(artifacts, "a", "b"))
+    assert stories.world(tmp_path) is None
 
 
 def test_the_lazy_agent_has_its_known_score():

@@ -94,6 +94,6 @@ def test_page_escapes_model_text(tree):
 
 
 def test_search_room_needs_no_torch():
-    code = "import sys, common.search.plan, common.search.pairs, common.search.draw; print('torch' in sys.modules)"
+    code = "import sys, common.search.mcts, common.search.rollout, common.search.draw; print('torch' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "False"

@@ -8,8 +8,7 @@ import pytest
 
 from common.rng import derive
 from common.search.mcts import MCTSSettings, Root, merge, search
-from common.search.plan import best_child
-from common.search.tree import ROOT, load, replay, save, to_json, violations
+from common.search.tree import ROOT, best_child, load, replay, save, to_json, violations
 from common.types import Turn
 
 from .toy import LETTERS, Listing, Scripted, ToyEnv, toy_task

@@ -87,7 +87,7 @@ def spelled_out(page: str, action: str, text: str) -> str:
 
 @dataclass(frozen=True)
 class Shorthand:
-    """A world model in shorthand, asked as :func:`common.search.experience.asked` asks one that writes whole pages."""
+    """A world model in shorthand, asked as :func:`common.search.transitions.asked` asks one that writes whole pages."""
 
     model: Policy
     view: View

@@ -1,4 +1,4 @@
-"""Look-ahead as pictures: foresight by depth beside what looking ahead gains; and single decisions, as HTML."""
+"""WebEvolver's own part of the world-model notebook: dreams by hand, its figures, its decisions."""
 
 from __future__ import annotations
 
@@ -12,9 +12,73 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from common.evaluate.stats import t_interval
+from common.report import figures, foresight, stories, tables
 from common.report.figures import CYCLE, GREY, MARKERS, WIDTH
-from common.report.show import UNPRINTABLE
+from common.report.show import UNPRINTABLE, code, source
 from common.track.rows import MetricRow
+from papers.webevolver import lookahead, maths
+from papers.webevolver.method import PLANS
+
+LADDER = ("start", "self_1", "self_2", "self_3", "blind", "webevolver")
+COLUMNS = ("success", "score", "invalid", "repeated", "truncated")
+CURVES = ("loss", "grad_norm")
+SHOWN = ("self_1", "self_3", "blind", "webevolver", "world_1", "world_3")
+WORLDS = ("world_1", "world_2", "world_3", "world_blind")
+LINES = {"imagined": {0: "webevolver", 1: "webevolver+d1", 2: "webevolver+d2"}, "blind": {2: "webevolver+blind"},
+         "real pages": {0: "webevolver", 1: "webevolver+real_d1", 2: "webevolver+real"}}  # fmt: skip
+BOUNDS = {"exact values": "webevolver+oracle", "votes": "webevolver+votes"}
+
+
+def toy() -> list[Figure | str]:
+    """A list with a good and a poor product: two dreams, of which the judge accepts one, and what is learned from it."""
+    goal = "portable safe stroller with color: white, and price lower than 70 dollars"
+    listed = "page 1\n1 nidoo portable safe stroller $33\n2 cribba safe natural stroller $32\nback to search"
+    rest = "buy now, < prev, back to search"
+    good = f"nidoo portable safe stroller $33\nabout: safe portable\ncolor: green white\nchosen: none\n{rest}"
+    poor = f"cribba safe natural stroller $32\nabout: safe natural\ncolor: blue white\nchosen: none\n{rest}"
+    ready = good.replace("chosen: none", "chosen: white")
+
+    def seen(page: str, action: str = "", text: str = "") -> lookahead.Seen:
+        prompt = ({"role": "user", "content": f"goal: {goal}\ndid: x\n{page}"},)
+        return lookahead.Seen(prompt, action, text or page, over=text == "over")
+
+    paths = {"good": [seen(listed), seen(good, "click[1]"), seen(ready, "click[white]"),
+                      seen(ready, "click[buy now]", "over")],
+             "poor": [seen(listed), seen(poor, "click[2]"), seen(poor, "click[buy now]", "over")]}  # fmt: skip
+    lines = [f"{kind}: scores {[maths.judge(path[: n + 1]) for n in range(1, len(path))]}, "
+             f"learned {[row.completion for row in maths.dreamt_rows([path])]}" for kind, path in paths.items()]  # fmt: skip
+    return [
+        *map(source, (maths.standing, lookahead.foresee, maths.dreamt_rows)), code("\n".join(lines)),
+        "A dream is only as good as its pages: where the world model shows every product as fitting, all dreams are "
+        "accepted, and what they teach is to buy anything. That is why a *blind* model, trained as long with the page "
+        "hidden, dreams too.",
+    ]  # fmt: skip
+
+
+def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure | str]:  # noqa: ARG001
+    """Foresight by depth beside success by depth of look-ahead; all ways of acting; what they cost."""
+    acting = stories.present(rows, ("webevolver", *(f"webevolver+{how}" for how in PLANS)), "planned_success")
+    return [
+        "A second step of look-ahead can only pay where the second page is foreseen; real pages are foreseen perfectly. All "
+        "act with the same weights on the same tasks.",
+        foresight_and_success(rows, WORLDS, LINES, BOUNDS),
+        figures.ladder(rows, acting, metric="planned_success"),
+        tables.cost_table(rows, acting),
+        "How foresight fades with depth; `world_blind` shows how much can be written without seeing the page.",
+        foresight.depths(rows, stories.present(rows, WORLDS, "tokens@1")),
+    ]
+
+
+def examples(artifacts: Path) -> list[Figure | str]:
+    """What world models imagined beside what came, decisions that look-ahead changed, and tasks before and after."""
+    parts: list[Figure | str] = []
+    for name in ("world_3", "world_blind"):
+        found = foresight.forecasts(artifacts, name)
+        parts += [f"**`{name}`**", foresight.viewer(foresight.differing(found, most=2))] if found else []
+    changed = telling(decisions(artifacts, "webevolver+d2"))
+    parts += ["Decisions that look-ahead changed, with what it imagined:", viewer(changed)] if changed else []
+    return [*parts, *stories.closely(artifacts, "self_3", "webevolver+d2")]
+
 
 STYLE = """<style>.decisions{color:#222;background:#fff;border-collapse:collapse;font:13px/1.45 monospace;margin:.6em 0}
 .decisions th,.decisions td{border:1px solid #ccc;padding:.4em .6em;text-align:left!important;vertical-align:top;color:#222;

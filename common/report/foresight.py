@@ -28,9 +28,9 @@ LEGEND = ('<span class="extra">struck out</span>: imagined, not real; '
           '<span class="missing">underlined</span>: real, not imagined')  # fmt: skip
 
 
-def walks(artifacts: Path, variant: str) -> list[dict[str, Any]]:
-    """The walks that a run kept of ``variant``; empty when it kept none."""
-    path = artifacts / f"walks.{variant}.jsonl"
+def forecasts(artifacts: Path, variant: str) -> list[dict[str, Any]]:
+    """The forecasts that a run kept of ``variant``; empty when it kept none."""
+    path = artifacts / f"forecasts.{variant}.jsonl"
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
@@ -46,37 +46,36 @@ def marked(imagined: str, real: str) -> tuple[str, str]:
     return _joined(sides[0]), _joined(sides[1])
 
 
-def walk_html(walk: Mapping[str, Any]) -> str:
-    """One walk as a table: a line for each action with the imagined and the real state after it.
+def forecast_html(one: Mapping[str, Any]) -> str:
+    """One forecast as a table: a line for each action with the imagined and the real state after it.
 
-    ``walk``: task, prompt, actions, real and imagined, as ``Walk.record`` has them. An imagination that ended
+    ``one``: task, prompt, actions, real and imagined, as ``Forecast.record`` has them. An imagination that ended
     early leaves its cells empty. Nothing in the texts is interpreted as HTML.
     """
-    lines = [f'<tr><th colspan="3">{escape(UNPRINTABLE.sub("", walk["prompt"]))}</th></tr>',
+    lines = [f'<tr><th colspan="3">{escape(UNPRINTABLE.sub("", one["prompt"]))}</th></tr>',
              "<tr><th>action</th><th>imagined</th><th>real</th></tr>"]  # fmt: skip
-    for d, (action, real) in enumerate(zip(walk["actions"], walk["real"], strict=True)):
-        imagined = walk["imagined"][d] if d < len(walk["imagined"]) else ""
+    for d, (action, real) in enumerate(zip(one["actions"], one["real"], strict=True)):
+        imagined = one["imagined"][d] if d < len(one["imagined"]) else ""
         left, right = marked(imagined, real)
         lines.append(f"<tr><td>{escape(UNPRINTABLE.sub('', action))}</td><td>{left}</td><td>{right}</td></tr>")
     return f'<table class="imagined">{"".join(lines)}</table>'
 
 
 def viewer(found: Sequence[Mapping[str, Any]]) -> str:
-    """Several walks under one legend, self-contained."""
-    body = "".join(map(walk_html, found))
-    return f'{STYLE}<div class="imagined">{LEGEND}</div>{body}' if found else "<p>No walk was kept.</p>"
+    """Several forecasts under one legend, self-contained."""
+    body = "".join(map(forecast_html, found))
+    return f'{STYLE}<div class="imagined">{LEGEND}</div>{body}' if found else "<p>No forecast was kept.</p>"
 
 
 def differing(found: Sequence[Mapping[str, Any]], *, most: int = 3) -> list[Mapping[str, Any]]:
-    """The longest walks in which something was imagined wrong and something right, at most one a task."""
-    def rank(walk: Mapping[str, Any]) -> tuple[bool, int]:
-        pairs = list(zip(walk["imagined"], walk["real"]))
-        right = sum(one.split() == other.split() for one, other in pairs)
-        return (0 < right < len(walk["real"]), len(walk["real"]))
+    """The longest forecasts in which something was imagined wrong and something right, at most one a task."""
+    def rank(one: Mapping[str, Any]) -> tuple[bool, int]:
+        right = sum(text.split() == real.split() for text, real in zip(one["imagined"], one["real"]))
+        return (0 < right < len(one["real"]), len(one["real"]))
 
     chosen: dict[str, Mapping[str, Any]] = {}
-    for walk in sorted(found, key=rank, reverse=True):
-        chosen.setdefault(walk["task"], walk)
+    for one in sorted(found, key=rank, reverse=True):
+        chosen.setdefault(one["task"], one)
     return list(chosen.values())[:most]
 
 

@@ -7,7 +7,7 @@ import pytest
 from common.envs.shop.catalogue import build_catalogue, build_panels
 from common.envs.shop.engine import ShopEnv
 from common.envs.shop.judge import TYPES, judge, meaning, plain, standing
-from common.search.experience import OVER, shown
+from common.search.transitions import OVER, shown
 from common.search.lookahead import Seen
 
 GOAL = "goal: soft lamp with color: red, and price lower than 50 dollars\n"

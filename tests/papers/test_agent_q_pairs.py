@@ -4,12 +4,14 @@ from dataclasses import replace
 
 import pytest
 
+from common.envs.versions.countdown_v1 import CountdownEnv
+from common.report.toy import ScriptedPolicy
 from common.search.mcts import MCTSSettings, search
-from common.search.pairs import audit, step_pairs
-from common.search.tree import ROOT, Tree, from_json, to_json
-from common.types import Turn
-
-from .toy import Listing, Scripted, ToyEnv, toy_task
+from common.search.tree import ROOT, Tree, from_json, save, to_json
+from common.types import Task, Turn
+from papers.agent_q import figures
+from papers.agent_q.maths import audit, step_pairs
+from tests.search.toy import Listing, Scripted, ToyEnv, toy_task
 
 SETTINGS = MCTSSettings(simulations=80, branching=4, c=1.0, alpha=0.5, gamma=0.9, max_depth=4)
 
@@ -99,7 +101,7 @@ def test_audit_is_exact():
     assert report.leaked == ("toy/2",) and report.duplicates == 0 and report.contradictions == 0
     loaded = [from_json(to_json(tree)) for tree in trees]
     assert audit(pairs, env, tasks, loaded, test_ids={"toy/2"}) == report
-    assert report.summary()["n"] == len(pairs) and report.summary()["leaked"] == 1
+    assert report.metrics()["pair_count"] == len(pairs) and report.metrics()["pair_leaked"] == 1
 
 
 def test_audit_of_many_simulations_is_more_right_than_of_reversed_pairs():
@@ -131,9 +133,35 @@ def test_audit_counts_ties_duplicates_and_contradictions():
 def test_audit_of_nothing_and_of_strangers():
     trees, tasks = trees_of(numbers=range(2)), [toy_task(0), toy_task(1)]
     empty = audit([], ToyEnv(), tasks, trees)
-    assert (empty.n, empty.accuracy, empty.length_bias, empty.summary()["margin"]) == (0, None, None, None)
+    assert (empty.n, empty.accuracy, empty.length_bias) == (0, None, None) and "pair_margin" not in empty.metrics()
     pairs = step_pairs(trees[1], 0.1, 0.5)
     with pytest.raises(ValueError, match="has no tree"):
         audit(pairs, ToyEnv(), tasks, trees[:1])
     with pytest.raises(ValueError, match="two trees of one task"):
         audit(pairs, ToyEnv(), tasks, [trees[0], trees[0]])
+
+
+# -- pairs and trees as the notebook shows them ---------------------------------------------------------------------
+
+HARD = Task("t/2", "countdown-v1", "t", {"numbers": [10, 6, 3], "target": 78})
+"""(10 + 3) · 6; a rule of thumb prefers 10 · 6, which is nearer and leads nowhere."""
+
+
+def grow(key: int = 1):
+    settings = MCTSSettings(simulations=6, branching=4, c=0.5, alpha=0.1, gamma=0.95, max_depth=6, rule="ucb1")
+    return search(CountdownEnv(), [(HARD, None)], ScriptedPolicy(), settings, keys=[key])[0]
+
+
+def test_kept_trees_come_back_and_wrong_pairs_are_the_wrong_ones(tmp_path):
+    assert figures.trees(tmp_path) == [] and figures.telling([]) is None
+    grown = [grow(key) for key in range(6)]
+    for k, tree in enumerate(grown):
+        save(tree, tmp_path / f"tree.r1.{k}.json")
+    assert figures.telling(figures.trees(tmp_path)) is not None
+    found = [tree for tree in figures.trees(tmp_path)
+             if audit(step_pairs(tree, 0.0, 0.1), CountdownEnv(), [HARD], [tree]).wrong]
+    assert found, "no search of these made a wrong pair: the test needs one"
+    table = figures.wrong_pairs(found[:1], CountdownEnv(), {HARD.id: HARD}, theta=0.0, most=100)
+    wrong = audit(step_pairs(found[0], 0.0, 0.1), CountdownEnv(), [HARD], found[:1]).wrong
+    assert len(table.splitlines()) - 2 == wrong and table.count("| -") == wrong
+    assert "No pair" in figures.wrong_pairs(found[:1], CountdownEnv(), {HARD.id: HARD}, theta=1.0)

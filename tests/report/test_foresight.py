@@ -6,12 +6,12 @@ import json
 
 import pytest
 
-from common.report.imagined import depths, differing, marked, viewer, walk_html, walks
+from common.report.foresight import depths, differing, forecast_html, forecasts, marked, viewer
 from common.report.show import svg
 from common.report.webcheck import foreign
 from common.track.rows import COST_FIELDS, MetricRow
 
-WALK = {"task": "a", "prompt": "goal: x", "actions": ["click[1]", "click[2]"], "real": ["p 1\nred lamp $5", "over"],
+FORECAST = {"task": "a", "prompt": "goal: x", "actions": ["click[1]", "click[2]"], "real": ["p 1\nred lamp $5", "over"],
         "imagined": ["p 1\nblue lamp $5", "over"]}  # fmt: skip
 
 
@@ -23,30 +23,30 @@ def test_only_what_differs_is_marked():
     assert marked("", "a b")[1] == '<span class="missing">a b</span>'
 
 
-def test_a_walk_is_a_table_of_action_imagined_and_real():
-    html = walk_html(WALK)
+def test_a_forecast_is_a_table_of_action_imagined_and_real():
+    html = forecast_html(FORECAST)
     assert html.count("<tr>") == 4 and html.count('class="extra"') == html.count('class="missing"') == 1
-    early = walk_html(WALK | {"imagined": ["over"]})
+    early = forecast_html(FORECAST | {"imagined": ["over"]})
     assert early.count("<tr>") == 4
 
 
 def test_texts_are_harmless_and_the_viewer_stands_alone():
-    evil = WALK | {"prompt": "<script>x</script>", "imagined": ["<b>\x00", "<img src=x>"], "actions": ["<i>", "&"]}
+    evil = FORECAST | {"prompt": "<script>x</script>", "imagined": ["<b>\x00", "<img src=x>"], "actions": ["<i>", "&"]}
     html = viewer([evil])
     assert "<script" not in html and "<img" not in html and "<i>" not in html and "\x00" not in html
-    assert foreign(html) == [] and "No walk" in viewer([])
+    assert foreign(html) == [] and "No forecast" in viewer([])
 
 
-def test_telling_walks_come_first_one_a_task():
-    right = WALK | {"imagined": WALK["real"]}
-    other = WALK | {"task": "b"}
-    assert differing([right, WALK, other]) == [WALK, other]
-    assert differing([right, WALK, other], most=1) == [WALK] and differing([]) == []
+def test_telling_forecasts_come_first_one_a_task():
+    right = FORECAST | {"imagined": FORECAST["real"]}
+    other = FORECAST | {"task": "b"}
+    assert differing([right, FORECAST, other]) == [FORECAST, other]
+    assert differing([right, FORECAST, other], most=1) == [FORECAST] and differing([]) == []
 
 
-def test_walks_are_read_back(tmp_path):
-    (tmp_path / "walks.iwm.jsonl").write_text(json.dumps(WALK) + "\n")
-    assert walks(tmp_path, "iwm") == [WALK] and walks(tmp_path, "absent") == []
+def test_forecasts_are_read_back(tmp_path):
+    (tmp_path / "forecasts.iwm.jsonl").write_text(json.dumps(FORECAST) + "\n")
+    assert forecasts(tmp_path, "iwm") == [FORECAST] and forecasts(tmp_path, "absent") == []
 
 
 @pytest.mark.parametrize("seeds", [0, 1, 3])

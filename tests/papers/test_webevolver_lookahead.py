@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from common.search.experience import OVER
+from common.search.transitions import OVER
 from common.search.lookahead import (
     Imagined, LookAhead, Real, Seen, Simulation, Votes, act, distinct, first_best, foresee, voted,
 )  # fmt: skip

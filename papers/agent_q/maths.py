@@ -1,17 +1,25 @@
-"""Preference pairs out of search trees, and their audit against exact action values."""
+"""What Agent Q and its baselines learn from: pairs of actions out of search trees, audited against exact action values, and
+plain episodes within a budget, as pairs of episodes or as successful ones."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import accumulate, combinations
 from typing import Any
 
 from common.envs.contract import Env
+from common.learn.batches import ScoredTurn, SFTExample, TrajectoryPair
+from common.rng import derive
+from common.search.policy import Policy
+from common.search.rollout import rollout
 from common.search.steps import TOLERANCE, mix_q
 from common.search.tree import Tree, state_of
-from common.types import PreferencePair, Task
+from common.types import PreferencePair, Task, Trajectory
+
+
+# -- 1. pairs of actions out of trees (paper §4.2) ---------------------------------------------------------------
 
 
 def step_pairs(
@@ -59,6 +67,16 @@ def step_pairs(
     return pairs
 
 
+def tree_pairs(trees: Sequence[Tree], *, theta: float, alpha: float, most: int) -> list[PreferencePair]:
+    """The :func:`step_pairs` of all trees, at most ``most`` of a state."""
+    return [pair for tree in trees for pair in step_pairs(tree, theta, alpha, max_pairs_per_node=most)]
+
+
+def rewarded(tree: Tree) -> bool:
+    """Whether any simulation of the tree ended with a reward above 0."""
+    return any(value > 0 for node in tree.nodes for value in node.returns)
+
+
 @dataclass(frozen=True)
 class Audit:
     """What :func:`audit` found. Lists run parallel to the audited pairs.
@@ -82,19 +100,12 @@ class Audit:
     contradictions: int
     leaked: tuple[str, ...]
 
-    def summary(self) -> dict[str, Any]:
-        """Numbers only, for a metrics row: lists as their means."""
-        return {
-            "n": self.n,
-            "accuracy": self.accuracy,
-            "tied": self.tied,
-            "margin": _mean(self.margins),
-            "exact_margin": _mean(self.exact_margins),
-            "length_bias": self.length_bias,
-            "duplicates": self.duplicates,
-            "contradictions": self.contradictions,
-            "leaked": len(self.leaked),
-        }
+    def metrics(self) -> dict[str, float]:
+        """``pair_count`` and, as far as they are defined, ``pair_<name>`` of the others; lists as their means."""
+        found = {"count": self.n, "accuracy": self.accuracy, "tied": self.tied, "margin": _mean(self.margins),
+                 "exact_margin": _mean(self.exact_margins), "length_bias": self.length_bias, "duplicates": self.duplicates,
+                 "contradictions": self.contradictions, "leaked": len(self.leaked)}  # fmt: skip
+        return {f"pair_{name}": float(value) for name, value in found.items() if value is not None}
 
 
 def audit(
@@ -111,17 +122,17 @@ def audit(
     memory or, for a loaded tree, its actions replayed. Q* closer than 1e-9 are tied. Leaves the
     environment in an arbitrary state. ValueError for two trees of a task, or a pair without a tree.
     """
-    by_task = {tree.task_id: tree for tree in trees}
-    if len(by_task) != len(trees):
+    tree_of = {tree.task_id: tree for tree in trees}
+    if len(tree_of) != len(trees):
         raise ValueError("trees holds two trees of one task: audit one round at a time.")
     task_of = {task.id: task for task in tasks}
     states: dict[str, Any] = {}
     exact, lengths = [], []
     for pair in pairs:
         task_id, _, number = pair.path.rpartition("#")
-        if task_id not in by_task or task_id not in task_of:
+        if task_id not in tree_of or task_id not in task_of:
             raise ValueError(f"pair path {pair.path!r} has no tree or no task: pass those the pairs were made from.")
-        tree, node = by_task[task_id], int(number)
+        tree, node = tree_of[task_id], int(number)
         if pair.path not in states:
             states[pair.path] = state_of(tree, node, env, task_of[task_id])
             env.restore(states[pair.path])  # a fresh environment holds no episode yet
@@ -159,3 +170,69 @@ def _repeats(pairs: Sequence[PreferencePair]) -> tuple[int, int]:
         contradictions += seen[prompt, pair.rejected, pair.chosen] > 0
         seen[prompt, pair.chosen, pair.rejected] += 1
     return duplicates, contradictions
+
+
+# -- 2. plain episodes within a budget, for the baselines --------------------------------------------------------------
+
+
+def waves(
+    env: Env, tasks: Sequence[Task], policy: Policy, *, seed: int, budgets: Mapping[str, int]
+) -> list[Trajectory]:
+    """One episode of each task, again and again, until what they spend reaches every budget.
+
+    ``budgets``: ``env_steps`` or ``sampled_tokens`` → how many. The k-th episode of a task samples with
+    ``derive(seed, "episode", task.id, k)``, so that a larger budget only adds episodes.
+    """
+    episodes: list[Trajectory] = []
+    while any(sum(used(one, axis) for one in episodes) < budget for axis, budget in budgets.items()):
+        keys = [derive(seed, "episode", task.id, len(episodes) // len(tasks)) for task in tasks]
+        episodes += rollout(env, list(tasks), policy, keys=keys)
+    return episodes
+
+
+def within(episodes: Sequence[Trajectory], axis: str, budget: int) -> list[Trajectory]:
+    """The first episodes, up to the one that reaches ``budget`` on ``axis``: less than one episode is spent too much."""
+    before = accumulate((used(one, axis) for one in episodes), initial=0)
+    return [one for one, so_far in zip(episodes, before) if so_far < budget]
+
+
+def used(episode: Trajectory, axis: str) -> int:
+    """Environment steps or sampled tokens of an episode."""
+    return len(episode.steps) if axis == "env_steps" else episode.n_tokens
+
+
+def by_task(episodes: Sequence[Trajectory]) -> dict[str, list[Trajectory]]:
+    """Finished, distinct episodes of each task, best first (ties: the shorter, then the earlier)."""
+    groups: dict[str, dict[tuple[str, ...], Trajectory]] = {}
+    for episode in episodes:
+        if all(step.turn.finished for step in episode.steps):
+            groups.setdefault(episode.task_id, {}).setdefault(tuple(s.turn.text for s in episode.steps), episode)
+    return {
+        task: sorted(distinct.values(), key=lambda e: (-e.reward, len(e.steps))) for task, distinct in groups.items()
+    }
+
+
+def episode_pairs(episodes: Sequence[Trajectory], *, theta: float, most: int) -> list[TrajectoryPair]:
+    """For each task the best episode against the worst, the second best against the second worst, and so on, while their
+    rewards differ by more than ``theta``; at most ``most`` pairs."""
+
+    def turns(episode: Trajectory) -> tuple[ScoredTurn, ...]:
+        return tuple(ScoredTurn(step.prompt, step.turn.text, step.turn.logprob) for step in episode.steps)
+
+    return [
+        TrajectoryPair(turns(group[k]), turns(group[-1 - k]))
+        for group in by_task(episodes).values()
+        for k in range(min(most, len(group) // 2))
+        if group[k].reward - group[-1 - k].reward > theta
+    ]
+
+
+def successes(episodes: Sequence[Trajectory]) -> list[SFTExample]:
+    """Every step of the finished, distinct episodes with reward 1."""
+    return [
+        SFTExample(step.prompt, step.turn.text)
+        for group in by_task(episodes).values()
+        for episode in group
+        if episode.success
+        for step in episode.steps
+    ]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from common.evaluate.imagination import Walk, fidelity, imagine, token_accuracy, walks_of
-from common.search.experience import OVER, Moment, Tried
+from common.evaluate.foresight import Forecast, fidelity, forecasts, imagine, token_accuracy
+from common.search.transitions import OVER, Transition, Tried
 from common.types import Turn
 
 
@@ -32,11 +32,11 @@ def follow(prompt: str, action: str, page: str) -> str:
     return page
 
 
-def test_walks_start_at_every_state_and_end_with_the_episode():
-    played = [Moment("t", start(str(i)), Tried(f"a{i}", f"s{i}")) for i in range(3)]
-    walks = walks_of(played, depth=2)
-    assert [[one.action for one in walk.real] for walk in walks] == [["a0", "a1"], ["a1", "a2"], ["a2"]]
-    assert [walk.prompt for walk in walks] == [start("0"), start("1"), start("2")]
+def test_forecasts_start_at_every_state_and_end_with_the_episode():
+    played = [Transition("t", start(str(i)), Tried(f"a{i}", f"s{i}")) for i in range(3)]
+    found = forecasts(played, depth=2)
+    assert [[tried.action for tried in one.real] for one in found] == [["a0", "a1"], ["a1", "a2"], ["a2"]]
+    assert [one.prompt for one in found] == [start("0"), start("1"), start("2")]
 
 
 def test_words_that_agree():
@@ -47,8 +47,8 @@ def test_words_that_agree():
 
 
 def test_an_error_at_the_first_depth_is_carried_to_the_second():
-    right = Walk("t", start("s"), (Tried("go", "p q"), Tried("on", "r s")))
-    wrong = Walk("t", start("z"), (Tried("go", "p q"), Tried("on", "r s")))
+    right = Forecast("t", start("s"), (Tried("go", "p q"), Tried("on", "r s")))
+    wrong = Forecast("t", start("z"), (Tried("go", "p q"), Tried("on", "r s")))
     rule = Rule({("s", "go"): "p q", ("p q", "on"): "r s", ("z", "go"): "p x", ("p x", "on"): "x y"})
     imagine([right, wrong], rule, follow, seed=0)
     assert rule.seen == ["s", "z", "p q", "p x"]
@@ -59,22 +59,22 @@ def test_an_error_at_the_first_depth_is_carried_to_the_second():
 
 
 def test_who_imagines_the_end_too_early_scores_nothing_beyond():
-    walk = Walk("t", start("s"), (Tried("go", "p"), Tried("on", "q"), Tried("buy", OVER)))
-    imagine([walk], Rule({("s", "go"): OVER}), follow, seed=0)
-    assert walk.imagined == [OVER]
-    found = fidelity([walk])
+    one = Forecast("t", start("s"), (Tried("go", "p"), Tried("on", "q"), Tried("buy", OVER)))
+    imagine([one], Rule({("s", "go"): OVER}), follow, seed=0)
+    assert one.imagined == [OVER]
+    found = fidelity([one])
     assert (found["end@1"], found["end@2"], found["end@3"]) == (0.0, 1.0, 0.0)
     assert found["exact@1"] == found["tokens@2"] == found["exact@3"] == 0.0
 
 
 def test_a_cut_imagination_is_not_continued():
-    walk = Walk("t", start("s"), (Tried("go", "p"), Tried("on", "q")))
-    imagine([walk], Rule({("s", "go"): "babble"}, cut="babble"), follow, seed=0)
-    assert walk.imagined == ["babble"]
+    one = Forecast("t", start("s"), (Tried("go", "p"), Tried("on", "q")))
+    imagine([one], Rule({("s", "go"): "babble"}, cut="babble"), follow, seed=0)
+    assert one.imagined == ["babble"]
 
 
-def test_walks_of_different_lengths_count_where_they_go():
-    short, long = Walk("t", start("s"), (Tried("a", OVER),)), Walk("t", start("s"), (Tried("b", "p"), Tried("a", OVER)))
+def test_forecasts_of_different_lengths_count_where_they_go():
+    short, long = Forecast("t", start("s"), (Tried("a", OVER),)), Forecast("t", start("s"), (Tried("b", "p"), Tried("a", OVER)))
     imagine([short, long], Rule({("s", "a"): OVER, ("s", "b"): "p", ("p", "a"): OVER}), follow, seed=0)
     assert set(fidelity([short, long]).values()) == {1.0} and fidelity([]) == {}
     assert long.record() == {"task": "t", "prompt": "s", "imagined": ["p", OVER], "actions": ["b", "a"],

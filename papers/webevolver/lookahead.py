@@ -14,9 +14,13 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from common.envs.contract import Env, Snapshot
-from common.evaluate.imagination import Follow
+from common.envs.shop.reading import follow
+from common.envs.shop.shorthand import Shorthand, touched, untouched
+from common.evaluate.foresight import Follow
+from common.lm.engine import Engine
+from common.lm.policy import LMPolicy
 from common.rng import derive
-from common.search.experience import OVER, asked, shown
+from common.search.transitions import OVER, asked, shown
 from common.search.policy import Policy, propose
 from common.types import Message, Step, Task, Trajectory, Turn
 
@@ -29,7 +33,7 @@ class Seen:
     action: str = ""
     """The action that led here; "" in the first state of an episode."""
     text: str = ""
-    """What it was answered, as :func:`common.search.experience.shown` has it."""
+    """What it was answered, as :func:`common.search.transitions.shown` has it."""
     over: bool = False
     """The episode ended, or imagination broke off: then ``text`` is not ``over``."""
     hidden: Snapshot | None = None
@@ -80,6 +84,25 @@ class Imagined:
             text = self.follow(state.prompt[-1]["content"], action, turn.text)
             found.append(Seen(({"role": "user", "content": text},), action, turn.text))
         return found
+
+
+ACTION_TOKENS, PAGE_TOKENS = 24, 72
+"""Most tokens of an action and of an imagined page; real ones are shorter."""
+
+
+def actor(engine: Engine, temperature: float = 1.0) -> LMPolicy:
+    """A policy that writes actions."""
+    return LMPolicy(engine, temperature, max_new_tokens=ACTION_TOKENS)
+
+
+def foreseer(engine: Engine, *, blind: bool = False) -> Shorthand:
+    """A world model that writes pages, greedily. ``blind``: it is not shown the page that an action is taken on."""
+    return Shorthand(LMPolicy(engine, 0.0, max_new_tokens=PAGE_TOKENS), untouched if blind else touched)
+
+
+def imagined(engine: Engine, *, blind: bool = False) -> Imagined:
+    """What :func:`foreseer` writes, as a world to act in."""
+    return Imagined(foreseer(engine, blind=blind), follow)
 
 
 Judge = Callable[[Sequence[Seen]], float]
@@ -141,6 +164,16 @@ Score = Callable[[list[Seen], list[str], list[int]], list[tuple[float, list[Seen
 
 
 @dataclass(frozen=True)
+class Exact:
+    """Scores an action by its exact value in the environment."""
+
+    env: Env
+
+    def __call__(self, states: list[Seen], actions: list[str], keys: list[int]) -> list[tuple[float, list[Seen]]]:  # noqa: ARG002
+        return [(self.env.q(state.hidden, action), []) for state, action in zip(states, actions, strict=True)]
+
+
+@dataclass(frozen=True)
 class Simulation:
     """Scores an action by what ``judge`` says of the path that ``depth`` steps in ``world`` lead along, ``policy``
     acting from the second step on."""
@@ -153,6 +186,16 @@ class Simulation:
     def __call__(self, states: list[Seen], actions: list[str], keys: list[int]) -> list[tuple[float, list[Seen]]]:
         paths = foresee(self.world, self.policy, states, actions, keys, depth=self.depth)
         return [(self.judge(path), path[1:]) for path in paths]
+
+
+@dataclass(frozen=True)
+class Alone:
+    """Takes the turn that ``policy`` samples, without looking ahead."""
+
+    policy: Policy
+
+    def __call__(self, states: list[Seen], keys: list[int], step: int) -> list[Turn]:  # noqa: ARG002
+        return [turn for [turn] in propose(self.policy, [state.prompt for state in states], keys, 1)]
 
 
 @dataclass
@@ -200,7 +243,7 @@ class Votes:
 
     policy: Policy
     allowance: Sequence[int]
-    turn_tokens: float
+    turn_tokens: float = 8.0
     spent: int = 0
     samples: int = 0
 
@@ -212,6 +255,21 @@ class Votes:
         self.spent += sum(turn.n_tokens for turns in drawn for turn in turns)
         self.samples += n * len(states)
         return [voted(turns) for turns in drawn]
+
+
+@dataclass
+class Metered:
+    """``decide``; ``tokens``: what ``engines`` sampled at step 0, 1, … for all decisions together."""
+
+    decide: Decide
+    engines: Sequence[Engine]
+    tokens: list[int] = field(default_factory=list)
+
+    def __call__(self, states: list[Seen], keys: list[int], step: int) -> list[Turn]:
+        before = sum(engine.cost.sampled_tokens for engine in self.engines)
+        turns = self.decide(states, keys, step)
+        self.tokens.append(sum(engine.cost.sampled_tokens for engine in self.engines) - before)
+        return turns
 
 
 def act(env: Env, tasks: Sequence[Task], decide: Decide, *, keys: Sequence[int]) -> list[Trajectory]:

@@ -1,22 +1,25 @@
-"""Acting for real with search, and the baseline that spends the same budget without a tree.
-
-Both look at the environment as an agent may: simulated episodes are free to be tried, their true
-reward decides nothing as long as the settings say ``reward="critic"``.
+"""How Agent Q's policies act when they are measured: alone, with a search at every step, and by the best of n episodes that
+spend the same budget without a tree. No true reward reaches a decision.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from common.envs.contract import Env
+from common.envs.shop.engine import INVALID
+from common.evaluate.habits import habits
+from common.evaluate.rollouts import evaluate, summarise
+from common.lab import Lab, Measured
+from common.lm.engine import Engine
 from common.rng import derive
 from common.search.mcts import MCTSSettings, Root, judge_ends, search
 from common.search.policy import Policy
 from common.search.rollout import rollout
-from common.search.steps import best_index, final_choice
-from common.search.tree import ROOT, Tree
+from common.search.steps import best_index
+from common.search.tree import ROOT, Tree, best_child
 from common.types import Cost, Observation, Step, Task, Trajectory, Turn
 
 
@@ -37,14 +40,6 @@ class Planned:
     @property
     def real_steps(self) -> int:
         return self.cost.env_steps - self.simulated_steps
-
-
-def best_child(tree: Tree, final: Literal["visits", "q"] = "visits", node: int = ROOT) -> int | None:
-    """The child that ``steps.final_choice`` takes at ``node``; None where there are no children."""
-    kids = tree.nodes[node].children
-    if not kids:
-        return None
-    return kids[final_choice([tree.nodes[kid].visits for kid in kids], [tree.q(kid) for kid in kids], final)]
 
 
 def plan_and_act(
@@ -125,3 +120,56 @@ def best_of_n(
         cost = Cost(env_steps=made + len(chosen.steps), lm_calls=made + asked, sampled_tokens=tokens)
         planned.append(Planned(chosen, cost, made))
     return planned
+
+
+# -- measured ----------------------------------------------------------------------------------------------------------
+
+
+def alone(lab: Lab, name: str, policy: Callable[..., Policy]) -> list[Measured]:
+    """One sampled episode of each test task; on the first panel also ``greedy_*`` on half as many tasks, and ``planned_*``: the
+    same episodes on the tasks on which policies also act with search, since the first tasks of a panel are not as hard as
+    all.
+
+    ``policy(temperature=…)``: a new policy, at the temperature of training where none is given.
+    """
+    p, first, found = lab.p.test, lab.p.panels[0], []
+    acted = lab.episodes(name, policy, kept=20)
+    for panel, episodes in acted.items():
+        metrics = summarise(episodes)
+        if lab.p.model != "nano":
+            metrics["invalid"] = habits(episodes, invalid=INVALID)["invalid"]
+        found.append(Measured(panel, metrics, len(episodes)))
+    some, planned = lab.panels[first][: max(1, p.tasks // 2)], acted[first][: p.planned_tasks]
+    greedy, _ = evaluate(lab.env, some, policy(temperature=0.0), seed=lab.seed)
+    found.append(Measured(first, {f"greedy_{k}": greedy[k] for k in ("success", "truncated")}, len(some)))
+    return [*found, Measured(first, planned_metrics(planned), len(planned))]
+
+
+def planned_metrics(episodes: Sequence[Trajectory]) -> dict[str, float]:
+    return {f"planned_{name}": value for name, value in summarise(episodes).items()}
+
+
+def with_search(
+    lab: Lab, engine: Engine, policy: Callable[..., Policy], settings: MCTSSettings, *, length: float
+) -> list[Measured]:
+    """Acting with MCTS, and by the best of n episodes: n · ``length``, the policy's mean length of an episode, comes nearest to
+    the steps that MCTS simulated. Costs are those of acting alone.
+
+    ``settings``: those of the search in training, of which the parameters of the test replace budget and α.
+    """
+    p, panel = lab.p.test, lab.p.panels[0]
+    settings = replace(settings, reward="critic", max_env_steps=p.env_steps, simulations=p.simulations, alpha=p.alpha)
+    tasks = lab.panels[panel][: p.planned_tasks]
+    keys = [derive(lab.seed, "plan", task.id) for task in tasks]
+
+    def measured(acting: str, act: Callable[[Policy], list[Planned]]) -> Measured:
+        engine.cost = Cost()
+        planned = act(policy())
+        metrics = planned_metrics([one.trajectory for one in planned])
+        metrics["simulated_steps"] = sum(one.simulated_steps for one in planned) / len(planned)
+        cost = replace(engine.cost, env_steps=sum(one.cost.env_steps for one in planned))
+        return Measured(panel, metrics, len(tasks), acting, cost)
+
+    mcts = measured("mcts", lambda policy: plan_and_act(lab.env, tasks, policy, settings, keys=keys))
+    n = max(1, round(mcts.metrics["simulated_steps"] / length))
+    return [mcts, measured("bon", lambda policy: best_of_n(lab.env, tasks, policy, keys=keys, n=n))]
