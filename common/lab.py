@@ -412,7 +412,14 @@ def run(unit: Unit) -> list[MetricRow]:
     method = importlib.import_module(f"papers.{unit.paper}.method")
     if hasattr(method, "run"):  # no ladder of variants: it writes its rows itself
         return method.run(unit)
-    lab = Lab(unit, method)
+    unit.run.write_rows(rows_of(Lab(unit, method)))
+    unit.run.finish()
+    return unit.run.rows()
+
+
+def rows_of(lab: Lab) -> list[MetricRow]:
+    """The metric rows of all variants, in order, computed or read from their stages."""
+    method = lab.method
     evaluation = getattr(method, "evaluate", Lab.evaluate)
     for variant in method.variants(lab.p):
         trained = method.train(lab, variant)
@@ -421,9 +428,7 @@ def run(unit: Unit) -> list[MetricRow]:
     results = list(lab.results.values())
     if hasattr(method, "compare"):
         results += method.compare(lab, results)
-    unit.run.write_rows(row for result in results for row in _rows(unit, result))
-    unit.run.finish()
-    return unit.run.rows()
+    return [row for result in results for row in _rows(lab.unit, result)]
 
 
 def _evaluated(lab: Lab, name: str, evaluation: Callable[[], list[Measured]]) -> list[Measured]:

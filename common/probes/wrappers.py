@@ -12,7 +12,7 @@ from common.envs.shop.shorthand import Shorthand, question, short, spelled_out, 
 from common.envs.steps import StepsEnv, announces_number
 from common.envs.word_problems import WordProblemEnv
 from common.rng import generator
-from common.search.experience import asked
+from common.search.transitions import asked
 from common.types import Message, Task, Turn
 
 LINES = ("4 * 6 = 24", "", "a\nb", "x" * 201, "so the answer is 15", "#### 1,234", "she has 15")

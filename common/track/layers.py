@@ -53,16 +53,14 @@ LAYERS = (
     _layer("learning", "fine-tuning", "learn/policy.py"),
     _layer("gradient", "policy gradients", "learn/policy_gradient.py"),
     _layer("rollouts", "episodes", "search/rollout.py", "search/policy.py"),
-    _layer("search", "tree search", "search/mcts.py", "search/draw.py", "search/pairs.py", "search/plan.py", "search/steps.py",
-           "search/tree.py"),
-    _layer("expansion", "expansion and teams", "search/expansion.py", "search/budget.py", "evaluate/team.py"),
-    _layer("foresight", "foresight", "search/experience.py", "search/lookahead.py", "evaluate/imagination.py"),
+    _layer("search", "tree search", "search/mcts.py", "search/draw.py", "search/steps.py", "search/tree.py"),
+    _layer("foresight", "foresight", "evaluate/foresight.py", "search/transitions.py"),
     _layer("evaluation", "measures of episodes", "evaluate/rollouts.py", "evaluate/habits.py"),
     _layer("correction", "measures of answers", "evaluate/correction.py", "evaluate/dialogues.py", "evaluate/votes.py"),
     _layer("decompose", "decompositions of gains", "evaluate/decompose.py"),
-    _layer("frontier", "frontiers", "evaluate/frontier.py"),
     _layer("wrappers", "ways to present environments", "envs/steps.py", "envs/shop/instruction.py", "envs/shop/reading.py",
            "envs/shop/shorthand.py"),
+    _layer("harness", "the harness", "lab.py"),
 )  # fmt: skip
 """All layers but the environments, each of which is one by itself (:func:`env_layer`). One is as large as what papers reach
 together: a change of tree search must not move the key of a paper that only plays episodes."""
