@@ -50,6 +50,15 @@ def credited(
     return tuple(lessons)
 
 
+def progress(done: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The pioneer's metrics of one update, with ``kl_k`` and ``logp_k`` of the k-th agent. ``done``: metrics by agent.
+
+    Those of a blind observer are named as a first turn's, since its prompt is one.
+    """
+    return {name.replace("_1", f"_{k}"): value
+            for k, one in reversed([*enumerate(done, start=1)]) for name, value in one.items()}  # fmt: skip
+
+
 # -- frontiers --------------------------------------------------------------------------------------------------
 
 
@@ -58,6 +67,11 @@ class Point(NamedTuple):
 
     kl: float
     reward: float
+
+
+def point_of(metrics: Mapping[str, float]) -> Point:
+    """The point of a policy from what was measured of it."""
+    return Point(metrics["kl"], metrics["success"])
 
 
 def frontier(points: Sequence[Point], base: float) -> list[Point]:
@@ -152,29 +166,22 @@ def excess(point: Point, reference: Sequence[Point], base: float) -> float:
     return point.reward - reward_at(frontier(reference, base), point.kl)
 
 
-def report(
-    at: Mapping[str, Point], curves: Mapping[str, Sequence[Point]], base: float
-) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
-    """Metrics of variants and of frontiers.
-
-    ``at``: variant → its point; its ``excess`` is that over the frontier of ``single``. ``curves``: method → points; to
-    those of :func:`compare` come ``kl`` and ``success`` of the frontier's highest corner. ``base``: the base's reward.
-    """
-    beyond = {name: {"excess": excess(point, curves["single"], base)} for name, point in at.items()}
-    frontiers = compare(curves, base)
-    for method, points in curves.items():
-        frontiers[method] |= dict(zip(("kl", "success"), frontier(points, base)[-1], strict=True))
-    return beyond, frontiers
+def report(methods: Mapping[str, Sequence[Point]], base: float) -> dict[str, dict[str, float]]:
+    """method → :func:`compare`'s metrics, with ``kl`` and ``success`` of its frontier's highest corner."""
+    found = compare(methods, base)
+    for name, points in methods.items():
+        found[name] |= dict(zip(("kl", "success"), frontier(points, base)[-1], strict=True))
+    return found
 
 
 # -- dialogues --------------------------------------------------------------------------------------------------
 
 
-def readable(episodes: Sequence[Trajectory], correct: np.ndarray, roles: Sequence[str]) -> list[list[dict]]:
-    """For each episode a JSON-able row for each turn: its role, its text, whether it is right (``correct`` [N, K])."""
+def readable(episodes: Sequence[Trajectory], correct: np.ndarray, roles: Sequence[str]) -> list[dict]:
+    """A JSON-able row for each turn: its role, its text, and whether it is right by ``correct`` [N, K]."""
     return [
-        [{"task": one.task_id, "turn": k + 1, "role": role, "prompt": one.steps[0].prompt[0]["content"],
-          "text": step.turn.text, "right": bool(right[k])}
-         for k, (role, step) in enumerate(zip(roles, one.steps, strict=True))]
+        {"task": one.task_id, "turn": k + 1, "role": role, "prompt": one.steps[0].prompt[0]["content"],
+         "text": step.turn.text, "right": bool(right[k])}
         for one, right in zip(episodes, correct, strict=True)
+        for k, (role, step) in enumerate(zip(roles, one.steps, strict=True))
     ]  # fmt: skip

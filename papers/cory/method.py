@@ -16,14 +16,13 @@ pioneer. All variants start from the same base model and see as many sampled ans
     cory_no_exchange  the pioneer stays pioneer
     cory_blind        the observer does not see a₁: it answers the question
     …@eta=…           single and cory at other weights η, for their frontiers of reward against KL
-    single_frontier, cory_frontier    these, by papers/cory/maths.py
+    single_frontier, cory_frontier    what can be had by mixing each method's policies
 
 CORY samples two answers for every question. Single-agent RL gets equally many by twice as many updates of the same
 size, not by larger ones: optimiser steps are then equal as well, and a nano policy learned more from more updates.
 
 Differs from the paper:
- 1. Nano policies trained from scratch instead of GPT-2 and Llama-2; countdown-answer-v1 and arithmetic-v1 instead of
-    IMDB sentiment and GSM8K. Sizes will not carry over.
+ 1. Nano policies trained from scratch instead of GPT-2 and Llama-2; Countdown and sums instead of IMDB and GSM8K.
  2. The observer's request is the environment's second turn ("check the answer and write it again"), which the base's
     demonstrations have (a right answer kept, a wrong one replaced), since a nano policy reads no instructions. So a₁
     and a₂ depend on each other from the start, which may make r(a₂) noisier credit for the pioneer or better credit.
@@ -43,7 +42,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from statistics import fmean
 
 import torch
@@ -51,19 +49,17 @@ import torch
 from common.config import Evaluation, UnitParams
 from common.evaluate.correction import Attempts, correction
 from common.lab import BASE, KEPT_TASKS, Lab, Measured, Result, Trained, Variant, spent
-from common.learn.policy_gradient import PolicyGradientSettings, Update, adam, answer_kls, policy_gradient_step
+from common.learn.policy_gradient import PolicyGradientSettings, adam, answer_kls, policy_gradient_step
 from common.lm.engine import Engine
 from common.lm.policy import LMPolicy
 from common.lm.team import TeamPolicy
 from common.types import Cost, Message, Trajectory, Turn
 from papers.cory import maths
-from papers.cory.maths import credited
+from papers.cory.maths import credited, progress
 
 ROLES = PIONEER, OBSERVER = ("pioneer", "observer")
-FRONTIERS = ("single", "cory")
-"""Methods that are trained at several weights η."""
-WARMUP = 4
-"""Updates of linear warm-up at the beginning (ours)."""
+FRONTIERS = ("single", "cory")  # methods that are trained at several weights η
+WARMUP = 4  # updates of linear warm-up at the beginning (ours)
 
 
 @dataclass(frozen=True)
@@ -92,7 +88,7 @@ class Params(UnitParams):
 
 @dataclass(frozen=True)
 class Condition(Variant):
-    """``method`` is the name without its η, "" for the base."""
+    """``method`` is the name without its η, "" for the base; a ``frontier`` is that of the method's policies."""
 
     method: str = ""
     eta: float = 0.0
@@ -101,6 +97,7 @@ class Condition(Variant):
     reset: bool = False
     """A new Adam at every exchange."""
     blind: bool = False
+    frontier: bool = False
 
 
 def variants(p: Params) -> list[Condition]:
@@ -117,14 +114,16 @@ def variants(p: Params) -> list[Condition]:
         Condition("cory_reset", "cory_reset", eta, reset=True),
         Condition("cory_no_exchange", "cory_no_exchange", eta, exchange=False),
         Condition("cory_blind", "cory_blind", eta, blind=True),
+        *(Condition(f"{method}_frontier", method, frontier=True) for method in FRONTIERS),
     ]
 
 
 def train(lab: Lab, variant: Condition) -> Trained:
-    """Each update samples dialogues of all agents and moves each of them by its own gradient. One agent is single-agent
-    RL: it has twice the updates, for as many answers as a pair."""
+    """Each update moves every agent by its own gradient. One agent alone has twice the updates, for as many answers."""
     if not variant.method:
         return BASE
+    if variant.frontier:  # nothing more is trained: it costs what the method's policies cost together
+        return Trained(cost=sum((one.cost for one in trained_by(lab, variant.method)), Cost()))
     p, base = lab.p.rl, lab.once("base", lab.engine)
     updates = p.updates * len(ROLES) // variant.agents
     settings = PolicyGradientSettings(lr=p.lr, updates=updates, max_length=base.context, warmup=WARMUP)
@@ -144,18 +143,12 @@ def train(lab: Lab, variant: Condition) -> Trained:
                                      settings, update, out_dir=lab.run.artifacts)
                 for agent, lesson in zip(agents, lessons, strict=True)
             ]  # fmt: skip
-            curve(update, progress(done) | correction(attempts))
+            curve(update, progress([one.metrics for one in done]) | correction(attempts))
             cost = sum((spent(agent.engine, len(episodes)) for agent in agents), cost)
         engines.update(zip(engines, (agent.engine for agent in agents), strict=True))  # by the roles they end in
         return replace(cost, updates=updates * len(agents)), {}
 
     return lab.training(variant.name, learn, parts=ROLES[: variant.agents])
-
-
-def progress(done: Sequence[Update]) -> dict[str, float]:
-    """The pioneer's metrics of one update, and ``kl_k`` of the k-th agent. A blind one answers a first prompt, too."""
-    return {name.replace("_1", f"_{k}"): value
-            for k, one in reversed([*enumerate(done, start=1)]) for name, value in one.metrics.items()}  # fmt: skip
 
 
 # -- 1. knowledge transfer: one after the other ------------------------------------------------------------------
@@ -207,7 +200,10 @@ def exchanged(agents: list[Agent], settings: PolicyGradientSettings, *, reset: b
 
 def evaluate(lab: Lab, variant: Condition, trained: Trained) -> list[Measured]:
     """On every panel: the pioneer alone on first answers, and of a pair also the dialogue and the observer alone."""
-    found, draws = [], lab.p.test.draws
+    if variant.frontier:
+        return [replace(base, metrics=maths.report(curves_of(lab, i), base.metrics["success"])[variant.method])
+                for i, base in enumerate(lab.results["base"].measured)]  # fmt: skip
+    found, draws, kept = [], lab.p.test.draws, slice(0, KEPT_TASKS * lab.p.test.draws, lab.p.test.draws)
     for panel, tasks in lab.panels.items():
         tasks, engines = tasks[: lab.p.test.tasks], [lab.engine(trained, role) for role in ROLES[: variant.agents]]
         team = policies(lab, engines, blind=variant.blind)
@@ -216,8 +212,7 @@ def evaluate(lab: Lab, variant: Condition, trained: Trained) -> list[Measured]:
         if len(engines) == 2:
             metrics |= correction(attempts)
         if len(engines) == 2 and panel == lab.p.panels[0]:
-            kept = maths.readable(episodes, attempts.correct, ROLES)[::draws][:KEPT_TASKS]
-            lab.keep(f"dialogues.{variant.name}", chain(*kept))
+            lab.keep(f"dialogues.{variant.name}", maths.readable(episodes[kept], attempts.correct[kept], ROLES))
         if len(engines) == 2 and trained.stage:  # the base's two agents are one
             alone = lab.attempts(lab.policy(engines[1]), tasks, "evaluate", group=draws, turns=1)
             metrics |= {f"{OBSERVER}_{name}": value for name, value in first_answers(lab, engines[1], *alone).items()}
@@ -233,16 +228,23 @@ def first_answers(lab: Lab, engine: Engine, episodes: Sequence[Trajectory], atte
     return {"success": float(attempts.correct[:, 0].mean()), "kl": kl}
 
 
+def trained_by(lab: Lab, method: str) -> list[Result]:
+    """The policies of ``method``, at all weights η."""
+    return [one for name, one in lab.results.items() if name.split("@")[0] == method]
+
+
+def curves_of(lab: Lab, i: int) -> dict[str, list[maths.Point]]:
+    """The points of both methods' policies on the ``i``-th panel."""
+    return {name: [maths.point_of(one.measured[i].metrics) for one in trained_by(lab, name)] for name in FRONTIERS}
+
+
 def compare(lab: Lab, results: Sequence[Result]) -> list[Result]:
-    """Each variant's reward beyond single-agent RL's frontier at its own KL, and the frontiers with their metrics."""
-    base, *trained = results
-    methods, found = {variant.name: variant.method for variant in variants(lab.p)}, []
+    """Each policy's reward beyond single-agent RL's frontier at its own KL, so that those of different KL compare."""
+    base, *trained = results[: -len(FRONTIERS)]
+    found = []
     for i, panel in enumerate(base.measured):
-        at = {one.name: maths.Point(*(one.measured[i].metrics[k] for k in ("kl", "success"))) for one in trained}
-        curves = {method: [at[name] for name in at if methods[name] == method] for method in FRONTIERS}
-        beyond, frontiers = maths.report(at, curves, panel.metrics["success"])
-        found += [Result(one.name, one.cost, [replace(panel, metrics=beyond[one.name])]) for one in trained]
-        for method, metrics in frontiers.items():
-            cost = sum((one.cost for one in trained if methods[one.name] == method), Cost())
-            found.append(Result(f"{method}_frontier", cost, [replace(panel, metrics=metrics)]))
+        single = curves_of(lab, i)["single"]
+        for one in trained:
+            excess = maths.excess(maths.point_of(one.measured[i].metrics), single, panel.metrics["success"])
+            found.append(replace(one, measured=[replace(panel, metrics={"excess": excess})]))
     return found

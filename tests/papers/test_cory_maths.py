@@ -13,7 +13,7 @@ import torch
 from common.rng import generator
 from common.types import Observation, Step, Trajectory, Turn
 from papers.cory.maths import (
-    Point, compare, credited, excess, frontier, mean_kl, mean_reward, readable, report, reward_at,
+    Point, compare, credited, excess, frontier, mean_kl, mean_reward, progress, readable, report, reward_at,
 )
 
 POINTS = [Point(3, 0.45), Point(1, 0.4), Point(2, 0.5)]
@@ -74,6 +74,13 @@ def test_the_shared_reward_teaches_the_pioneer_what_helps_the_observer_and_the_o
         assert torch.allclose(expected(parameter, lambda a, b: a + b), exact, atol=1e-12)
     assert torch.allclose(expected(second, lambda a, b: a + b), expected(second, lambda a, b: b), atol=1e-12)
     assert not torch.allclose(expected(first, lambda a, b: a + b), expected(first, lambda a, b: a))
+
+
+def test_progress_names_each_agent_s_kl_and_takes_the_rest_from_the_pioneer():
+    pioneer = {"loss": 1.0, "kl_1": 0.1}
+    for observer in ({"loss": 2.0, "kl_2": 0.2}, {"loss": 2.0, "kl_1": 0.2}):  # the blind one's is a first turn
+        assert progress([pioneer, observer]) == {"loss": 1.0, "kl_1": 0.1, "kl_2": 0.2}
+    assert progress([pioneer]) == pioneer
 
 
 # -- frontiers --------------------------------------------------------------------------------------------------
@@ -170,22 +177,18 @@ def test_excess_by_hand():
     assert excess(Point(0.0, 0.2), single, 0.2) == 0.0
 
 
-def test_the_report_adds_excess_by_variant_and_the_highest_corner_by_method():
-    at = {"single": Point(1, 0.3), "single@eta=0": Point(3, 0.5), "cory": Point(0.5, 0.3), "blind": Point(9, 0.6)}
-    curves = {"single": [at["single"], at["single@eta=0"]], "cory": [at["cory"]]}
-    beyond, frontiers = report(at, curves, 0.2)
-    assert {name: one["excess"] for name, one in beyond.items()} == {
-        name: excess(point, curves["single"], 0.2) for name, point in at.items()}  # fmt: skip
-    assert beyond["cory"]["excess"] == pytest.approx(0.05)
+def test_the_report_adds_the_highest_corner():
+    curves = {"single": [Point(1, 0.3), Point(3, 0.5)], "cory": [Point(0.5, 0.3), Point(2, 0.1)]}
+    found = report(curves, 0.2)
     for name, top in (("single", {"kl": 3, "success": 0.5}), ("cory", {"kl": 0.5, "success": 0.3})):
-        assert frontiers[name] == compare(curves, 0.2)[name] | top
+        assert found[name] == compare(curves, 0.2)[name] | top
 
 
 # -- dialogues --------------------------------------------------------------------------------------------------
 
 
 def test_rows_to_be_read_name_role_and_truth():
-    [rows] = readable([episode("a", "X", "y")], np.array([[True, False]]), ("pioneer", "observer"))
+    rows = readable([episode("a", "X", "y")], np.array([[True, False]]), ("pioneer", "observer"))
     assert [(row["task"], row["turn"], row["role"], row["text"], row["right"]) for row in rows] == [
         ("a", 1, "pioneer", "X", True), ("a", 2, "observer", "y", False)]  # fmt: skip
     assert {row["prompt"] for row in rows} == {"a:"}
