@@ -1,7 +1,7 @@
 """How well a model foresees: the states it imagines beside the real ones, by depth.
 
-From a real state, along actions that were really taken, the model imagines the state after the first action, then from this
-imagined state the one after the second, and so on: errors compound.
+From a real state, along actions that were really taken, the model imagines the state after the first action, then from
+this imagined state the one after the second, and so on: errors compound.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Follow = Callable[[str, str, str], str]
 
 @dataclass
 class Forecast:
-    """Actions taken from one real state with the states they led to; ``imagined`` is filled as far as a model foresees."""
+    """Actions taken from a real state and the states they led to; ``imagined`` is filled as far as a model foresees."""
 
     task_id: str
     prompt: tuple[Message, ...]
@@ -48,8 +48,8 @@ def token_accuracy(imagined: str, real: str) -> float:
 
 
 def imagine(found: Sequence[Forecast], policy: Policy, follow: Follow, *, seed: int) -> None:
-    """Fill ``imagined`` to the length of ``real``, or up to the state imagined to end the episode or cut by the policy's
-    token limit."""
+    """Fill ``imagined`` to the length of ``real``, or up to the state imagined to end the episode or cut by the
+    policy's token limit."""
     states = {i: one.prompt for i, one in enumerate(found)}
     depth = 0
     while states:

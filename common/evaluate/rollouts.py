@@ -38,8 +38,8 @@ def evaluate(
 
 
 def sampling_cost(trajectories: Sequence[Trajectory], engine: Engine) -> Cost:
-    """What it costs to sample these episodes, and no others, from ``engine``: every step is one call of the model, one sample
-    and one environment step."""
+    """What it costs to sample these episodes, and no others, from ``engine``: every step is one call of the model, one
+    sample and one environment step."""
     steps = [step for t in trajectories for step in t.steps]
     return Cost(env_steps=len(steps), lm_calls=len(steps), samples=len(steps),
                 prompt_tokens=sum(len(engine.prompt_ids(step.prompt)) for step in steps),

@@ -181,7 +181,8 @@ def world(artifacts: Path) -> tuple[Env, dict[str, Task]] | None:
 def closely(artifacts: Path, before: str, after: str, *, last_line: bool = False, most: int = 3) -> list[str]:
     """Tasks on which two variants differ, and one that neither solves, as Markdown: each action beside exact values.
 
-    ``last_line``: the action of a turn is its last line, and the first line that a policy wrote before it is shown below.
+    ``last_line``: the action of a turn is its last line, and the first line that a policy wrote before it is shown
+    below.
     """
     found, kept = world(artifacts), {name: episodes(artifacts, name) for name in (before, after)}
     chosen = contrasts(kept[before], kept[after])[:most]

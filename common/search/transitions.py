@@ -33,7 +33,7 @@ class Tried:
 
 @dataclass(frozen=True)
 class Transition:
-    """One state of an episode: its prompt, the action taken and what it led to, and what else was tried (may be empty)."""
+    """A state of an episode: its prompt, the action taken and what it led to, and what else was tried there, if any."""
 
     task_id: str
     prompt: tuple[Message, ...]

@@ -1,5 +1,5 @@
-"""How Agent Q's policies act when they are measured: alone, with a search at every step, and by the best of n episodes that
-spend the same budget without a tree. No true reward reaches a decision.
+"""How Agent Q's policies act when they are measured: alone, with a search at every step, and by the best of n episodes
+that spend the same budget without a tree. No true reward reaches a decision.
 """
 
 from __future__ import annotations
@@ -126,9 +126,9 @@ def best_of_n(
 
 
 def alone(lab: Lab, name: str, policy: Callable[..., Policy]) -> list[Measured]:
-    """One sampled episode of each test task; on the first panel also ``greedy_*`` on half as many tasks, and ``planned_*``: the
-    same episodes on the tasks on which policies also act with search, since the first tasks of a panel are not as hard as
-    all.
+    """One sampled episode of each test task; on the first panel also ``greedy_*`` on half as many tasks, and
+    ``planned_*``: the same episodes on the tasks on which policies also act with search, since the first tasks of a
+    panel are not as hard as all.
 
     ``policy(temperature=…)``: a new policy, at the temperature of training where none is given.
     """
@@ -152,8 +152,8 @@ def planned_metrics(episodes: Sequence[Trajectory]) -> dict[str, float]:
 def with_search(
     lab: Lab, engine: Engine, policy: Callable[..., Policy], settings: MCTSSettings, *, length: float
 ) -> list[Measured]:
-    """Acting with MCTS, and by the best of n episodes: n · ``length``, the policy's mean length of an episode, comes nearest to
-    the steps that MCTS simulated. Costs are those of acting alone.
+    """Acting with MCTS, and by the best of n episodes: n · ``length``, the policy's mean length of an episode, comes
+    nearest to the steps that MCTS simulated. Costs are those of acting alone.
 
     ``settings``: those of the search in training, of which the parameters of the test replace budget and α.
     """

@@ -32,7 +32,8 @@ def toy() -> list[Figure | str]:
     rank_a, rank_b = steps.rank_to_value([2, 1], 2)
     q_a, q_b = steps.mix_q(wins_a / n_a, rank_a, 0.5), steps.mix_q(wins_b / n_b, rank_b, 0.5)
     bounds = [steps.ucb1(q, n, 4, c=0.5) for q, n in ((q_a, n_a), (q_b, n_b))]
-    lines = [f"Q(a) = ½·{wins_a / n_a:.3f} + ½·{rank_a:g} = {q_a:.3f}", f"Q(b) = ½·{wins_b / n_b:g} + ½·{rank_b:g} = {q_b:.3f}",
+    lines = [f"Q(a) = ½·{wins_a / n_a:.3f} + ½·{rank_a:g} = {q_a:.3f}",
+             f"Q(b) = ½·{wins_b / n_b:g} + ½·{rank_b:g} = {q_b:.3f}",
              f"UCB1: a {bounds[0]:.3f}, b {bounds[1]:.3f}: b is tried next, and wins one step later"]  # fmt: skip
     path = steps.backup([0, 1, 2], reward=1.0, gamma=0.95)
     q_b = steps.mix_q((wins_b + path[1][1]) / (n_b + 1), rank_b, 0.5)
@@ -42,7 +43,7 @@ def toy() -> list[Figure | str]:
     for p in (0.2, 0.4):  # π(b) before and after an update that takes the difference from a
         now = torch.log(torch.tensor([p, 0.8 - p]))
         loss = dpo_losses(now[:1], now[1:], stored[:1], stored[1:], beta=0.1, weights=torch.ones(1))
-        lines.append(f"π(b) = {p}: loss {loss.item():.4f}" + (" = ln 2, policy and reference agree" if p == 0.2 else ""))
+        lines.append(f"π(b) = {p}: loss {loss.item():.4f}" + (" = ln 2, as at the start" if p == 0.2 else ""))
     return [*map(source, (steps.mix_q, steps.ucb1, steps.backup, dpo_losses)), code("\n".join(lines))]
 
 
@@ -55,8 +56,8 @@ def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure |
         figures.ladder(rows, stories.acting(rows, variants), metric="planned_success"),
         "What each variant spent:",
         figures.budget(rows, stories.present(rows, variants)),
-        "Each pair can be checked by exact action values: is the chosen action worth more? A larger threshold θ leaves fewer "
-        "pairs. Below, α: the weight of the search's value against the critique, after one round.",
+        "Each pair can be checked by exact action values: is the chosen action worth more? A larger threshold θ leaves "
+        "fewer pairs. Below, α: the weight of the search's value against the critique, after one round.",
         figures.audit(rows, "agent_q@theta="),
         figures.ablation(rows, alphas, xlabel="α: weight of the search value against the critique"),
         figures.ablation(rows, alphas, xlabel="α", metric="pair_accuracy"),
@@ -70,12 +71,13 @@ def examples(artifacts: Path) -> list[Figure | str]:
         return [stories.NO_RUN]
     theta = json.loads((artifacts.parent / "config.resolved.json").read_text(encoding="utf-8"))["learn"]["theta"]
     return [
-        "Of the trees that the run kept, the one whose first actions differ most in value. Colour is Q, size the number of "
-        "visits; hollow nodes were proposed and never tried, squares are finished episodes, the bold path is the most visited.",
+        "Of the trees that the run kept, the one whose first actions differ most in value. Colour is Q, size the "
+        "number of visits; hollow nodes were proposed and never tried, squares are finished episodes, the bold path is "
+        "the most visited.",
         draw_tree(telling(found), max_nodes=24),
         *stories.closely(artifacts, "base", "agent_q"),
-        "Pairs of which the search is sure and which exact values contradict: too few simulations, a lucky rollout, or the "
-        "critic?",
+        "Pairs of which the search is sure and which exact values contradict: too few simulations, a lucky rollout, or "
+        "the critic?",
         wrong_pairs(found, *known, theta=theta),
     ]
 
@@ -101,8 +103,9 @@ def wrong_pairs(found: Sequence[Tree], env: Env, tasks: Mapping[str, Task], *, t
         for pair in step_pairs(tree, theta, tree.alpha):
             exact = audit([pair], env, [tasks[tree.task_id]], [tree]).exact_margins[0]
             if exact < -1e-9:
-                cells = (stories.cell(pair.prompt[-1]["content"], 160), f"`{stories.cell(pair.chosen, 50)}`",
-                         f"`{stories.cell(pair.rejected, 50)}`", f"{pair.q_chosen - pair.q_rejected:+.2f}", f"{exact:+.2f}")
+                sides = (f"`{stories.cell(text, 50)}`" for text in (pair.chosen, pair.rejected))
+                margins = (f"{pair.q_chosen - pair.q_rejected:+.2f}", f"{exact:+.2f}")
+                cells = (stories.cell(pair.prompt[-1]["content"], 160), *sides, *margins)
                 lines.append((exact, f"| {' | '.join(cells)} |"))
     if not lines:
         return f"No pair of these {len(found)} trees is wrong at θ = {theta:g}."

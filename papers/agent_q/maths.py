@@ -1,5 +1,5 @@
-"""What Agent Q and its baselines learn from: pairs of actions out of search trees, audited against exact action values, and
-plain episodes within a budget, as pairs of episodes or as successful ones."""
+"""What Agent Q and its baselines learn from: pairs of actions out of search trees, audited against exact action values,
+and plain episodes within a budget, as pairs of episodes or as successful ones."""
 
 from __future__ import annotations
 
@@ -103,8 +103,9 @@ class Audit:
     def metrics(self) -> dict[str, float]:
         """``pair_count`` and, as far as they are defined, ``pair_<name>`` of the others; lists as their means."""
         found = {"count": self.n, "accuracy": self.accuracy, "tied": self.tied, "margin": _mean(self.margins),
-                 "exact_margin": _mean(self.exact_margins), "length_bias": self.length_bias, "duplicates": self.duplicates,
-                 "contradictions": self.contradictions, "leaked": len(self.leaked)}  # fmt: skip
+                 "exact_margin": _mean(self.exact_margins), "length_bias": self.length_bias,
+                 "duplicates": self.duplicates, "contradictions": self.contradictions,
+                 "leaked": len(self.leaked)}  # fmt: skip
         return {f"pair_{name}": float(value) for name, value in found.items() if value is not None}
 
 
@@ -191,7 +192,7 @@ def waves(
 
 
 def within(episodes: Sequence[Trajectory], axis: str, budget: int) -> list[Trajectory]:
-    """The first episodes, up to the one that reaches ``budget`` on ``axis``: less than one episode is spent too much."""
+    """The first episodes, up to the one that reaches ``budget`` on ``axis``: less than an episode is spent too much."""
     before = accumulate((used(one, axis) for one in episodes), initial=0)
     return [one for one, so_far in zip(episodes, before) if so_far < budget]
 
@@ -213,8 +214,8 @@ def by_task(episodes: Sequence[Trajectory]) -> dict[str, list[Trajectory]]:
 
 
 def episode_pairs(episodes: Sequence[Trajectory], *, theta: float, most: int) -> list[TrajectoryPair]:
-    """For each task the best episode against the worst, the second best against the second worst, and so on, while their
-    rewards differ by more than ``theta``; at most ``most`` pairs."""
+    """For each task the best episode against the worst, the second best against the second worst, and so on, while
+    their rewards differ by more than ``theta``; at most ``most`` pairs."""
 
     def turns(episode: Trajectory) -> tuple[ScoredTurn, ...]:
         return tuple(ScoredTurn(step.prompt, step.turn.text, step.turn.logprob) for step in episode.steps)

@@ -1,8 +1,9 @@
 """Agent Q (Putta et al. 2024, arXiv:2408.07199): tree search, self-critique and step-level DPO.
 
-The paper publishes no code. At each state of a search tree the policy proposes K actions and, as its own critic, ranks them (Q̂). MCTS with UCB1 backs
-up outcome rewards (Q̃). With Q = α·Q̃ + (1−α)·Q̂ every two sibling actions further apart than θ become a preference pair;
-DPO trains on the pairs, the log-probabilities stored at sampling time being the reference. All start from one base:
+The paper publishes no code. At each state of a search tree the policy proposes K actions and, as its own critic, ranks
+them (Q̂). MCTS with UCB1 backs up outcome rewards (Q̃). With Q = α·Q̃ + (1−α)·Q̂ every two sibling actions further
+apart than θ become a preference pair; DPO trains on the pairs, the log-probabilities stored at sampling time being the
+reference. All start from one base:
 
     agent_q                 trees → pairs of actions → DPO, round after round; ``_r1`` is the policy after round 1
     rft, traj_dpo           plain episodes of as many environment steps → SFT on the successful ones, DPO on pairs
@@ -11,22 +12,22 @@ DPO trains on the pairs, the log-probabilities stored at sampling time being the
     …+mcts, …+bon           acting with search, and by the best of n episodes with as many simulated steps
 
 Differs from the paper:
- 1. Nano policies trained on demonstrations instead of xLAM-7B / Llama-3-70B; shop-v1 and countdown-v1 instead of WebShop
-    and OpenTable. Directions may carry over, sizes will not.
+ 1. Nano policies trained on demonstrations instead of xLAM-7B / Llama-3-70B; shop-v1 and countdown-v1 instead of
+    WebShop and OpenTable. Directions may carry over, sizes will not.
  2. A prompt holds the goal, the present page and the last actions, not the whole history.
- 3. The critic judges each action by itself ("good?" yes/no) and its probabilities are ranked; the paper asks for a ranking
-    of all. Rank to Q̂ is linear, best 1, worst 0 (unstated).
+ 3. The critic judges each action by itself ("good?" yes/no) and its probabilities are ranked; the paper asks for a
+    ranking of all. Rank to Q̂ is linear, best 1, worst 0 (unstated).
  4. α = 0.5, K and θ are not stated in the text we could read; ours are in params.yaml, and α and θ are varied here.
- 5. Search at test time never sees the true reward: the critic values ends of episodes (unstated), with ``test.alpha`` 1.
- 6. A search budget is a number of environment steps a tree, on which variants are matched. In round 1 all start from the
-    same policy: equal settings give equal trees and episodes, and each variant pays for them.
+ 5. Search at test time never sees the true reward: the critic values ends of episodes (unstated) and alone decides.
+ 6. A search budget is a number of environment steps a tree, on which variants are matched. In round 1 all start from
+    the same policy: equal settings give equal trees and episodes, and each variant pays for them.
  7. Pairs are taken between visited siblings only, at most ``pairs_per_node`` of largest margin.
- 8. Policies are evaluated as they are trained, sampling; a policy without memory repeats itself when greedy (``greedy_*``).
+ 8. Policies are evaluated as they are trained, sampling; greedily (``greedy_*``) one without memory repeats itself.
  9. ``agent_q_nll`` adds the chosen side's likelihood to DPO; it is not the paper's.
 10. A pretrained chat model (``model``) is shown what actions look like, with an episode of another shop
     (:mod:`common.envs.shop.instruction`); ``invalid`` is the share of its actions that the shop does not admit.
-11. On word problems (``*-steps-v1``, :mod:`common.envs.steps`) an action is one line of a worked solution. Exact values there
-    cannot tell one unfinished line from another, so that D2.6 is not asked.
+11. On word problems (``*-steps-v1``, :mod:`common.envs.steps`) an action is one line of a worked solution. Exact values
+    there cannot tell one unfinished line from another, so that D2.6 is not asked.
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ class Params(ModelParams):
 
 @dataclass(frozen=True)
 class Condition(Variant):
-    """The policy of ``line`` after ``round`` of ``rounds``, each of which learns from ``data``: "trees", or plain "episodes"
-    or their "successes", which match what Agent Q spent in the round on the axis ``budget``."""
+    """The policy of ``line`` after ``round`` of ``rounds``, each of which learns from ``data``: "trees", or plain
+    "episodes" or their "successes", which match what Agent Q spent in the round on the axis ``budget``."""
 
     data: str = ""
     rounds: int = 1

@@ -40,8 +40,8 @@ def toy() -> list[Figure | str]:
         lines.append(f"{name:11s} {[row.completion for row in rows]}")
     return [
         *map(source, (maths.try_others, maths.world_rows, outcome)), code("\n".join(lines)),
-        "In the last line, the STaR-style control, sentences and actions are the same, and what the other action led to "
-        "was taken from another one. If it matters that reflections are true, `star` must fall behind `sr`.",
+        "In the last line, the STaR-style control, sentences and actions are the same, and what the other action led "
+        "to was taken from another one. If it matters that reflections are true, `star` must fall behind `sr`.",
     ]  # fmt: skip
 
 
@@ -51,7 +51,8 @@ def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure |
     return [
         "Success against the share of demonstrated tasks: by the paper the lines should be further apart on the left.",
         figures.ablation(rows, series, xlabel="share of the demonstrated tasks"),
-        "How foresight fades with depth. `start` and `imitation` were never trained to foresee: they show what chance gives.",
+        "How foresight fades with depth. `start` and `imitation` were never trained to foresee: they show what chance "
+        "gives.",
         foresight.depths(rows, stories.present(rows, FORESEEING, "tokens@1")),
     ]
 

@@ -1,5 +1,5 @@
-"""Early experience: other actions at an expert's states and what they lead to, the rows that are learned from them, actions
-that follow a reflection, and policy gradient on whole episodes of equally many steps."""
+"""Early experience: other actions at an expert's states and what they lead to, the rows that are learned from them,
+actions that follow a reflection, and policy gradient on whole episodes of equally many steps."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from common.envs.shop.reading import goal_of, outcome, page_of
 from common.envs.shop.shorthand import View, question, short, touched
 from common.learn.batches import SFTExample
 from common.learn.policy_gradient import CreditedTurn, Dialogue, leave_one_out
+from common.lm.engine import Engine
 from common.rng import derive
 from common.search.policy import Policy, propose
 from common.search.transitions import Transition, Tried, shown
-from common.types import Message, Observation, Task, Trajectory
+from common.types import Cost, Message, Observation, Task, Trajectory
 
 
 # -- 1. early experience: no reward is read ----------------------------------------------------------------------------
 
 
 def demonstrate(env: Env, task: Task, act: Callable[[], str]) -> list[tuple[Transition, Snapshot]]:
-    """One episode of ``task`` played by ``act()``: its transitions, each with a snapshot of the state before the action."""
+    """One episode of ``task`` played by ``act()``: its transitions, each with a snapshot of the state before it."""
     observation, found = env.reset(task), []
     while not observation.done:
         state, prompt, action = env.snapshot(), env.prompt(), act()
@@ -36,8 +37,8 @@ def demonstrate(env: Env, task: Task, act: Callable[[], str]) -> list[tuple[Tran
 def try_others(
     env: Env, played: Sequence[tuple[Transition, Snapshot]], policy: Policy, *, k: int, draws: int, seed: int
 ) -> list[Transition]:
-    """Each transition with at most ``k`` other actions, the first distinct ones of ``draws`` that ``policy`` samples, and what
-    they led to.
+    """Each transition with at most ``k`` other actions, the first distinct ones of ``draws`` that ``policy`` samples,
+    and what they led to.
 
     The expert's own action and turns that were cut are no alternatives. Smaller ``k`` keeps the first of those
     that a larger one keeps. The environment is left in the state of the last execution.
@@ -54,6 +55,18 @@ def try_others(
         spent = sum(turn.n_tokens for turn in turns)
         found.append(Transition(one.task_id, one.prompt, one.taken, tuple(others), spent))
     return found
+
+
+def experience_cost(
+    states: Sequence[Transition], k: int, engine: Engine, *, draws: int, executed: bool = True
+) -> Cost:
+    """What ``k`` alternatives a state cost: ``draws`` samples of ``engine`` each, and executing them unless their
+    outcomes are invented; nothing where ``k`` is 0."""
+    if not k:
+        return Cost()
+    return Cost(env_steps=sum(len(state.others[:k]) for state in states) if executed else 0, lm_calls=len(states),
+                prompt_tokens=sum(len(engine.prompt_ids(state.prompt)) for state in states),
+                sampled_tokens=sum(state.sampled_tokens for state in states), samples=len(states) * draws)  # fmt: skip
 
 
 # -- 2. rows of training -----------------------------------------------------------------------------------------------
@@ -87,8 +100,8 @@ def reflection_rows(
 ) -> list[SFTExample]:
     """p(c_i^j, a_i | s_i) for the first ``k`` alternatives of each state, the loss of SR.
 
-    ``invent`` replaces what the alternatives at one kind of page led to, given in their order; the default keeps what was
-    executed. Where the result reads like what the expert's action led to, there is nothing to reflect on.
+    ``invent`` replaces what the alternatives at one kind of page led to, given in their order; the default keeps what
+    was executed. Where the result reads like what the expert's action led to, there is nothing to reflect on.
     """
     pairs = [(one, tried) for one in states for tried in one.others[:k]]
     by_kind: dict[str, list[int]] = {}

@@ -1,13 +1,13 @@
 """Early Experience (arXiv:2510.08558): learning from what one's own actions lead to, without reward.
 
-An expert demonstrates (s_i, a_i). At each of its states K other actions a_i^j are sampled from the policy and executed; the
-states they lead to, s_i^j, are kept. No reward is read. Two ways of using them:
+An expert demonstrates (s_i, a_i). At each of its states K other actions a_i^j are sampled from the policy and executed;
+the states they lead to, s_i^j, are kept. No reward is read. Two ways of using them:
 
     implicit world modelling   L = −Σ log p(s_i^j | s_i, a_i^j), then imitation               (iwm)
     self-reflection            L = −Σ log p(c_i^j, a_i | s_i), mixed with the demonstrations  (sr)
 
-where the reflection c_i^j sets what the other action led to against what the expert's led to. Both are compared with imitation,
-L = −Σ log p(a_i | s_i), for the same total number of updates of the same size:
+where the reflection c_i^j sets what the other action led to against what the expert's led to. Both are compared with
+imitation, L = −Σ log p(a_i | s_i), for the same total number of updates of the same size:
 
     start → imitation, iwm, sr                      all demonstrations
     star                                            reflections about outcomes that nobody executed (STaR-style)
@@ -16,22 +16,22 @@ L = −Σ log p(a_i | s_i), for the same total number of updates of the same siz
     iwm_world                                       iwm before its imitation phase: what it foresees, and how it acts
 
 Differs from the paper:
- 1. A nano policy, warm-started on other demonstrations of the same shop, plays the pretrained model's part (``start``, the
-    same for all variants). It acts better than the paper's untuned models, so that imitation has less to add, and has never
-    written a page: ``start.updates`` may first teach it to, from the goal alone, mixed with acting.
+ 1. A nano policy, warm-started on other demonstrations of the same shop, plays the pretrained model's part (``start``,
+    the same for all variants). It acts better than the paper's untuned models, so that imitation has less to add, and
+    has never written a page: ``start.updates`` may first teach it to, from the goal alone, mixed with acting.
  2. A nano policy writes no free text. Reflections have one form, made from what a player can read on the pages
-    (:mod:`common.envs.shop.reading`): what the page of the other action means for the goal, what the expert's means, and on
-    the last line the expert's action; only where the two differ. The other action is not written, which taught the policy to
-    propose it. When it acts, the policy writes the reflection itself, or acts at once, as in its data.
- 3. ``star`` has the same sentences, in which what the other action led to is that of some other action tried at the same
-    kind of page; it pays for no execution. The paper's STaR-style baseline lets the model explain freely.
+    (:mod:`common.envs.shop.reading`): what the page of the other action means for the goal, what the expert's means,
+    and on the last line the expert's action; only where the two differ. The other action is not written: that taught
+    the policy to propose it. When it acts, the policy writes the reflection itself, or acts at once, as in its data.
+ 3. ``star`` has the same sentences, in which what the other action led to is that of some other action tried at the
+    same kind of page; it pays for no execution. The paper's STaR-style baseline lets the model explain freely.
  4. World modelling and imitation are two optimisations, the first taking a fixed part of the updates.
- 5. The next state is the page alone (``invalid action`` before it where the action was), ``over`` at the end: goal and reward
-    are left out. It is written in shorthand (:mod:`common.envs.shop.shorthand`), since of whole pages the policy learned nothing
-    in its share of the updates. States that the expert's actions lead to are not in the world model's data.
+ 5. The next state is the page alone (``invalid action`` before it where the action was), ``over`` at the end: goal and
+    reward are left out. It is written in shorthand (:mod:`common.envs.shop.shorthand`), since of whole pages the policy
+    learned nothing in its share of the updates. States that the expert's actions lead to are not learned to foresee.
  6. Equal updates are not equal tokens: a page has five times the tokens of an action, a reflection three times.
- 7. RL is REINFORCE with a leave-one-out baseline and a KL to the start of RL (the paper: GRPO), the shop's score in [0, 1] at
-    the end being credited to all turns. Early experience's own environment steps come on top of those of RL.
+ 7. RL is REINFORCE with a leave-one-out baseline and a KL to the start of RL (the paper: GRPO); the shop's score at the
+    end is credited to all turns. Early experience's own environment steps come on top of those of RL.
  8. Policies act by sampling at ``temperature``, for nano policies 1, as they are trained.
  9. A pretrained chat model (``model``) is shown what actions look like, with an episode of another shop
     (:mod:`common.envs.shop.instruction`). Reflections and pages keep our forms. RL samples at temperature 1.
@@ -79,14 +79,14 @@ class Params(ModelParams):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.model != "nano" and self.start.updates:
-            raise ValueError(f"start.updates: {self.start.updates} updates would show {self.model} what only nano models read; it "
-                             "starts as it is: start.updates=0")  # fmt: skip
+            raise ValueError(f"start.updates: {self.start.updates} updates would show {self.model} what only nano "
+                             "models read; it starts as it is: start.updates=0")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Condition(Variant):
-    """What is learned beyond the condition ``after`` (None: the start): "imitation", "world", "reflections", "invented" ones,
-    or "reward"; from one ``share``-th of the demonstrated tasks, with at most ``k`` alternatives a state."""
+    """What is learned beyond the condition ``after`` (None: the start): "imitation", "world", "reflections", "invented"
+    ones, or "reward"; from one ``share``-th of the demonstrated tasks, with at most ``k`` alternatives a state."""
 
     learns: str = ""
     share: int = 1
@@ -95,7 +95,7 @@ class Condition(Variant):
 
 
 FORESEEING = ("start", "imitation", "iwm_world", "iwm", "iwm_rl")
-"""Policies whose foresight is measured; start and imitation were never trained to foresee and show what chance gives."""
+"""Policies whose foresight is measured; start and imitation were not trained to foresee and show what chance gives."""
 
 
 def variants(p: Params) -> list[Condition]:
@@ -143,7 +143,7 @@ def start(lab: Lab) -> Trained:
 
 
 def experience(lab: Lab, share: int) -> list[Transition]:
-    """The expert's states with what else was tried there, of one ``share``-th of the tasks; the same for all variants."""
+    """The expert's states with what else was tried there, of one ``share``-th of the tasks; shared by all variants."""
     p, shop = lab.p.experience, lab.env.env
     tasks = lab.tasks[: p.tasks]
 
@@ -164,11 +164,13 @@ def learn(lab: Lab, variant: Condition, before: Trained) -> Trained:
 
     def collect(engine: Engine) -> Collected:
         states = experience(lab, variant.share)
-        return Collected(rows(lab, variant, states), cost_of(lab, variant, states, engine))
+        executed = variant.learns != "invented"
+        cost = maths.experience_cost(states, variant.k, engine, draws=lab.p.experience.draws, executed=executed)
+        return Collected(rows(lab, variant, states), cost)
 
-    updates = p.world_updates if world else p.updates - (p.world_updates if variant.after else 0)
-    return lab.fit(variant.name, collect, start=before, part=2 if variant.after else 1, lr=p.world_lr if world else p.lr,
-                   order=("world" if world else "act", variant.share), max_steps=updates, batch_size=p.batch)  # fmt: skip
+    lr, updates = (p.world_lr, p.world_updates) if world else (p.lr, p.updates - bool(variant.after) * p.world_updates)
+    return lab.fit(variant.name, collect, start=before, part=2 if variant.after else 1, lr=lr, max_steps=updates,
+                   batch_size=p.batch, order=("world" if world else "act", variant.share))  # fmt: skip
 
 
 def rows(lab: Lab, variant: Condition, states: Sequence[Transition]) -> list[SFTExample]:
@@ -180,22 +182,13 @@ def rows(lab: Lab, variant: Condition, states: Sequence[Transition]) -> list[SFT
         found += maths.reflection_rows(states, variant.k)
     if variant.learns == "invented":
         rng = generator(lab.seed, "invent")
-        found += maths.reflection_rows(states, variant.k, invent=lambda real: [real[i] for i in rng.permutation(len(real))])
+        shuffled = lambda real: [real[i] for i in rng.permutation(len(real))]  # noqa: E731
+        found += maths.reflection_rows(states, variant.k, invent=shuffled)
     return found
 
 
 def view(lab: Lab) -> View:
     return touched if lab.p.model == "nano" else maths.instructed_view
-
-
-def cost_of(lab: Lab, variant: Condition, states: Sequence[Transition], engine: Engine) -> Cost:
-    """What the alternatives cost: sampling them, and executing them unless their outcomes are invented."""
-    if not variant.k:
-        return Cost()
-    executed = 0 if variant.learns == "invented" else sum(len(state.others[: variant.k]) for state in states)
-    return Cost(env_steps=executed, lm_calls=len(states), samples=len(states) * lab.p.experience.draws,
-                prompt_tokens=sum(len(engine.prompt_ids(state.prompt)) for state in states),
-                sampled_tokens=sum(state.sampled_tokens for state in states))  # fmt: skip
 
 
 # -- 2. reinforcement learning -----------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ BOUNDS = {"exact values": "webevolver+oracle", "votes": "webevolver+votes"}
 
 
 def toy() -> list[Figure | str]:
-    """A list with a good and a poor product: two dreams, of which the judge accepts one, and what is learned from it."""
+    """A good and a poor product: two dreams, of which the judge accepts one, and what is learned from it."""
     goal = "portable safe stroller with color: white, and price lower than 70 dollars"
     listed = "page 1\n1 nidoo portable safe stroller $33\n2 cribba safe natural stroller $32\nback to search"
     rest = "buy now, < prev, back to search"
@@ -45,8 +45,10 @@ def toy() -> list[Figure | str]:
     paths = {"good": [seen(listed), seen(good, "click[1]"), seen(ready, "click[white]"),
                       seen(ready, "click[buy now]", "over")],
              "poor": [seen(listed), seen(poor, "click[2]"), seen(poor, "click[buy now]", "over")]}  # fmt: skip
-    lines = [f"{kind}: scores {[maths.judge(path[: n + 1]) for n in range(1, len(path))]}, "
-             f"learned {[row.completion for row in maths.dreamt_rows([path])]}" for kind, path in paths.items()]  # fmt: skip
+    lines = []
+    for kind, path in paths.items():
+        scores = [maths.judge(path[: n + 1]) for n in range(1, len(path))]
+        lines.append(f"{kind}: scores {scores}, learned {[row.completion for row in maths.dreamt_rows([path])]}")
     return [
         *map(source, (maths.standing, lookahead.foresee, maths.dreamt_rows)), code("\n".join(lines)),
         "A dream is only as good as its pages: where the world model shows every product as fitting, all dreams are "
@@ -59,8 +61,8 @@ def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure |
     """Foresight by depth beside success by depth of look-ahead; all ways of acting; what they cost."""
     acting = stories.present(rows, ("webevolver", *(f"webevolver+{how}" for how in PLANS)), "planned_success")
     return [
-        "A second step of look-ahead can only pay where the second page is foreseen; real pages are foreseen perfectly. All "
-        "act with the same weights on the same tasks.",
+        "A second step of look-ahead can only pay where the second page is foreseen; real pages are foreseen "
+        "perfectly. All act with the same weights on the same tasks.",
         foresight_and_success(rows, WORLDS, LINES, BOUNDS),
         figures.ladder(rows, acting, metric="planned_success"),
         tables.cost_table(rows, acting),
@@ -81,8 +83,9 @@ def examples(artifacts: Path) -> list[Figure | str]:
 
 
 STYLE = """<style>.decisions{color:#222;background:#fff;border-collapse:collapse;font:13px/1.45 monospace;margin:.6em 0}
-.decisions th,.decisions td{border:1px solid #ccc;padding:.4em .6em;text-align:left!important;vertical-align:top;color:#222;
-background:#fff;white-space:pre-wrap;max-width:26em}.decisions .taken td{background:#cfe8f7;font-weight:bold}</style>"""
+.decisions th,.decisions td{border:1px solid #ccc;padding:.4em .6em;text-align:left!important;vertical-align:top;
+color:#222;background:#fff;white-space:pre-wrap;max-width:26em}
+.decisions .taken td{background:#cfe8f7;font-weight:bold}</style>"""
 """White on both of JupyterLab's themes; the action taken is marked by weight as well as by colour."""
 
 

@@ -169,7 +169,7 @@ class Exact:
 
     env: Env
 
-    def __call__(self, states: list[Seen], actions: list[str], keys: list[int]) -> list[tuple[float, list[Seen]]]:  # noqa: ARG002
+    def __call__(self, states: list[Seen], actions: list[str], _: list[int]) -> list[tuple[float, list[Seen]]]:
         return [(self.env.q(state.hidden, action), []) for state, action in zip(states, actions, strict=True)]
 
 
@@ -194,7 +194,7 @@ class Alone:
 
     policy: Policy
 
-    def __call__(self, states: list[Seen], keys: list[int], step: int) -> list[Turn]:  # noqa: ARG002
+    def __call__(self, states: list[Seen], keys: list[int], _: int) -> list[Turn]:
         return [turn for [turn] in propose(self.policy, [state.prompt for state in states], keys, 1)]
 
 

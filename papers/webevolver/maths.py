@@ -1,8 +1,9 @@
-"""WebEvolver: what policies and world models learn from trajectories, dreams inside a world model, and the judge of pages.
+"""WebEvolver: what policies and world models learn from trajectories, dreams inside a world model, and the judge of
+pages.
 
-The paper lets a language model score simulated trajectories with 0, 0.5 or 1. This judge reads the text of pages, real or
-imagined, as a player would, and knows nothing of the environment's scoring. Like a language model it knows the language:
-that a pram is a stroller. Everything else that a goal names and a page does not is held against the page.
+The paper lets a language model score simulated trajectories with 0, 0.5 or 1. This judge reads the text of pages, real
+or imagined, as a player would, and knows nothing of the environment's scoring. Like a language model it knows the
+language: that a pram is a stroller. Everything else that a goal names and a page does not is held against the page.
 """
 
 from __future__ import annotations
@@ -152,8 +153,8 @@ def transitions(episode: Trajectory) -> list[Transition]:
 def meanings(found: Sequence[Forecast], read: Callable[[str, str], str]) -> dict[str, float]:
     """``meaning@d`` for each depth d from 1: share of the states there that mean what the real ones mean.
 
-    ``read(prompt text, state)`` says in a few words what a state means for the task of the forecast's prompt. A forecast
-    that ended too early counts as wrong.
+    ``read(prompt text, state)`` says in a few words what a state means for the task of the forecast's prompt. A
+    forecast that ended too early counts as wrong.
     """
     values: dict[int, list[bool]] = {}
     for one in found:

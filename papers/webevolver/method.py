@@ -1,9 +1,9 @@
 """WebEvolver (arXiv:2504.21024): an agent and a world model that learn from the same trajectories.
 
-A policy plays its training tasks, the trajectories that succeed are kept, and it is trained on them anew from the base; a
-world model p(next page | page, action) is trained on the transitions of *all* trajectories. The world model then serves
-twice: tasks that failed are played inside it, and what a judge of imagined pages accepts joins the policy's training; and
-at test time it shows what each proposed action would lead to before one is taken.
+A policy plays its training tasks, the trajectories that succeed are kept, and it is trained on them anew from the base;
+a world model p(next page | page, action) is trained on the transitions of *all* trajectories. The world model then
+serves twice: tasks that failed are played inside it, and what a judge of imagined pages accepts joins the policy's
+training; and at test time it shows what each proposed action would lead to before one is taken.
 
     base → self_1 → self_2 → self_3        rejection sampling, three rounds, each retrained from the base
     webevolver                             self_3's data and trajectories dreamt inside the world model
@@ -16,14 +16,14 @@ at test time it shows what each proposed action would lead to before one is take
     webevolver+oracle                      the same proposals, the exact value function decides
 
 Differs from the paper:
- 1. Nano policies of 0.4 M parameters, warm-started on demonstrations of the shop, and as many for the world model, instead
-    of 70 B models on live web sites. The world model is shown the lines an action is about and writes what is new on the
-    next page (``common.envs.shop.shorthand``), without a rationale; asked for whole pages, it memorised those of training.
- 2. The base acts better than chance, and has never written a page; the paper's model could guess pages from pretraining.
-    What stands for the paper's "synthetic trajectories without world model" is ``blind``: a model trained as long on the
-    same transitions with the page hidden, which knows what pages look like, not what leads to them.
+ 1. Nano policies of 0.4 M parameters, warm-started on demonstrations of the shop, and as many for the world model,
+    instead of 70 B models on live web sites. The world model is shown the lines an action is about and writes what is
+    new on the next page (``common.envs.shop.shorthand``); asked for whole pages, it memorised those of training.
+ 2. The base acts better than chance, and has never written a page; the paper's model could guess pages from
+    pretraining. What stands for the paper's "synthetic trajectories without world model" is ``blind``: a model trained
+    as long on the same transitions with the page hidden, which knows what pages look like, not what leads to them.
  3. Trajectories are accepted by the shop's score (the paper: a language model's judgement). Dreams and look-ahead are
-    judged by a fixed reader of pages (``maths.judge``), which knows words (a pram is a stroller), not the shop's scoring.
+    judged by a fixed reader of pages (``maths.judge``), which knows words (a pram is a stroller), not the scoring.
  4. Dreams are added in the last round only, from the tasks that no round solved, by the policy of the round before.
  5. The world model of a round goes on from the one before on all transitions so far. Equal updates are those of the
     policy; the world model's come on top and are in the cost. Ends by the step limit are no transitions of it.
@@ -35,7 +35,7 @@ Differs from the paper:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,7 +45,7 @@ from common.envs.shop.reading import follow
 from common.evaluate import rollouts
 from common.evaluate.foresight import fidelity, forecasts, imagine
 from common.evaluate.habits import habits
-from common.lab import BASE, Collected, Lab, Measured, Trained, Variant
+from common.lab import BASE, Collected, Lab, Measured, Result, Trained, Variant
 from common.lm.engine import Engine
 from common.rng import derive
 from common.search.rollout import rollout
@@ -70,37 +70,28 @@ class Params(UnitParams):
 
 @dataclass(frozen=True)
 class Condition(Variant):
-    """A "policy" after ``rounds`` of self-improvement, one that also learned from "dreams", a "world" model, or the way
-    ``acting`` of ``webevolver`` to decide. ``blind``: the world model is not shown the page."""
+    """A "policy" after ``rounds`` of self-improvement, one that also learned from "dreams", or a "world" model.
+    ``blind``: the world model is not shown the page."""
 
     kind: str = "policy"
     rounds: int = 0
     blind: bool = False
-    acting: str = ""
-
-
-PLANS = ("greedy", "d1", "d2", "votes", "k2", "k5", "blind", "real_d1", "real", "oracle")
-"""Ways of ``webevolver`` to decide; ``d2`` sets the budget of ``votes``."""
 
 
 def variants(p: Params) -> list[Condition]:
-    last = p.play.rounds
+    rounds = range(1, p.play.rounds + 1)
     return [
         Condition("start"),
-        *(Condition(f"self_{r}", "policy", r) for r in range(1, last + 1)),
-        *(Condition(f"world_{r}", "world", r) for r in range(1, last + 1)), Condition("world_blind", "world", last, True),
-        Condition("webevolver", "dreams", last), Condition("blind", "dreams", last, True),
-        *(Condition(f"webevolver+{how}", "plan", last, how == "blind", how) for how in PLANS),
+        *(Condition(f"self_{r}", "policy", r) for r in rounds),
+        *(Condition(f"world_{r}", "world", r) for r in rounds), Condition("world_blind", "world", len(rounds), True),
+        Condition("webevolver", "dreams"), Condition("blind", "dreams", blind=True),
     ]  # fmt: skip
 
 
 def train(lab: Lab, variant: Condition) -> Trained:
     if variant.kind == "world":
         return model_world(lab, variant.rounds, blind=variant.blind)
-    if variant.kind == "policy":
-        return improve(lab, variant.rounds)
-    trained = dream(lab, blind=variant.blind and not variant.acting)
-    return replace(trained, cost=Cost()) if variant.acting else trained
+    return dream(lab, blind=variant.blind) if variant.kind == "dreams" else improve(lab, variant.rounds)
 
 
 # -- 1. co-evolution: rounds of a policy and its world model -----------------------------------------------------------
@@ -136,8 +127,8 @@ def until(lab: Lab, r: int) -> list[Trajectory]:
 
 
 def model_world(lab: Lab, r: int, *, blind: bool = False) -> Trained:
-    """The world model of round ``r``: that of the round before, trained on the transitions of all rounds so far. Blind: the
-    base, trained as long as all of these at once, the page hidden."""
+    """The world model of round ``r``: that of the round before, trained on the transitions of all rounds so far. Blind:
+    the base, trained as long as all of these at once, the page hidden."""
     p, before = lab.p.world, BASE if blind or r == 1 else model_world(lab, r - 1)
 
     def collect(engine: Engine) -> Collected:
@@ -182,34 +173,46 @@ def dream(lab: Lab, *, blind: bool = False) -> Trained:
 # -- 3. look-ahead at test time ----------------------------------------------------------------------------------------
 
 
-def acted(lab: Lab, variant: Condition) -> dict[str, Any]:
-    """``webevolver`` deciding by ``variant.acting``: the same weights, tasks and seeds. A stage, since the tokens that it samples
-    at each step are the budget of votes."""
+PLANS = ("greedy", "d1", "d2", "votes", "k2", "k5", "blind", "real_d1", "real", "oracle")
+"""Ways of ``webevolver`` to decide; ``d2`` sets the budget of ``votes``."""
+
+
+def compare(lab: Lab, results: Sequence[Result]) -> list[Result]:  # noqa: ARG001
+    """``webevolver`` looking ahead: the same weights, tasks and seeds, at the cost of acting alone."""
+    acted = {f"webevolver+{how}": look_ahead(lab, how) for how in PLANS}
+    return [Result(name, Cost(**one["cost"]), [Measured(lab.p.panels[0], one["metrics"], one["n"])])
+            for name, one in acted.items()]  # fmt: skip
+
+
+def look_ahead(lab: Lab, how: str) -> dict[str, Any]:
+    """A stage, with the tokens sampled at each step, which are the budget of votes."""
 
     def compute() -> dict[str, Any]:
-        tasks, real = lab.panels[lab.p.panels[0]][: lab.p.test.planned], Real(lab.env)
-        engine, model = lab.engine(dream(lab)), lab.engine(model_world(lab, variant.rounds, blind=variant.blind))
-        world = real if variant.acting.startswith("real") else imagined(model, blind=variant.blind)
-        decide = Metered(decider(lab, variant, engine, world), (engine, model))
+        name, tasks, real = f"webevolver+{how}", lab.panels[lab.p.panels[0]][: lab.p.test.planned], Real(lab.env)
+        engine = lab.engine(dream(lab))
+        model = lab.engine(model_world(lab, lab.p.play.rounds, blind=how == "blind"))
+        world = real if how.startswith("real") else imagined(model, blind=how == "blind")
+        decide = Metered(decider(lab, how, engine, world), (engine, model))
         episodes = act(lab.env, tasks, decide, keys=[derive(lab.seed, "evaluate", task.id) for task in tasks])
-        lab.keep(f"rollouts.{variant.name}", rollouts.records(episodes[:40]))
+        lab.keep(f"rollouts.{name}", rollouts.records(episodes[:40]))
         if isinstance(decide.decide, LookAhead):
-            lab.keep(f"decisions.{variant.name}", decide.decide.decisions[:300])
+            lab.keep(f"decisions.{name}", decide.decide.decisions[:300])
         steps = sum(len(episode.steps) for episode in episodes)
         cost = replace(engine.cost + model.cost, env_steps=steps + real.env_steps, samples=steps)
         metrics = maths.planned(episodes) | {"simulated_steps": real.env_steps / len(tasks)}
+        lab.log(name, 0, metrics)
         return {"metrics": metrics, "n": len(tasks), "cost": cost_of(cost), "tokens_by_step": decide.tokens}
 
-    return lab.stage(f"acting.{variant.acting}", compute)
+    return lab.stage(f"look_ahead.{how}", compute)
 
 
-def decider(lab: Lab, variant: Condition, engine: Engine, world: World) -> Decide:
-    """How ``variant`` decides, looking ahead in ``world`` where it does."""
-    policy, greedy, p, how = actor(engine), actor(engine, 0.0), lab.p.look, variant.acting
+def decider(lab: Lab, how: str, engine: Engine, world: World) -> Decide:
+    """How ``webevolver+<how>`` decides, looking ahead in ``world`` where it does."""
+    policy, greedy, p = actor(engine), actor(engine, 0.0), lab.p.look
     if how == "greedy":
         return Alone(greedy)
     if how == "votes":
-        return Votes(policy, acted(lab, replace(variant, name="webevolver+d2", acting="d2"))["tokens_by_step"])
+        return Votes(policy, look_ahead(lab, "d2")["tokens_by_step"])
     if how == "oracle":
         return LookAhead(policy, Exact(lab.env), p.k, p.draws)
     depth, k = (1 if how.endswith("d1") else 2), (int(how[1:]) if how.startswith("k") else p.k)
@@ -220,13 +223,10 @@ def decider(lab: Lab, variant: Condition, engine: Engine, world: World) -> Decid
 
 
 def evaluate(lab: Lab, variant: Condition, trained: Trained) -> list[Measured]:
-    """Policies by success and habits on every panel, world models by how well they foresee, ways of acting by success."""
+    """Policies by success and habits on every panel, world models by how well they foresee."""
     first = lab.p.panels[0]
     if variant.kind == "world":
         return [foresight(lab, variant, trained)]
-    if variant.kind == "plan":
-        one = acted(lab, variant)
-        return [Measured(first, one["metrics"], one["n"], cost=Cost(**one["cost"]))]
     engine = lab.engine(trained)
     episodes = lab.episodes(variant.name, lambda: actor(engine), kept=40)
     found = {panel: rollouts.summarise(own) | habits(own, invalid=INVALID) for panel, own in episodes.items()}
@@ -240,8 +240,8 @@ def foresight(lab: Lab, variant: Condition, trained: Trained) -> Measured:
     """Fidelity by depth of a world model, greedily, along the base's own episodes on test tasks."""
     first = lab.p.panels[0]
     tasks = lab.panels[first][: lab.p.test.foresight_tasks]
-    _, episodes = lab.once("base episodes", lambda: rollouts.evaluate(lab.env, tasks, actor(lab.engine()), seed=lab.seed))
-    found = [one for episode in episodes for one in forecasts(maths.transitions(episode), depth=lab.p.test.depth)]
+    base = lab.once("base episodes", lambda: rollouts.evaluate(lab.env, tasks, actor(lab.engine()), seed=lab.seed))
+    found = [one for episode in base[1] for one in forecasts(maths.transitions(episode), depth=lab.p.test.depth)]
     imagine(found, foreseer(lab.engine(trained), blind=variant.blind), follow, seed=lab.seed)
     lab.keep(f"forecasts.{variant.name}", [one.record() for one in found[:60]])
     return Measured(first, fidelity(found) | maths.meanings(found, maths.meaning), len(found))
