@@ -75,6 +75,11 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("explain", "where a claim's numbers come from, down to units, runs, hashes and commit")
     sub.add_argument("target", metavar="paper/id", help="a claim such as agent_q/D2.4b or agent_q/D2.4b@shop-v1/test, or paper/variant/metric")
     sub.add_argument("--profile", default="cpu", help="cpu (default), smoke, smol or gpu")
+    sub = command("attest", "run the probes of layers whose code is new: does it behave as before, so that results stay?")
+    sub.add_argument("layers", nargs="*", metavar="LAYER", help="engine, learning, search, …, env:<id>; default: all")
+    sub.add_argument("--check", action="store_true", help="run them again, write nothing, fail when one behaves otherwise than recorded")
+    sub.add_argument("--paper", help="prove that this paper's changed code gives the same rows, by units finished with both")
+    sub.add_argument("--against", type=Path, metavar="FOLDER", help="the runs/ folder of the earlier code, with --paper")
     sub = command("verify", "recompute a random sample of published units and compare every number")
     sub.add_argument("--papers", type=_names, help="default: those of params.yaml")
     sub.add_argument("--units", type=int, default=2, help="how many units; default 2")
@@ -179,6 +184,8 @@ def _dispatch(root: Path, options: argparse.Namespace) -> int:
         return 0
     if name == "export":
         return commands.export(root, options.paper, options.out)
+    if name == "attest":
+        return commands.attest(root, options.layers, check=options.check, paper=options.paper, against=options.against)
     if name == "verify":
         return commands.verify(root, papers=options.papers, units=options.units, sample=options.sample)
     if name == "repro":

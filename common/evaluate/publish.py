@@ -3,7 +3,7 @@
     records = judge_all(root / "results", root / "papers")
     write_claims(root / "results" / "claims.json", records)
     insert_tables(root)                 # README.md, docs/*.md, papers/*/README.md where they have marks
-    assert not stale(root)              # what a test asks
+    assert not disagreements(root)         # what a test asks
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def insert_tables(root: Path, records: Sequence[dict[str, Any]] | None = None) -
     return changed
 
 
-def stale(root: Path) -> list[str]:
+def disagreements(root: Path) -> list[str]:
     """Sentences on what does not follow from the results any more; empty when all agree.
 
     Checks ``results/claims.json`` against the metric rows and the claims files, and every marked block

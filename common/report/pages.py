@@ -22,7 +22,7 @@ from common.report import pictures, stories, tables
 from common.report.notebooks import Executed, executed
 from common.report.show import svg
 from common.sweep.plan import USER_ENVS
-from common.sweep.sources import said, stale_tables, table_of
+from common.sweep.sources import Tables, table_of, table_states
 from common.sweep.unit import results_dir
 from common.track.rows import MetricRow
 
@@ -64,7 +64,7 @@ class Lab:
     records: Sequence[Mapping[str, Any]]
     papers: Sequence[Paper]
     notebooks: Sequence[Executed]
-    stale: Mapping[tuple[str, str, str], Sequence[str] | None]
+    states: Tables
 
     @property
     def results(self) -> Path:
@@ -75,7 +75,7 @@ def read_lab(root: Path, profile: str) -> Lab:
     """Read what ``root`` has; a clone in which nothing was run has the published tables and no executed notebooks."""
     folder = results_dir(root, profile)
     rows, records = load_rows(folder), judge_all(folder, root / "papers")
-    return Lab(root, profile, rows, records, papers(root), executed(root, rows), stale_tables(root, folder, records))
+    return Lab(root, profile, rows, records, papers(root), executed(root, rows), table_states(root, folder, records))
 
 
 def papers(root: Path) -> list[Paper]:
@@ -156,7 +156,7 @@ def glance(lab: Lab) -> str:
             counts = Counter(record["verdict"] for record in mine)
             numbers = [str(counts[verdict]) for verdict in SIGNS] if mine else ["not recorded", "", ""]
             seeds = max((record["n_seeds"] for record in mine), default="")
-            old = " (stale)" if any(changed for (of, _, at), changed in lab.stale.items() if (of, at) == (paper.id, profile)) else ""
+            old = " (stale)" if any(one.stale for (of, _, at), one in lab.states.items() if (of, at) == (paper.id, profile)) else ""
             cells = (f"[{paper.name}](papers/{paper.id}.md){old}", scale, family_name(paper.family), *numbers, str(seeds))
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
@@ -294,8 +294,8 @@ def commands(lab: Lab, paper: Paper, rows: Sequence[MetricRow], records: Sequenc
     return "\n".join(["```text", *lines, "```", "",
                       "`make` and `run` compute the numbers of this page, or find them computed; `explain` says where a "
                       "verdict and a mean come from, down to unit, hashes and commit.", "",
-                      *(f"The table of {env} (`{at}`) is {said(changed)}."
-                        for (of, env, at), changed in lab.stale.items() if of == paper.id), "",
+                      *(f"The table of {env} (`{at}`) is {state}."
+                        for (of, env, at), state in lab.states.items() if of == paper.id), "",
                       f"Executed notebooks: {shown or 'none here yet; the first line makes them'}."])
 
 

@@ -70,7 +70,7 @@ def write(root: Path) -> list[Path]:
     return paths
 
 
-def stale(root: Path) -> list[str]:
+def to_draw(root: Path) -> list[str]:
     """Names of pictures that are missing or were drawn from other rows than those in ``results/``."""
     found = []
     for name, (_, source) in drawn(root).items():

@@ -17,12 +17,12 @@ from pathlib import Path
 from common.config import ConfigError, hint
 from common.envs import ENV_IDS, env_file
 from common.lm.bases import has_base, settings_for
+from common.sweep.identity import Identities
 from common.sweep.plan import USER_ENVS, verify_panels
 from common.sweep.progress import Progress
 from common.sweep.unit import BASE_PROFILES, base_dir, data_hashes, folder_hash
-from common.track.code import code_hash
 from common.track.files import storage
-from common.track.provenance import lock_hash
+from common.track.provenance import pins_hash
 
 BASE_SEED = 0
 """Training seed of base models: units with different seeds start from the same model."""
@@ -48,10 +48,11 @@ def build_data(root: Path) -> str:
     return "; ".join(f"built {env}: {sum(files.values())} rows in {len(files)} files" for env, files in counts.items())
 
 
-def base_key(root: Path, env: str, profile: str) -> str:
-    """Hash of all that the base model depends on: settings, reachable code, panels, lock, profile, seed."""
-    code = code_hash([ENTRY, env_file(env)], root).digest
-    content = [env, profile, BASE_SEED, asdict(settings_for(env, profile)), code, data_hashes(root, env), lock_hash(root)]
+def base_key(root: Path, env: str, profile: str, identities: Identities | None = None) -> str:
+    """Hash of all that the base model depends on: settings, fingerprints of the layers that its training reaches, panels,
+    numeric libraries, profile, seed. ``identities``: those of the code at ``root``, where they are known."""
+    code = (identities or Identities(root)).of((ENTRY, env_file(env)), env)
+    content = [env, profile, BASE_SEED, asdict(settings_for(env, profile)), code.layers, data_hashes(root, env), pins_hash(root)]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

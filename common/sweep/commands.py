@@ -368,7 +368,7 @@ def claims(root: Path, *, profile: str | None, readme: bool) -> int:
     """
     from common.evaluate.publish import insert_tables, judge_all, moved, write_claims
     from common.evaluate.tables import claims_table, counts
-    from common.sweep.sources import stale_tables
+    from common.sweep.sources import table_states
 
     if profile is not None:
         check_profile(profile, "--profile")
@@ -388,11 +388,16 @@ def claims(root: Path, *, profile: str | None, readme: bool) -> int:
     print(written)
     for line in moved(_committed_claims(root, folder), records) if readme else []:
         print(f"moved since the last commit: {line}")
-    for (paper, env, of_profile), other in stale_tables(root, folder, records).items():
-        if other:
+    states = table_states(root, folder, records)
+    for (paper, env, of_profile), state in states.items():
+        if state.stale:
             option = "" if of_profile == "cpu" else f" PROFILE={of_profile}"
-            print(f"stale: {paper} on {env} was computed from other {', '.join(other)}; to compute it anew: "
+            print(f"stale: {paper} on {env} was computed from other {', '.join(state.changed)}{state.advice}; to compute it anew: "
                   f"make repro PAPERS={paper}{option}")
+    same = sorted({paper for (paper, _, _), state in states.items() if state.kind == "attested"})
+    if same:
+        print(f"attested, computed by other code that behaves the same: tables of {', '.join(same)}; python -m common explain says "
+              "what was recomputed")
     return 0
 
 
@@ -401,6 +406,22 @@ def _committed_claims(root: Path, folder: Path) -> list[dict[str, Any]]:
     asked = ["git", "-C", str(root), "show", f"HEAD:./{_shown(root, folder / 'claims.json')}"]
     shown = subprocess.run(asked, capture_output=True, text=True).stdout if shutil.which("git") else ""
     return json.loads(shown) if shown else []
+
+
+def attest(root: Path, layers: Sequence[str], *, check: bool, paper: str | None, against: Path | None) -> int:
+    """Run probes of layers, or compare units of two codes of a paper. Returns the exit code."""
+    if (paper is None) != (against is None):
+        raise ConfigError("--paper and --against belong together; give the paper and the runs/ folder of its earlier code, or neither")
+    if paper is None:
+        from common.sweep.attest import attest as run_probes
+
+        return run_probes(root, layers, check=check)
+    if layers or check:
+        raise ConfigError(f"{layers[0] if layers else '--check'} is given beside --paper but units are compared there and no layer; leave it out")
+    from common.sweep.compared import attest_paper
+
+    print(attest_paper(root, paper, against))
+    return 0
 
 
 def verify(root: Path, *, papers: Sequence[str] | None, units: int, sample: int | None) -> int:

@@ -4,9 +4,10 @@
     python -m common explain results/claims.json#agent_q/D2.4b@shop-v1/test
     python -m common explain malt/malt+vote/success          # any number of a paper's table: paper/variant/metric
 
-Says of every row whether it was *computed here* (the run store has its unit, by the present code), *computed here by
-other code* (a unit of other code, data, parameters or libraries has that very value), or *copied from git*; and of the
-table, by ``source.json`` beside it, whether it is of the present code and inputs or *STALE*.
+Says of every row whether it was *computed here* (the run store has its unit, by the present code or by other code that
+behaves the same), *computed here by other code or inputs* (a unit of another key has that very value), or *copied from git*;
+and of the table, by ``source.json`` beside it, whether it was *computed* by this code, is *attested* or *STALE*
+(``docs/identity.md``).
 """
 
 from __future__ import annotations
@@ -17,20 +18,24 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from common.config import ConfigError, hint, load_yaml
 from common.evaluate.claims import load_claims
+from common.sweep.identity import Identities
 from common.sweep.plan import Planned, plan, read_json
-from common.sweep.sources import PARTS, said, stale, table_of
+from common.sweep.sources import table_of, table_state
 from common.sweep.unit import results_dir
 from common.track.mlflow_store import failures, local_uri, quiet_environment, short
 from common.track.provenance import lock_hash
 from common.track.rows import MetricRow, read_metrics
+from common.track.state import WORDS, state_of
 from common.track.store import UnitSpec, finished_rows, read_unit, unit_path
 
-HERE, STALE, COPIED = "computed here", "computed here by other code or inputs", "copied from git"
+HERE, SAME = "computed here", "computed here by other code that behaves the same"
+OTHER, COPIED = "computed here by other code or inputs", "copied from git"
 
 
 def explain(root: Path, target: str, profile: str) -> list[str]:
@@ -91,7 +96,7 @@ def _claim(root: Path, record: Mapping[str, Any]) -> Iterator[str]:
     if record["reason"]:
         yield f"          {record['reason']}"
     if claim is None or claim.rule_sha != record["rule_sha"]:
-        yield "          STALE: papers/" + paper + "/claims.yaml has another rule now; run: python -m common claims"
+        yield f"          OUT OF DATE: papers/{paper}/claims.yaml has another rule now; run: python -m common claims"
         if claim is None:
             return
     table = table_of(results_dir(root, record["profile"]), paper, record["env"], record["profile"])
@@ -115,7 +120,8 @@ def _trace(root: Path, table: Path, mine: Sequence[MetricRow], variants: Sequenc
     """From rows of one metric and panel in ``table`` to units, runs, libraries and commit."""
     paper, env, profile = mine[0].paper, mine[0].env, mine[0].profile
     yield f"rows      {len(mine)} in {table.relative_to(root)}, sha256 {_sha(table)[:12]}: {_pipeline(root, table)}"
-    yield f"source    {said(stale(root, table, paper, env, profile))}"
+    identities = Identities(root)
+    yield f"source    {table_state(root, table, paper, env, profile, identities)}"
     planned = plan(root, paper, seeds=sorted({row.seed for row in mine}), profile=profile, envs=[env], dry=True)
     store = _store(root, paper, env, profile)
     units: dict[str, UnitSpec] = {}
@@ -127,7 +133,7 @@ def _trace(root: Path, table: Path, mine: Sequence[MetricRow], variants: Sequenc
         yield f"  seed {one.seed}  {values}  {origin}" + (f", unit {unit.key}" if unit else "")
         if unit:
             units[unit.key] = unit
-        yield from (f"          differs in {what}" for what in (_differences(unit, one.unit) if origin == STALE else ()))
+        yield from (f"          differs in {what}" for what in (_differences(unit, one.unit, identities) if origin == OTHER else ()))
     means = [_mean([row.value for row in mine if row.variant == name]) for name in variants]
     yield f"again     means of these rows: {', '.join(f'{n} {m:.6g}' for n, m in zip(variants, means))}"
     yield from _units(root, units)
@@ -153,16 +159,18 @@ def _origin(
         return all(values.get((row.variant, row.panel, row.metric)) == row.value for row in rows)
 
     if planned.finished and holds(finished_rows(unit_path(root, planned.unit))):
-        return planned.unit, HERE
+        computed = read_unit(unit_path(root, planned.unit))
+        return computed, HERE if computed.code == planned.unit.code else SAME
     other = next((unit for unit, found in store if unit.seed == planned.seed and holds(found)), None)
-    return (other, STALE) if other else (None, COPIED)
+    return (other, OTHER) if other else (None, COPIED)
 
 
-def _differences(old: UnitSpec, new: UnitSpec | None) -> list[str]:
+def _differences(old: UnitSpec, new: UnitSpec | None, identities: Identities) -> tuple[str, ...]:
     """What changed since a unit was computed."""
     if new is None:
-        return ["its inputs, which are not all here"]
-    return [text for name, text in {**PARTS, "base": "base model"}.items() if getattr(old, name) != getattr(new, name)]
+        return ("its inputs, which are not all here",)
+    state = state_of(new.paper, asdict(old), asdict(new), identities.prints)
+    return tuple("base model" if text == WORDS["base"] else text for text in state.changed)
 
 
 def _units(root: Path, units: Mapping[str, UnitSpec]) -> Iterator[str]:

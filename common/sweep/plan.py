@@ -13,9 +13,9 @@ from typing import Any
 
 from common.config import ConfigError, PaperSpec, check_profile, hint, load_spec, resolve
 from common.sweep.declared import params_class
+from common.sweep.identity import Identities
 from common.sweep.notebook import check_notebook
-from common.sweep.unit import MissingInput, entries, results_dir, unit_spec
-from common.track.code import code_hash
+from common.sweep.unit import MissingInput, results_dir, unit_spec
 from common.track.store import UnitSpec, is_finished, read_unit, unit_path
 
 USER_ENVS = {
@@ -86,7 +86,8 @@ def plan(
                                   "overrides": dict(overrides)}, spec.notebook)
     for env in chosen:
         verify_panels(root, env)
-    codes = {env: code_hash(entries(spec, env), root).digest for env in chosen}
+    identities = Identities(root)
+    codes = {env: identities.unit(spec, env) for env in chosen}
     costs = {env: estimate(root, spec, env, profile) for env in chosen}
     planned, seen = [], set()
     for overrides, seed, env in itertools.product(grid, seeds, chosen):

@@ -1,7 +1,9 @@
-"""What a published table was computed from, so that a clone in which nothing was computed can tell whether it is stale.
+"""What a published table was computed from, so that a clone in which nothing was computed can tell its state.
 
-``results/<paper>/source.json``: table → profile → environment → hashes of parameters, code, data panels, of what the base
-model was made by, and of the environment lock. Written with the table; compared with the checkout's own hashes.
+``results/<paper>/source.json``: table → profile → environment → hashes of parameters, data panels, of what the base model
+was made by and of the numeric libraries; room, layers, ``code`` and ``digests`` of the code, as
+:class:`common.track.store.UnitSpec` has them. Written with the table; compared with the checkout's own
+(:mod:`common.track.state`).
 """
 
 from __future__ import annotations
@@ -16,18 +18,18 @@ from typing import Any
 from common.config import load_spec, resolve, to_json
 from common.sweep.base import base_key
 from common.sweep.declared import params_class
+from common.sweep.identity import Identities
 from common.sweep.plan import USER_ENVS, Planned, read_json
-from common.sweep.unit import MissingInput, base_dir, base_hash, data_hashes, entries, folder_hash
-from common.track.code import code_hash
+from common.sweep.unit import MissingInput, base_dir, base_hash, data_hashes, folder_hash
 from common.track.files import canonical, write_atomic
-from common.track.provenance import lock_hash
+from common.track.provenance import lock_hash, pins_hash
 from common.track.rows import read_metrics
-
-PARTS = {"params": "parameters", "code": "code that the method reaches", "data": "data panels",
-         "base": "what its base model is made by", "lock": "requirements.lock"}  # fmt: skip
-"""Part of a source → what people call it."""
+from common.track.state import UNKNOWN, State, state_of
 
 WEIGHTS = "weights "
+
+Tables = dict[tuple[str, str, str], State]
+"""(paper, environment, profile) → the state of the table behind its verdicts."""
 
 
 def record(root: Path, planned: Sequence[Planned], table: Path) -> None:
@@ -38,44 +40,36 @@ def record(root: Path, planned: Sequence[Planned], table: Path) -> None:
     found = read_json(table.parent / "source.json")
     for one in {(one.profile, one.env): one for one in planned}.values():
         unit = one.unit
-        parts = {"params": _sha(unit.params), "code": unit.code, "data": _sha(canonical(dict(unit.data), "data")),
-                 "base": _base(root, one.env, one.profile, unit.base), "lock": unit.lock}
-        by_profile = found.setdefault(table.name, {}).setdefault(one.profile, {})
-        by_profile[one.env] = {name: _short(digest) for name, digest in parts.items()}
+        parts = {"params": _sha(unit.params), "data": _sha(canonical(dict(unit.data), "data")), "pins": unit.pins,
+                 "base": _base(root, one.env, one.profile, unit.base), "code": unit.code, "lock": unit.lock}
+        entry = {name: _short(digest) for name, digest in parts.items()}
+        entry |= {"room": unit.room, "layers": dict(unit.layers), "digests": dict(unit.digests)}
+        found.setdefault(table.name, {}).setdefault(one.profile, {})[one.env] = entry
     write_atomic(table.parent / "source.json", json.dumps(found, indent=1, sort_keys=True) + "\n")
 
 
-def stale(root: Path, table: Path, paper: str, env: str, profile: str) -> list[str] | None:
-    """What changed since the rows of ``env`` in ``table`` were computed, in words; [] when nothing did, None when the table
-    does not say from what it was computed, or what it needs is not here to compare."""
+def table_state(root: Path, table: Path, paper: str, env: str, profile: str, identities: Identities | None = None) -> State:
+    """The state of the rows of ``env`` in ``table``; unknown when the table does not say from what it was computed, or what it
+    needs is not here to compare. ``identities``: those of the code at ``root``, where they are known."""
     recorded = read_json(table.parent / "source.json").get(table.name, {}).get(profile, {}).get(env)
     variable = USER_ENVS.get(env)
     if not recorded or variable and variable not in os.environ:  # nothing is fetched from elsewhere to compare
-        return None
+        return UNKNOWN
+    identities = identities or Identities(root)
     try:
-        present = _present(root, paper, env, profile, by_weights=recorded["base"].startswith(WEIGHTS))
+        present = _present(root, paper, env, profile, identities, by_weights=recorded["base"].startswith(WEIGHTS))
     except MissingInput:
-        return None
-    return [text for name, text in PARTS.items() if recorded.get(name) != _short(present[name])]
+        return UNKNOWN
+    return state_of(paper, recorded, present, identities.prints)
 
 
-def said(changed: Sequence[str] | None) -> str:
-    """:func:`stale` as a sentence."""
-    if changed is None:
-        return "of unknown origin: source.json does not say what this table was computed from, or that is not here to compare"
-    return (f"STALE: other than when it was computed: {', '.join(changed)}" if changed else
-            "of the present code, parameters, data panels, base model and libraries, by source.json")
-
-
-def stale_tables(
-    root: Path, results: Path, records: Sequence[Mapping[str, Any]]
-) -> dict[tuple[str, str, str], list[str] | None]:
-    """(paper, environment, profile) of the verdicts of ``results`` → :func:`stale` of the table behind them."""
-    found: dict[tuple[str, str, str], list[str] | None] = {}
+def table_states(root: Path, results: Path, records: Sequence[Mapping[str, Any]]) -> Tables:
+    """The states of the tables behind the verdicts of ``results``."""
+    found, identities = {}, Identities(root)
     for record in records:
         name = (record["paper"], record["env"], record["profile"])
         if name not in found:
-            found[name] = stale(root, table_of(results, *name), *name)
+            found[name] = table_state(root, table_of(results, *name), *name, identities)
     return found
 
 
@@ -87,14 +81,19 @@ def table_of(results: Path, paper: str, env: str, profile: str) -> Path:
     return results / paper / "metrics.jsonl"
 
 
-def _present(root: Path, paper: str, env: str, profile: str, *, by_weights: bool) -> Mapping[str, str]:
+def _present(
+    root: Path, paper: str, env: str, profile: str, identities: Identities, *, by_weights: bool
+) -> Mapping[str, Any]:
     spec = load_spec(root, paper)
     params = to_json(resolve(params_class(root, spec), spec, profile, env, {}))
     base = ""
     if base_dir(root, env, profile, params) is not None:
-        base = WEIGHTS + base_hash(root, env, profile, params) if by_weights else base_key(root, env, profile)
-    return {"params": _sha(params), "code": code_hash(entries(spec, env), root).digest,
-            "data": _sha(canonical(data_hashes(root, env), "data")), "base": base, "lock": lock_hash(root)}
+        base = WEIGHTS + base_hash(root, env, profile, params) if by_weights else base_key(root, env, profile, identities)
+    code = identities.unit(spec, env)
+    parts = {"params": _sha(params), "data": _sha(canonical(data_hashes(root, env), "data")), "base": base,
+             "pins": pins_hash(root), "code": code.code, "lock": lock_hash(root)}  # fmt: skip
+    return {name: _short(digest) for name, digest in parts.items()} | {
+        "room": code.room, "layers": code.layers, "digests": code.digests}  # fmt: skip
 
 
 def _base(root: Path, env: str, profile: str, weights: str) -> str:

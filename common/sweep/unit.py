@@ -24,13 +24,13 @@ import common
 from common.config import (
     ConfigError, PaperSpec, check_paper, check_profile, check_value, from_json, hint, load_spec, resolve, to_json,
 )
-from common.envs.panels import PanelError, data_hash, env_file
+from common.envs.panels import PanelError, data_hash
 from common.lm.bases import has_base
 from common.lm.pretrained import PRETRAINED, folder_of
 from common.sweep.declared import params_class
-from common.track.code import code_hash
+from common.sweep.identity import CodeIdentity, Identities
 from common.track.files import StoreError
-from common.track.provenance import lock_hash
+from common.track.provenance import lock_hash, pins_hash
 from common.track.store import Run, UnitSpec
 
 BASE_PROFILES = {"smoke": "runs/smoke/models", "cpu": "models"}
@@ -129,18 +129,10 @@ def data_hashes(root: Path, env: str) -> dict[str, str]:
         raise MissingInput(str(error)) from None
 
 
-def entries(spec: PaperSpec, env: str) -> tuple[str, str]:
-    """The files from which a unit's code is reached, relative to the root: method and environment.
-
-    Not the notebook: it calls ``run(unit)`` of the method, which writes all rows, and shows them.
-    """
-    return spec.method, env_file(env)
-
-
 def unit_spec(
-    root: Path, spec: PaperSpec, *, env: str, seed: int, profile: str, overrides: Mapping[str, Any], code: str,
+    root: Path, spec: PaperSpec, *, env: str, seed: int, profile: str, overrides: Mapping[str, Any], code: CodeIdentity,
 ) -> UnitSpec:
-    """All that the unit's results depend on. ``code`` is the digest of ``code_hash(entries(spec, env), root)``.
+    """All that the unit's results depend on. ``code`` is ``Identities(root).unit(spec, env)``.
 
     Raises ConfigError for bad values, MissingInput for absent panels or base model.
     """
@@ -150,8 +142,9 @@ def unit_spec(
     text = to_json(params)
     _check_model(spec, env, profile, json.loads(text).get("model"))
     return UnitSpec(
-        paper=spec.paper, env=env, seed=seed, profile=profile, params=text, code=code,
-        data=data_hashes(root, env), base=base_hash(root, env, profile, text), lock=lock_hash(root))
+        paper=spec.paper, env=env, seed=seed, profile=profile, params=text, room=code.room, layers=code.layers,
+        data=data_hashes(root, env), base=base_hash(root, env, profile, text), pins=pins_hash(root), code=code.code,
+        lock=lock_hash(root), digests=code.digests)
 
 
 def _check_model(spec: PaperSpec, env: str, profile: str, named: str | None) -> None:
@@ -180,7 +173,7 @@ def open_unit(
     if env not in spec.envs:
         raise ConfigError(f'env: {paper} does not run on "{env}"; {hint(env, spec.envs)}')
     wanted = unit_spec(root, spec, env=env, seed=seed, profile=profile, overrides=overrides or {},
-                       code=code_hash(entries(spec, env), root).digest)
+                       code=Identities(root).unit(spec, env))
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
     method = importlib.import_module(spec.method.removesuffix(".py").replace("/", "."))

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterable
+import json
+import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from common.config.strict import ConfigError
+from common.track.files import StoreError, write_atomic
 
 PACKAGES = ("common", "papers")
 """Imports are followed inside these packages; everything else is pinned by the environment lock."""
+
+REMEMBERED = 5_000
+"""Most files of which it is remembered what was read."""
+
+SHORT = 16
+"""Characters of a hash that stands in a key or in a file that people read: 64 bits."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +30,60 @@ class CodeHash:
 
     digest: str
     files: tuple[str, ...]
+
+
+class Modules:
+    """The project's modules, each read and parsed once; whoever edits files makes another one afterwards."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+        self._files: dict[str, tuple[str, tuple[str, ...]]] = {}
+        self._memory = Memory()
+
+    def reached(self, entries: Iterable[Path | str], *, outside: tuple[str, ...] = ()) -> dict[str, str]:
+        """Every file that the entry files can reach → its hash, by name; see :func:`code_hash` for the rules.
+
+        ``outside``: beginnings of file names, such as ``common/track/``, that are neither listed nor followed.
+        """
+        queue: list[str] = []
+        for entry in entries:
+            path = (self.root / entry).resolve()
+            if not path.is_file() or not path.is_relative_to(self.root):
+                raise ConfigError(f"code: the entry {entry} is not a file of this project; correct the path")
+            name = path.relative_to(self.root)
+            queue += [*_package_files(name.parent.parts, self.root), name.as_posix()]
+        found: dict[str, str] = {}
+        while queue:
+            name = queue.pop()
+            if name in found or name.startswith(outside):
+                continue
+            found[name], following = self._file(name)
+            queue += following
+        self._memory.save()
+        return dict(sorted(found.items()))
+
+    def hash(self, entries: Iterable[Path | str], *, outside: tuple[str, ...] = ()) -> CodeHash:
+        """:func:`code_hash` over the files of :meth:`reached`."""
+        found = self.reached(entries, outside=outside)
+        return CodeHash(digest_of(found), tuple(found))
+
+    def _file(self, name: str) -> tuple[str, tuple[str, ...]]:
+        """Hash of a file and the files that it leads to."""
+        if name not in self._files:
+            if name.endswith(".c"):
+                self._files[name] = hashlib.sha256((self.root / name).read_bytes()).hexdigest(), ()
+            else:
+                digest, imports = _parse(name, self.root, self._memory)
+                beside = Path(name).with_suffix(".c")
+                following = _imported_files(imports, name, self.root)
+                following += [beside.as_posix()] if (self.root / beside).is_file() else []
+                self._files[name] = digest, tuple(dict.fromkeys(following))
+        return self._files[name]
+
+
+def digest_of(files: Mapping[str, str]) -> str:
+    """One hash of files and their hashes, in the order of their names."""
+    return hashlib.sha256("".join(f"{name}\0{files[name]}\n" for name in sorted(files)).encode()).hexdigest()
 
 
 def code_hash(entries: Iterable[Path | str], root: Path) -> CodeHash:
@@ -33,41 +96,84 @@ def code_hash(entries: Iterable[Path | str], root: Path) -> CodeHash:
     in Python; file names do. Raises ConfigError for a missing entry, a file that does not parse, or an import
     of a module that does not exist.
     """
-    root = root.resolve()
-    queue: list[str] = []
-    for entry in entries:
-        path = (root / entry).resolve()
-        if not path.is_file() or not path.is_relative_to(root):
-            raise ConfigError(f"code: the entry {entry} is not a file of this project; correct the path")
-        queue += [*_package_files(path.relative_to(root).parent.parts, root), path.relative_to(root).as_posix()]
-    digests: dict[str, str] = {}
-    while queue:
-        name = queue.pop()
-        if name not in digests:
-            digests[name], imports = _parse(name, root)
-            queue += _imported_files(imports, name, root)
-            source = Path(name).with_suffix(".c")
-            if (root / source).is_file():
-                digests[source.as_posix()] = hashlib.sha256((root / source).read_bytes()).hexdigest()
-    total = hashlib.sha256("".join(f"{name}\0{digests[name]}\n" for name in sorted(digests)).encode())
-    return CodeHash(digest=total.hexdigest(), files=tuple(sorted(digests)))
+    return Modules(root).hash(entries)
 
 
-def _parse(name: str, root: Path) -> tuple[str, tuple[ast.Import | ast.ImportFrom, ...]]:
+class Imported(NamedTuple):
+    """``import module`` or ``from module import names``, ``level`` dots before it, on ``line``."""
+
+    level: int
+    module: str
+    names: tuple[str, ...]
+    line: int
+
+
+def _parse(name: str, root: Path, memory: Memory) -> tuple[str, tuple[Imported, ...]]:
     """Hash of a file without comments and docstrings, and its imports."""
-    try:
-        return _read((root / name).read_text(encoding="utf-8"))
-    except (SyntaxError, ValueError) as error:
-        line = getattr(error, "lineno", None)
-        message = getattr(error, "msg", error)
-        raise ConfigError(f"{name} line {line}: not valid Python ({message}); correct it") from None
+    text = (root / name).read_text(encoding="utf-8")
+    known = memory.get(text)
+    if known is None:
+        try:
+            known = _read(text)
+        except (SyntaxError, ValueError) as error:
+            line = getattr(error, "lineno", None)
+            message = getattr(error, "msg", error)
+            raise ConfigError(f"{name} line {line}: not valid Python ({message}); correct it") from None
+        memory.put(text, known)
+    return known
 
 
-@lru_cache(maxsize=1024)  # papers and environments reach mostly the same files
-def _read(text: str) -> tuple[str, tuple[ast.Import | ast.ImportFrom, ...]]:
-    tree = ast.parse(text)
-    imports = tuple(node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom)))
-    return hashlib.sha256(ast.dump(_Strip().visit(tree)).encode()).hexdigest(), imports
+def _read(text: str) -> tuple[str, tuple[Imported, ...]]:
+    tree, imports = ast.parse(text), []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imports += [Imported(0, alias.name, (), node.lineno) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            imports.append(Imported(node.level, node.module or "", tuple(alias.name for alias in node.names), node.lineno))
+    return hashlib.sha256(ast.dump(_Strip().visit(tree)).encode()).hexdigest(), tuple(imports)
+
+
+EMPTY = hashlib.sha256(ast.dump(ast.parse("")).encode()).hexdigest()
+"""Hash of a file without a statement, that has only docstrings and comments."""
+
+
+class Memory:
+    """What was read of files before, by their text: parsing the project takes a second. Kept beside Python's own compiled files,
+    where these can be written, for this version of this module and of Python."""
+
+    def __init__(self) -> None:
+        own = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:SHORT]
+        self.path = Path(__file__).parent / "__pycache__" / f"code-{own}.{sys.implementation.cache_tag}.json"
+        self._new: dict[str, tuple[str, tuple[Imported, ...]]] = {}
+        try:
+            self._known = json.loads(self.path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            self._known = {}
+
+    def get(self, text: str) -> tuple[str, tuple[Imported, ...]] | None:
+        name = _name(text)
+        if name in self._new:
+            return self._new[name]
+        known = self._known.get(name)
+        return known and (known[0], tuple(Imported(level, module, tuple(names), line) for level, module, names, line in known[1]))
+
+    def put(self, text: str, read: tuple[str, tuple[Imported, ...]]) -> None:
+        self._new[_name(text)] = read
+
+    def save(self) -> None:
+        """Add what was new; nothing where the place cannot be written."""
+        if not self._new:
+            return
+        self._known = (self._known if len(self._known) < REMEMBERED else {}) | self._new
+        self._new = {}
+        try:
+            write_atomic(self.path, json.dumps(self._known))
+        except StoreError:
+            pass
+
+
+def _name(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class _Strip(ast.NodeTransformer):
@@ -77,34 +183,27 @@ class _Strip(ast.NodeTransformer):
         return None if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str) else node
 
 
-def _imported_files(imports: Iterable[ast.Import | ast.ImportFrom], name: str, root: Path) -> list[str]:
+def _imported_files(imports: Iterable[Imported], name: str, root: Path) -> list[str]:
     found: list[str] = []
-    for node in imports:
-        if isinstance(node, ast.Import):
-            modules = [tuple(alias.name.split(".")) for alias in node.names]
-            optional: list[tuple[str, ...]] = []
-        else:
-            base = _base(node, name)
-            modules, optional = [base], [(*base, alias.name) for alias in node.names]
-        for module in modules:
-            if module and module[0] in PACKAGES:
-                files = _module_files(module, root)
-                if files is None:
-                    raise ConfigError(f"{name} line {node.lineno}: imports {'.'.join(module)}, which does not exist; "
-                                      "correct the import")
-                found += files
-        for module in optional:  # a submodule, or a name defined in the module found above
-            if module[0] in PACKAGES:
-                found += _module_files(module, root) or []
+    for one in imports:
+        module = _base(one, name)
+        if module and module[0] in PACKAGES:
+            files = _module_files(module, root)
+            if files is None:
+                raise ConfigError(f"{name} line {one.line}: imports {'.'.join(module)}, which does not exist; correct the import")
+            found += files
+        for inner in one.names:  # a submodule, or a name defined in the module found above
+            if (*module, inner)[0] in PACKAGES:
+                found += _module_files((*module, inner), root) or []
     return found
 
 
-def _base(node: ast.ImportFrom, name: str) -> tuple[str, ...]:
-    written = tuple(node.module.split(".")) if node.module else ()
-    if node.level == 0:
+def _base(one: Imported, name: str) -> tuple[str, ...]:
+    written = tuple(one.module.split(".")) if one.module else ()
+    if one.level == 0:
         return written
     package = Path(name).parent.parts
-    return (*package[: len(package) - node.level + 1], *written)
+    return (*package[: len(package) - one.level + 1], *written)
 
 
 def _module_files(module: tuple[str, ...], root: Path) -> list[str] | None:

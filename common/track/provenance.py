@@ -20,6 +20,13 @@ PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "mlflow", "dvc",
 """Packages whose versions are recorded; the lock holds all the others."""
 
 
+NUMERIC = ("accelerate", "bm25s", "datasets", "Jinja2", "MinAtar", "numpy", "peft", "RapidFuzz", "safetensors", "scipy",
+           "tokenizers", "torch", "transformers", "trl")  # fmt: skip
+"""Packages whose versions are part of every unit's key: those that code of a unit imports and that can move a number, and what
+these compute with. Jinja2 writes the prompts of chat templates. Not among them are what reads parameters (PyYAML; the values
+are in the key), draws (matplotlib) or measures memory (psutil). A test holds the list against the imports."""
+
+
 @dataclass(frozen=True)
 class Provenance:
     """``commit`` is "" outside git; ``diff`` the uncommitted changes as text, "" when clean.
@@ -47,12 +54,22 @@ def provenance(root: Path) -> Provenance:
 
 def lock_hash(root: Path) -> str:
     """SHA-256 of the pins of ``requirements.lock`` (its lines but comments), in hex. ConfigError when it is missing."""
+    return hashlib.sha256(b"".join(_pins(root))).hexdigest()
+
+
+def pins_hash(root: Path) -> str:
+    """The same of the lines of :data:`NUMERIC` packages alone."""
+    names = {name.lower().encode() for name in NUMERIC}
+    return hashlib.sha256(b"".join(line for line in _pins(root) if line.partition(b"==")[0].lower() in names)).hexdigest()
+
+
+def _pins(root: Path) -> list[bytes]:
     try:
         lines = (root / "requirements.lock").read_bytes().splitlines(keepends=True)
-        return hashlib.sha256(b"".join(line for line in lines if not line.startswith(b"#"))).hexdigest()
     except OSError as error:
         raise ConfigError(f"requirements.lock cannot be read ({error.strerror}) but every run depends on it; "
                           "restore it from git") from None
+    return [line for line in lines if not line.startswith(b"#")]
 
 
 def _diff(root: Path) -> str:

@@ -28,7 +28,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +41,16 @@ _STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.,=+@-]{0,119}")
 
 @dataclass(frozen=True)
 class UnitSpec:
-    """What one unit is: everything its results depend on. Hashes are hex texts.
+    """What one unit is. Hashes are hex texts.
 
-    ``params`` is the canonical JSON of ``common.config.to_json``; ``code`` the digest of
-    ``common.track.code.code_hash``; ``data`` maps each panel or file to its hash; ``base`` is the hash of
-    the base model ("" when the unit uses none); ``lock`` the hash of the environment lock.
+    In the key is everything that its results depend on: ``params``, the canonical JSON of ``common.config.to_json``;
+    ``room``, the hash of the code in the paper's own folder; ``layers``, the fingerprint of each shared layer and the hash of
+    each other file that the code reaches (:mod:`common.track.layers`); ``data``, the hash of each panel or file; ``base``,
+    that of the base model ("" when the unit uses none); ``pins``, that of the numeric libraries' versions.
+
+    In no key, to tell what was run: ``code``, the digest of ``common.track.code.code_hash``; ``lock``, the hash of the whole
+    environment lock; ``digests``, those of the code of room and layers. A unit without ``room`` was computed before keys had
+    layers: its key has ``code`` and ``lock``.
     """
 
     paper: str
@@ -53,29 +58,29 @@ class UnitSpec:
     seed: int
     profile: str
     params: str
-    code: str
+    room: str
+    layers: Mapping[str, str]
     data: Mapping[str, str]
     base: str
-    lock: str
+    pins: str
+    code: str = ""
+    lock: str = ""
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
-        """16 hex characters; equal exactly when all fields are (see :func:`unit_key`)."""
-        return unit_key(**asdict(self))
+        """The first 64 bits of the SHA-256 of all that the unit's results depend on, as 16 hex characters."""
+        content = [self.paper, self.env, self.seed, self.profile, json.loads(self.params)]
+        if self.room:
+            content += [self.room, dict(self.layers), dict(self.data), self.base, self.pins]
+        else:
+            content += [self.code, dict(self.data), self.base, self.lock]
+        return hashlib.sha256(canonical(content, "unit").encode()).hexdigest()[:16]
 
     @property
     def name(self) -> str:
         """For people: ``agent_q shop-v1 seed 0 cpu``."""
         return f"{self.paper} {self.env} seed {self.seed} {self.profile}"
-
-
-def unit_key(
-    *, paper: str, env: str, seed: int, profile: str, params: str, code: str, data: Mapping[str, str], base: str,
-    lock: str,
-) -> str:
-    """The first 64 bits of the SHA-256 of all that a unit's results depend on, as 16 hex characters."""
-    content = canonical([paper, env, seed, profile, json.loads(params), code, dict(data), base, lock], "unit")
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def unit_path(root: Path, unit: UnitSpec) -> Path:
@@ -91,7 +96,8 @@ def is_finished(root: Path, unit: UnitSpec) -> bool:
 def read_unit(path: Path) -> UnitSpec:
     """The unit of a run folder, from its ``unit.json``. StoreError when it is missing or damaged."""
     try:
-        return UnitSpec(**json.loads((path / "unit.json").read_text(encoding="utf-8")))
+        content = json.loads((path / "unit.json").read_text(encoding="utf-8"))
+        return UnitSpec(**content if "room" in content else content | {"room": "", "layers": {}, "pins": ""})
     except (OSError, TypeError, ValueError) as error:
         raise StoreError(f"{path / 'unit.json'} is not a unit ({error}); "
                          "delete that run folder and run again") from None

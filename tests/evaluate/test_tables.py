@@ -10,7 +10,7 @@ import pytest
 from common.config.strict import ConfigError
 from common.evaluate.claims import FIELDS
 from common.evaluate.publish import (
-    claims_text, insert_tables, judge_all, load_rows, moved, read_claims, stale, write_claims,
+    claims_text, disagreements, insert_tables, judge_all, load_rows, moved, read_claims, write_claims,
 )
 from common.evaluate.tables import (
     LADDER_METRICS, blocks, claims_table, counts, fill_blocks, ladder_table, verdicts_table,
@@ -66,7 +66,7 @@ def test_results_become_claims_json_and_tables(project):
     assert "\nold\n" not in text and "text between" in text
     assert "1 supported, 0 contradicted, 2 inconclusive" in text
     assert "+0.104 [+0.083, +0.125]" in text  # d = .10 .13 .09 .11 .09, sd .016733, ± 2.776445 · sd / √5 = .0208
-    assert _publish(project) == [] and stale(project) == []
+    assert _publish(project) == [] and disagreements(project) == []
 
 
 def test_claims_json_is_deterministic_and_complete(project):
@@ -102,7 +102,7 @@ def test_whatever_no_longer_agrees_is_named(project, what):
     else:
         path = project / "results" / "claims.json"
         path.write_text(path.read_text().replace('"verdict": "supported"', '"verdict": "contradicted"'))
-    found = stale(project)
+    found = disagreements(project)
     expected = {"readme": ["README.md"], "rows": ["results/claims.json", "README.md"],
                 "rule": ["results/claims.json"], "claims": ["results/claims.json", "README.md"]}[what]
     assert [sentence.split()[0] for sentence in found] == expected
@@ -211,7 +211,7 @@ def test_a_game_s_ladder_is_of_returns_and_ranks():
 def test_published_documents_agree_with_the_results():
     if not (ROOT / "results" / "claims.json").exists():
         pytest.skip("results/claims.json does not exist yet: nothing has been published")
-    assert stale(ROOT) == []
+    assert disagreements(ROOT) == []
 
 
 def test_claims_that_moved_are_named_verdicts_first():

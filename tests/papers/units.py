@@ -89,8 +89,8 @@ def open_unit(world: Path, paper: str, env: str, root: Path, *, seed: int = 0, *
     given = {name.replace("__", "."): value for name, value in overrides.items()}
     params = resolve(params_class(REPOSITORY, spec), spec, "smoke", env, given)
     base = world / "base"
-    unit = UnitSpec(paper=paper, env=env, seed=seed, profile="smoke", params=to_json(params), code="c" * 64, data={},
-                    base="b" * 64, lock="d" * 64)  # fmt: skip
+    unit = UnitSpec(paper=paper, env=env, seed=seed, profile="smoke", params=to_json(params), room="c" * 16, layers={},
+                    data={}, base="b" * 64, pins="d" * 64)  # fmt: skip
     return Unit(root=root, paper=paper, env=env, seed=seed, profile="smoke", params=params, run=Run.open(root, unit),
                 base=base if base.is_dir() else None)  # fmt: skip
 

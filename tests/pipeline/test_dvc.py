@@ -14,8 +14,8 @@ import yaml
 from common.config import load_lab, load_spec
 from common.envs import env_file
 from common.sweep.base import ENTRY
+from common.sweep.identity import entries
 from common.sweep.plan import default_envs
-from common.sweep.unit import entries
 from common.track.code import code_hash
 
 ROOT = Path(__file__).resolve().parents[2]

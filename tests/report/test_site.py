@@ -290,7 +290,7 @@ def lab_with_units(tmp_path, monkeypatch):
         notebook(tmp_path / "runs/toy" / key / "notebook.ipynb")
         (tmp_path / "runs/toy" / key / "DONE").write_text("{}")
     monkeypatch.setattr(notebooks, "finished_rows", lambda path: stored[path.name])
-    monkeypatch.setattr(notebooks, "read_unit", lambda path: UnitSpec("toy", "countdown-v1", stored[path.name][0].seed, "cpu", {}, "", {}, "", ""))
+    monkeypatch.setattr(notebooks, "read_unit", lambda path: UnitSpec("toy", "countdown-v1", stored[path.name][0].seed, "cpu", "{}", "r", {}, {}, "", ""))
     return tmp_path, rows
 
 

@@ -139,17 +139,17 @@ def test_pictures_follow_the_results(tmp_path):
     claims.write_text((ROOT / "papers/agent_q/claims.yaml").read_text())
     rows = [type(row)(**{**vars(row), "paper": "agent_q", "scale": "nano"}) for row in toy_rows({"base": (0.1, 0.2), "rft": (0.2, 0.3)})]
     write_metrics(lab / "results/agent_q/metrics.jsonl", rows)
-    assert pictures.stale(lab) == ["agent_q_ladder.png"]
+    assert pictures.to_draw(lab) == ["agent_q_ladder.png"]
     first = [path.read_bytes() for path in pictures.write(lab)]
-    assert pictures.stale(lab) == [] and [path.read_bytes() for path in pictures.write(lab)] == first
+    assert pictures.to_draw(lab) == [] and [path.read_bytes() for path in pictures.write(lab)] == first
     write_metrics(lab / "results/agent_q/metrics.jsonl", rows[1:])
-    assert pictures.stale(lab) == ["agent_q_ladder.png"]
+    assert pictures.to_draw(lab) == ["agent_q_ladder.png"]
 
 
 def test_the_project_has_the_pictures_of_its_results():
     if not list((ROOT / "results").glob("*/metrics*.jsonl")):
         pytest.skip("no results are published yet, so there is nothing to draw")
-    assert pictures.stale(ROOT) == [], "draw them again: python -m common.report.pictures"
+    assert pictures.to_draw(ROOT) == [], "draw them again: python -m common.report.pictures"
     empty = [name for name, (figure, _) in pictures.drawn(ROOT).items() if not any(axes.lines for axes in figure.axes)]
     assert empty == []
 

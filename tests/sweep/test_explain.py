@@ -102,7 +102,7 @@ def test_other_code_is_named_and_a_fresh_clone_says_copied(copied, explained):
     method.write_text(method.read_text().replace("% 1000", "% 999"))
     text = explained(copied, "toy/D0.1@toy-v1/test")
     assert text.count("by other code or inputs") == 4
-    assert text.count("differs in code that the method reaches") == 4 and "differs in data" not in text
+    assert text.count("differs in code of the paper's own folder") == 4 and "differs in data" not in text
     shutil.rmtree(copied / "runs")
     text = explained(copied, "toy/D0.1")
     assert text.count("copied from git") == 4 and "MLflow" not in text
@@ -111,7 +111,7 @@ def test_other_code_is_named_and_a_fresh_clone_says_copied(copied, explained):
 def test_a_changed_rule_is_stale(copied, explained):
     claims = copied / "papers/toy/claims.yaml"
     claims.write_text(claims.read_text().replace("matched_on: updates", "matched_on: samples"))
-    assert "STALE" in explained(copied, "toy/D0.1")
+    assert "OUT OF DATE: papers/toy/claims.yaml has another rule now" in explained(copied, "toy/D0.1")
 
 
 @pytest.mark.parametrize(("target", "message"), [
@@ -176,16 +176,16 @@ def test_a_clone_without_a_run_store_knows_whether_its_tables_are_stale(copied, 
     """What git holds is enough: tables with source.json, code, parameters, panels, lock."""
     shutil.rmtree(copied / "runs")
     text = explained(copied, "toy/D0.1")
-    assert "source    of the present code, parameters" in text and text.count("copied from git") == 4
+    assert "source    computed by this code, from these parameters" in text and text.count("copied from git") == 4
     assert "stale" not in run_in(copied, "claims", "--no-readme").stdout
 
     method = copied / "papers/toy/method.py"
     method.write_text(method.read_text() + "\nUNUSED = 1\n")
-    assert "source    STALE: other than when it was computed: code that the method reaches\n" in explained(copied, "toy/D0.1")
+    assert "source    STALE: other than when it was computed: code of the paper's own folder\n" in explained(copied, "toy/D0.1")
     params = copied / "papers/toy/params.yaml"
     params.write_text(params.read_text().replace("pause: {default: 0.0", "pause: {default: 0.1"))
     said = run_in(copied, "claims", "--no-readme").stdout
-    assert ("stale: toy on toy-v1 was computed from other parameters, code that the method reaches; to compute it anew: "
+    assert ("stale: toy on toy-v1 was computed from other parameters, code of the paper's own folder; to compute it anew: "
             "make repro PAPERS=toy") in said
     assert "| claim |" not in said and "| claim |" in run_in(copied, "claims").stdout
 

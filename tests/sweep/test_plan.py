@@ -115,6 +115,8 @@ def test_keys_change_with_what_matters_and_only_with_it(lab):
     method.write_text(method.read_text() + "\n# a comment\n")
     (lab / "notebooks/toy.ipynb").write_text("{}")
     (lab / "models/toy-v1/timing.json").write_text("1")
+    lock = lab / "requirements.lock"
+    lock.write_text(lock.read_text().replace("toy==1.0", "toy==2.0"))  # computes nothing
     assert key() == first
     for name, old, new in (("papers/toy/method.py", "% 1000", "% 999"), ("requirements.lock", "1.0", "1.1"),
                            ("models/toy-v1/weights.json", "{}", "[]"), ("data/toy-v1/manifest.json", "{}", '{"a": 1}')):

@@ -15,7 +15,7 @@ from common.track.store import Run, UnitSpec
 from tests.report.test_export import CLAIMS, REPOSITORY, row
 from tests.track.test_mlflow_log import SOURCE
 
-UNIT = UnitSpec(paper="toy", env="shop-v1", seed=0, profile="cpu", params="{}", code="c", data={}, base="b", lock="l")
+UNIT = UnitSpec(paper="toy", env="shop-v1", seed=0, profile="cpu", params="{}", room="r", layers={}, data={}, base="b", pins="p")
 
 
 def touch(path: Path, *stages: str) -> None:

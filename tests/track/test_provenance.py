@@ -1,12 +1,20 @@
 """Provenance inside and outside git, and with no tool at all."""
 
+import ast
 import hashlib
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from common.config import ConfigError
-from common.track.provenance import lock_hash, provenance
+from common.config import ConfigError, known_papers, load_spec
+from common.sweep.identity import entries
+from common.track.code import Modules
+from common.track.provenance import NUMERIC, lock_hash, pins_hash, provenance
+
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def git(root, *words):
@@ -52,7 +60,40 @@ def test_a_comment_in_the_lock_changes_nothing(root):
     assert lock_hash(root) == before
 
 
-def test_a_missing_lock_is_told(root):
+def test_pins_are_those_of_libraries_that_move_numbers(root):
+    (root / "requirements.lock").write_text("# pins\njinja2==3\nmkdocs==1\ntorch==1\ntorchvision==1\n")
+    before = pins_hash(root)
+    assert before == hashlib.sha256(b"jinja2==3\ntorch==1\n").hexdigest()  # whatever the case of a name
+    (root / "requirements.lock").write_text("jinja2==3\nmkdocs==2\ntorch==1\ntorchvision==2\n")
+    assert pins_hash(root) == before != lock_hash(root)
+    (root / "requirements.lock").write_text("jinja2==3\ntorch==2\n")
+    assert pins_hash(root) != before
+
+
+NO_NUMBER = {"yaml": "reads parameters, whose values are in the key", "matplotlib": "draws", "psutil": "measures memory",
+             "vllm": "runs on GPUs alone; optional", "bitsandbytes": "4-bit weights; optional",
+             "reasoning_gym": "its version is checked, and its tasks are in the key"}  # fmt: skip
+
+
+def test_every_library_that_a_unit_imports_is_pinned_or_moves_no_number():
+    modules, found = Modules(REPOSITORY), set()
+    for paper in known_papers(REPOSITORY):
+        spec = load_spec(REPOSITORY, paper)
+        for env in spec.envs:
+            for name in modules.reached(entries(spec, env)):
+                tree = ast.parse((REPOSITORY / name).read_text()) if name.endswith(".py") else ast.Module([], [])
+                for node in ast.walk(tree):
+                    named = [alias.name for alias in node.names] if isinstance(node, ast.Import) else (
+                        [node.module] if isinstance(node, ast.ImportFrom) and not node.level else [])
+                    found |= {one.partition(".")[0] for one in named}
+    outside = found - set(sys.stdlib_module_names) - {"common", "papers"}
+    assert {"torch", "bm25s", "yaml"} <= outside and outside - {name.lower() for name in NUMERIC} == NO_NUMBER.keys()
+    pinned = {line.partition("==")[0].lower() for line in (REPOSITORY / "requirements.lock").read_text().splitlines()}
+    assert {name.lower() for name in NUMERIC} <= pinned
+
+
+@pytest.mark.parametrize("hashed", [lock_hash, pins_hash])
+def test_a_missing_lock_is_told(root, hashed):
     (root / "requirements.lock").unlink()
     with pytest.raises(ConfigError, match="requirements.lock cannot be read"):
-        lock_hash(root)
+        hashed(root)

@@ -31,12 +31,25 @@ def run(tmp_path):
 
 def test_the_key_is_stable_and_depends_on_every_field():
     # SHA-256 of the canonical JSON list, computed by sha256sum outside this project
-    assert UNIT.key == "909b182712294e32"
+    assert UNIT.key == "cae156d71c76fc04"
     assert replace(UNIT, params='{"search": {"depth": 2},  "alpha": 0.5}').key == UNIT.key  # layout of the JSON
     changed = [replace(UNIT, **change) for change in (
         {"paper": "x"}, {"env": "x"}, {"seed": 4}, {"profile": "x"}, {"params": '{"alpha":0.25,"search":{"depth":2}}'},
-        {"code": "x"}, {"data": {"shop-v1/test": "x"}}, {"data": {}}, {"base": "x"}, {"lock": "x"})]
+        {"room": "x"}, {"layers": {"engine": "x", "file:common/one.py": "f11e"}}, {"layers": {"engine": "e791e"}},
+        {"data": {"shop-v1/test": "x"}}, {"data": {}}, {"base": "x"}, {"pins": "x"})]
     assert len({unit.key for unit in changed} | {UNIT.key}) == len(changed) + 1
+    told = replace(UNIT, code="other", lock="other", digests={"engine": "other"})  # what was run, not what it depends on
+    assert told.key == UNIT.key
+
+
+def test_a_unit_from_before_keys_had_layers_is_read_with_the_key_it_had(tmp_path):
+    # the key and the file as the code of that time wrote them
+    (tmp_path / "unit.json").write_text(
+        '{"base": "ba5e", "code": "c0de", "data": {"shop-v1/test": "da7a"}, "env": "shop-v1", "lock": "10cc", "paper": "ladder", '
+        '"params": "{\\"alpha\\":0.5,\\"search\\":{\\"depth\\":2}}", "profile": "cpu", "seed": 3}\n')
+    old = read_unit(tmp_path)
+    assert old.key == "909b182712294e32" and (old.room, old.layers, old.code) == ("", {}, "c0de")
+    assert replace(old, code="x").key != old.key != replace(old, lock="x").key
 
 
 def test_opening_writes_what_the_unit_is(run, tmp_path):

@@ -6,8 +6,9 @@ from common.track.rows import COST_FIELDS, MetricRow
 from common.track.store import UnitSpec
 
 UNIT = UnitSpec(
-    paper="ladder", env="shop-v1", seed=3, profile="cpu", params='{"alpha":0.5,"search":{"depth":2}}', code="c0de",
-    data={"shop-v1/test": "da7a"}, base="ba5e", lock="10cc")
+    paper="ladder", env="shop-v1", seed=3, profile="cpu", params='{"alpha":0.5,"search":{"depth":2}}', room="4003",
+    layers={"engine": "e791e", "file:common/one.py": "f11e"}, data={"shop-v1/test": "da7a"}, base="ba5e", pins="9195", code="c0de",
+    lock="10cc", digests={"engine": "d16e57", "room": "4003"})
 
 
 def row(**changes) -> MetricRow:

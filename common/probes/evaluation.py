@@ -1,0 +1,19 @@
+"""What is measured on episodes: shares of success, and habits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from common.evaluate import habits, rollouts
+from common.probes.game import TASKS, Scripted, Spelling, named, told
+from common.types import Observation, Turn
+
+
+def probe() -> dict[str, float | str]:
+    """See :mod:`common.probes`."""
+    summary, episodes = rollouts.evaluate(Spelling(), TASKS * 6, Scripted(), seed=3)
+    rollouts.records(episodes)  # for people: they must be made and may change
+    first = episodes[0].steps[0]
+    thought = replace(first, turn=Turn("think\nact", -1.0, 2), observation=Observation("invalid x"))
+    found = named("summary", summary) | {"episodes": told(episodes)} | named("habits", habits.habits(episodes, invalid="so far"))
+    return found | named("habits.one", habits.habits([replace(episodes[0], steps=(thought,))], invalid="invalid"))

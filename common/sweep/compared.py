@@ -1,0 +1,81 @@
+"""``python -m common attest --paper ID --against FOLDER``: prove by finished units that other code of a paper gives the same rows.
+
+``FOLDER`` is a run store (a ``runs/`` folder) in which the paper's earlier code finished some units. For each of them, ``runs/``
+must hold the same unit, finished by the present code. When all their ``rows.jsonl`` are equal byte by byte, ``fingerprints.json``
+gets a note that the present code of ``papers/ID/`` stands for the earlier one, and results of the earlier one stay.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from common.config import ConfigError, check_paper, load_spec
+from common.sweep.adopt import adopt, current
+from common.sweep.identity import CodeIdentity, Identities
+from common.track.fingerprints import write
+from common.track.layers import FILE
+from common.track.store import UnitSpec, finished_rows, read_unit, unit_path
+
+
+def attest_paper(root: Path, paper: str, store: Path) -> str:
+    """Compare, record, and say so in a sentence. ConfigError where there is nothing to compare, a unit of the present code is
+    missing, or a row differs."""
+    check_paper(root, paper, "--paper")
+    earlier = sorted(marker.parent for marker in (store / paper).glob("*/DONE"))
+    if not earlier:
+        raise ConfigError(f"--against: {store} holds no finished unit of {paper}; give the runs/ folder in which its earlier code ran")
+    identities, spec = Identities(root), load_spec(root, paper)
+    proofs: list[tuple[UnitSpec, CodeIdentity]] = []
+    found = [(current(root, read_unit(folder), identities.prints), folder) for folder in earlier]
+    for other, folder in sorted(found, key=lambda one: one[0].name):
+        if not other.room:
+            raise ConfigError(f"--against: {folder.name} ({other.name}) was computed by code that no results/{paper}/source.json names, so "
+                              "it cannot be told what it would be the same as; compare with units of published code")
+        if other.env not in spec.envs:
+            raise ConfigError(f"--against: {folder.name} is in {other.env}, where {paper} does not run any more; remove that unit")
+        own = identities.unit(spec, other.env)
+        present = replace(other, room=own.room, layers=own.layers, code=own.code, digests=own.digests)
+        mine = unit_path(root, present)
+        if not (mine / "DONE").exists():
+            raise ConfigError(f"runs/{paper}/{present.key} is missing: {other.name} was not computed by the present code; run: {_command(other)}")
+        finished_rows(folder), finished_rows(mine)
+        if (folder / "rows.jsonl").read_bytes() != (mine / "rows.jsonl").read_bytes():
+            raise ConfigError(f"{other.name}: the rows of {folder / 'rows.jsonl'} and {(mine / 'rows.jsonl').relative_to(root)} differ, so the "
+                              "present code gives other results; python -m common run computes them anew")
+        proofs.append((other, own))
+    return _record(root, paper, identities, proofs)
+
+
+def _record(root: Path, paper: str, identities: Identities, proofs: list[tuple[UnitSpec, CodeIdentity]]) -> str:
+    rooms = {(own.digests["room"], other.room) for other, own in proofs}
+    if len(rooms) > 1:
+        raise ConfigError(f"--against: the units of {paper} there were computed by {len(rooms)} different codes; keep those of one")
+    [(present, before)] = rooms
+    spec = load_spec(root, paper)
+    new, old = {}, {}
+    for other, own in proofs:
+        raw = identities.raw(identities.parts_of_unit(spec, other.env))
+        _merge(new, {name: one for name, one in raw.items() if other.layers.get(name) != one})
+        _merge(old, {name: one for name, one in other.layers.items() if raw.get(name) != one})
+        if present == before and own.layers == other.layers:
+            raise ConfigError(f"--against: the units of {paper} there have the keys of the present code already; nothing is to be proven")
+    units = sorted(other.name for other, _ in proofs)
+    identities.prints.papers.setdefault(paper, {})[present] = {
+        "same_as": before, "with": new, "was": old, "date": datetime.date.today().isoformat(), "units": units}
+    write(root, identities.prints)
+    lines = [f"{paper}: all rows of {len(units)} unit{'s' * (len(units) > 1)} are equal ({', '.join(units)}); results of code {before} stay"]
+    return "\n".join(lines + adopt(root, Identities(root), {}))
+
+
+def _merge(into: dict[str, str], more: Mapping[str, str]) -> None:
+    for name, one in more.items():
+        if into.setdefault(name, one) != one:
+            raise ConfigError(f"--against: {name.removeprefix(FILE)} is not the same in all units there; keep those of one code")
+
+
+def _command(unit: UnitSpec) -> str:
+    """What computes the unit by the present code."""
+    return f"python -m common run --paper {unit.paper} --envs {unit.env} --seeds {unit.seed} --profile {unit.profile}"

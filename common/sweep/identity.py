@@ -1,0 +1,72 @@
+"""The code that a result depends on, as its key holds it: room, fingerprints of layers, hashes of other files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from common.config import PaperSpec
+from common.envs.panels import env_file
+from common.track.code import Modules
+from common.track.fingerprints import Fingerprints, read
+from common.track.layers import FILE, Parts, env_layer, parts
+
+
+@dataclass(frozen=True)
+class CodeIdentity:
+    """``room`` and ``layers`` are what keys hold, ``code`` and ``digests`` what tells the code itself; see
+    :class:`common.track.store.UnitSpec`."""
+
+    room: str
+    layers: dict[str, str]
+    code: str
+    digests: dict[str, str]
+
+
+class Identities:
+    """The code at ``root`` as it is now, read once for many units; ``prints`` are the fingerprints recorded there."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.modules = root, Modules(root)
+        self._parts: dict[tuple[str, ...], Parts] = {}
+
+    @cached_property
+    def prints(self) -> Fingerprints:
+        return read(self.root)
+
+    def unit(self, spec: PaperSpec, env: str) -> CodeIdentity:
+        """That of a paper's units in an environment. ConfigError for code that cannot be read."""
+        return self.of(entries(spec, env), env, spec.paper)
+
+    def parts_of_unit(self, spec: PaperSpec, env: str) -> Parts:
+        """The same, divided into room and layers, before fingerprints are looked up."""
+        return self.parts(entries(spec, env), env)
+
+    def of(self, reached_from: Sequence[str], env: str, paper: str = "") -> CodeIdentity:
+        """That of all that the files reach in an environment."""
+        found = self.parts(reached_from, env)
+        room, layers = self.prints.canonical(paper, found.room, self.raw(found))
+        digests = found.layers | ({"room": found.room} if found.room else {})
+        return CodeIdentity(room, layers, found.code, dict(sorted(digests.items())))
+
+    def parts(self, reached_from: Sequence[str], env: str) -> Parts:
+        """All that the files reach, divided, before fingerprints are looked up."""
+        name = (env, *reached_from)
+        if name not in self._parts:
+            self._parts[name] = parts(self.modules, reached_from, env_layer(env, env_file(env)))
+        return self._parts[name]
+
+    def raw(self, found: Parts) -> dict[str, str]:
+        """Fingerprints of layers, and hashes of files, of the code as it is, whatever it was proven to be the same as."""
+        return {name: digest if name.startswith(FILE) else self.prints.of(name, digest) for name, digest in found.layers.items()}
+
+
+def entries(spec: PaperSpec, env: str) -> tuple[str, str]:
+    """The files from which a unit's code is reached, relative to the root: method and environment.
+
+    Not the notebook: it calls ``run(unit)`` of the method, which writes all rows, and shows them.
+    """
+    return spec.method, env_file(env)
+

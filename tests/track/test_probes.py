@@ -1,0 +1,161 @@
+"""The probes: recorded values are what they return, they run what they cover, and a changed constant moves them."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from common import probes
+from common.sweep.attest import known_layers
+from common.track.code import Modules
+from common.track.fingerprints import differences, read, rounded
+from common.track.layers import PROBES, covered
+
+ROOT = Path(__file__).resolve().parents[2]
+LAYERS = known_layers()
+NOT_RUN = {
+    "common/envs/answers.py": {"AnswerEnv.start", "AnswerEnv.question", "AnswerEnv.score"},  # every environment has its own
+    "common/envs/build.py": {"build_all"},  # one after the other
+    "common/envs/contract.py": {"check_env"},  # what tests ask of an environment
+    "common/envs/latex_answer.py": {"same_answer", "_balanced"},  # no environment asks
+    "common/envs/shop/webshop.py": {"_missing"},  # an error
+    "common/envs/user_rows.py": {"_hub", "_files"},  # the network, an error
+    "common/learn/losses.py": {"value_mse"},  # of a trainer that no paper uses
+    "common/learn/watch.py": {"Watched._join_ranks", "Watched.get_train_dataloader.<locals>.collate",  # several processes
+                              "Watched._require_finite.<locals>.batch",  # a training that failed
+                              "Watched._save_checkpoint", "Watched.identity"},  # checkpoints, which units do not write
+    "common/lm/device.py": {"has_bf16"}, "common/lm/models.py": {"_nf4", "_check_blocks"},  # a GPU; 4-bit weights
+    "common/search/draw.py": {"draw_tree", "_label", "_plain", "_rows", "_depth_first"},  # a figure
+}  # fmt: skip
+"""Functions of covered files that no probe enters, with the reason: what a fingerprint cannot see (``docs/identity.md``)."""
+
+
+def defined(path: Path) -> set[str]:
+    """Qualified names of a file's functions, those of protocols aside."""
+    found: set[str] = set()
+
+    def walk(node: ast.AST, prefix: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+                found.add(prefix + child.name)
+                walk(child, f"{prefix}{child.name}.<locals>.")
+            elif isinstance(child, ast.ClassDef):
+                if not any(isinstance(base, ast.Name) and base.id == "Protocol" for base in child.bases):
+                    walk(child, f"{prefix}{child.name}.")
+            else:
+                walk(child, prefix)
+
+    walk(ast.parse(path.read_text(encoding="utf-8")), "")
+    return found
+
+
+def run(name: str) -> dict:
+    """What a layer's probe returns. NotAttestable where it cannot run here."""
+    probe = importlib.import_module(LAYERS[name].entries[0].removesuffix(".py").replace("/", ".")).probe
+    return rounded(probe(name.removeprefix("env:")) if name.startswith("env:") else probe())
+
+
+@pytest.fixture(scope="module")
+def seen():
+    """Layer → (its values, the functions that its probe entered), for all layers that can run here."""
+    found = {}
+    for name in LAYERS:
+        codes: set = set()
+
+        def note(frame, *_, add=codes.add) -> None:
+            add(frame.f_code)
+
+        sys.setprofile(note), threading.setprofile(note)
+        try:
+            values = run(name)
+        except probes.NotAttestable:
+            assert "reasoning-gym" in name  # an optional package
+            continue
+        finally:
+            sys.setprofile(None), threading.setprofile(None)
+        found[name] = values, {(code.co_filename, code.co_qualname) for code in codes}
+    return found
+
+
+def test_every_layer_is_attested_and_behaves_as_recorded(seen):
+    modules, prints = Modules(ROOT), read(ROOT)
+    moved = {}
+    for name, (values, _) in seen.items():
+        found = covered(modules, LAYERS[name])
+        known = prints.known(name, found.digest)
+        assert known, f"common/ was changed where {name} is probed; run: python -m common attest"
+        assert prints.layers[name][known].probe == found.probe, f"the probe of {name} was changed; run: python -m common attest"
+        moved[name] = differences(prints.layers[name][known].values, values)
+        assert prints.layers[name][known].values.keys() == values.keys()
+    assert moved == dict.fromkeys(seen, {})
+
+
+def test_probes_run_what_they_cover(seen):
+    modules, missed = Modules(ROOT), {}
+    for name in seen:
+        for file in covered(modules, LAYERS[name]).files:
+            if file.startswith(LAYERS[name].rooms) and file.endswith(".py"):
+                entered = {what for where, what in seen[name][1] if where == str(ROOT / file)}
+                missed[file] = missed.get(file, defined(ROOT / file)) - entered
+    assert {file: names for file, names in missed.items() if names} == NOT_RUN
+
+
+def test_the_file_stays_small(seen):
+    assert (ROOT / "fingerprints.json").stat().st_size < 150_000
+    assert all(len(values) >= 5 for values, _ in seen.values())
+
+
+def test_papers_and_layers_import_no_probe():
+    for path in [*ROOT.glob("papers/**/*.py"), *ROOT.glob("common/**/*.py")]:
+        text, name = path.read_text(encoding="utf-8"), path.relative_to(ROOT).as_posix()
+        if not name.startswith(PROBES) and name != "common/sweep/attest.py":
+            assert "common.probes" not in text.replace(":mod:`common.probes`", ""), name
+
+
+def scaled(function, by: float):
+    return lambda *args, **kwargs: function(*args, **kwargs) * by
+
+
+CHANGES = {
+    "a preference loss": ("learning", "common.learn.policy.dpo_losses", lambda old: scaled(old, 1.01), "dpo"),
+    "a supervised loss": ("learning", "common.learn.policy.sft_loss", lambda old: scaled(old, 1.01), "sft"),
+    "a policy-gradient loss": ("gradient", "common.learn.policy_gradient.policy_gradient_loss", lambda old: scaled(old, 1.01), "gradient"),
+    "a baseline": ("gradient", "common.probes.gradient.leave_one_out", lambda old: scaled(old, 1.01), "advantage"),
+    "the sampler": ("engine", "common.lm.decode.choose", lambda old: lambda log_p, u, t, p: old(log_p, 1 - u, t, p), "torch"),
+    "the uniforms": ("engine", "common.lm.engine.generator", lambda old: lambda *parts: old(*parts, "other"), "native"),
+    "a mask of the padded pass": ("engine", "common.lm.predict._padded", lambda old: scaled(old, 1.001), "predict.padded"),
+    "the exploration of a search": ("search", "common.search.mcts.child_score",
+                                    lambda old: lambda *a, c, unvisited: old(*a, c=1.3 * c, unvisited=unvisited), "basic"),
+    "a backup": ("search", "common.search.mcts.backup", lambda old: lambda path, r, g, s: old(path, r, 0.999 * g, s), "basic.value"),
+    "who is asked in a rollout": ("rollouts", "common.search.rollout.derive", lambda old: lambda *parts: old(*parts, "other"), "episodes"),
+    "credit": ("expansion", "common.search.expansion.fmean", lambda old: lambda some: max(some), "expansion"),
+    "votes": ("expansion", "common.evaluate.team.majority", lambda old: lambda said: 0, "vote"),
+    "which look-ahead wins": ("foresight", "common.search.lookahead.first_best", lambda old: lambda scores: len(scores) - 1, "ahead"),
+    "a measure of episodes": ("evaluation", "common.evaluate.rollouts.fmean", lambda old: lambda some: 0.5, "summary"),
+    "a measure of answers": ("correction", "common.evaluate.correction.relative_score", lambda old: lambda a, b: 0.5, "correction"),
+    "levels": ("decompose", "common.evaluate.decompose.relative_score", lambda old: lambda a, b: 0.5, "levels"),
+    "a frontier": ("frontier", "common.evaluate.frontier._slope", lambda old: scaled(old, 1.01), "frontier"),
+    "a reading of pages": ("wrappers", "common.probes.wrappers.outcome", lambda old: lambda goal, page: "fits", "pages"),
+    "demonstrations": ("base", "common.lm.base.CRITIC_SHARE", lambda old: 0.9, "examples"),
+    "an environment's reward": ("env:arithmetic-v1", "common.envs.versions.arithmetic_v1.ArithmeticEnv.score",
+                                lambda old: scaled(old, 0.9), "test.reward"),
+    "a shop's matching": ("env:webshop-1k", "common.envs.shop.scoring.option_matches", lambda old: lambda *a: True, "test.episodes"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_change_moves_the_fingerprint_of_its_layer(what, monkeypatch, seen):
+    layer, target, change, begins = CHANGES[what]
+    place, _, name = target.rpartition(".")
+    try:
+        owner = importlib.import_module(place)
+    except ModuleNotFoundError:  # a class in a module
+        owner = getattr(importlib.import_module(place.rpartition(".")[0]), place.rpartition(".")[2])
+    monkeypatch.setattr(owner, name, change(getattr(owner, name)))
+    moved = differences(seen[layer][0], run(layer))
+    assert any(one.startswith(begins) for one in moved), moved
