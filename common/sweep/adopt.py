@@ -38,8 +38,8 @@ def adopt(root: Path, identities: Identities, bases: BaseKeys) -> list[str]:
         if old != new and here.is_dir() and not there.exists():
             os.rename(here, there)
             models += 1
-    return [f"{n} finished {what} in runs/ {'have' if n > 1 else 'has'} another key now and stay" for n, what in (
-        (units, "units" if units > 1 else "unit"), (models, "base models" if models > 1 else "base model")) if n]  # fmt: skip
+    return [f"{n} finished {what}s in runs/ have another key now and stay" if n > 1 else f"{n} finished {what} in runs/ has another key "
+            "now and stays" for n, what in ((units, "unit"), (models, "base model")) if n]  # fmt: skip
 
 
 def base_keys(root: Path, identities: Identities) -> dict[tuple[str, str], str]:

@@ -29,8 +29,8 @@ def attest_paper(root: Path, paper: str, store: Path) -> str:
         raise ConfigError(f"--against: {store} holds no finished unit of {paper}; give the runs/ folder in which its earlier code ran")
     identities, spec = Identities(root), load_spec(root, paper)
     proofs: list[tuple[UnitSpec, CodeIdentity]] = []
-    for folder in earlier:
-        other = current(root, read_unit(folder), identities.prints)
+    found = [(current(root, read_unit(folder), identities.prints), folder) for folder in earlier]
+    for other, folder in sorted(found, key=lambda one: one[0].name):
         if not other.room:
             raise ConfigError(f"--against: {folder.name} ({other.name}) was computed by code that no results/{paper}/source.json names, so "
                               "it cannot be told what it would be the same as; compare with units of published code")
