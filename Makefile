@@ -37,6 +37,7 @@ data: setup  ## the frozen task panels, from the store in the repository or buil
 
 repro: data  ## data to verdict: the claims table and the report (options: PAPERS SEEDS PROFILE WORKERS)
 	@[ -z "$(strip $(CHOSEN))" ] || $(PY) -m common set $(CHOSEN)
+	@$(PY) -m common attest
 	@$(PY) -m common estimate repro
 	@$(PY) -m common repro
 	@$(PY) -m common claims

@@ -31,7 +31,7 @@ FAMILIES = {"self_correction": "Self-correction", "tree_search_dpo": "Tree-searc
             "multi_agent": "Multi-agent training", "world_models": "World models"}  # fmt: skip
 DOCUMENTS = {"walkthrough.md": ("docs/walkthrough.md", "A walk through the laboratory"),
              "sweeps.md": ("docs/sweeps.md", "Sweeps"), "scaling.md": ("docs/scaling.md", "Many GPUs"),
-             "tracking.md": ("docs/tracking.md", "Runs in MLflow"),
+             "tracking.md": ("docs/tracking.md", "Runs in MLflow"), "identity.md": ("docs/identity.md", "What a result is the result of"),
              "metrics.md": ("docs/metrics.md", "Glossary of metrics"),
              "discrepancies.md": ("docs/discrepancies.md", "Ledger of discrepancies"),
              "lab-log.md": ("docs/lab-log.md", "Lab log"), "performance.md": ("docs/performance.md", "Performance"),

@@ -8,12 +8,17 @@ gets a note that the present code of ``papers/ID/`` stands for the earlier one, 
 from __future__ import annotations
 
 import datetime
+import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from common.config import ConfigError, check_paper, load_spec
+from common.config import ConfigError, check_paper, load_spec, resolve, to_json
 from common.sweep.adopt import adopt, current
+from common.sweep.collect import spelled
+from common.sweep.declared import params_class
 from common.sweep.identity import CodeIdentity, Identities
 from common.track.fingerprints import write
 from common.track.layers import FILE
@@ -30,17 +35,21 @@ def attest_paper(root: Path, paper: str, store: Path) -> str:
     identities, spec = Identities(root), load_spec(root, paper)
     proofs: list[tuple[UnitSpec, CodeIdentity]] = []
     found = [(current(root, read_unit(folder), identities.prints), folder) for folder in earlier]
-    for other, folder in sorted(found, key=lambda one: one[0].name):
+    for other, folder in found:
         if not other.room:
             raise ConfigError(f"--against: {folder.name} ({other.name}) was computed by code that no results/{paper}/source.json names, so "
                               "it cannot be told what it would be the same as; compare with units of published code")
+    for other, folder in sorted(found, key=lambda one: one[0].name):
         if other.env not in spec.envs:
             raise ConfigError(f"--against: {folder.name} is in {other.env}, where {paper} does not run any more; remove that unit")
         own = identities.unit(spec, other.env)
         present = replace(other, room=own.room, layers=own.layers, code=own.code, digests=own.digests)
         mine = unit_path(root, present)
         if not (mine / "DONE").exists():
-            raise ConfigError(f"runs/{paper}/{present.key} is missing: {other.name} was not computed by the present code; run: {_command(other)}")
+            raise ConfigError(f"runs/{paper}/{present.key} is missing: {other.name} was not computed by the present code; run: {_command(root, other)}")
+        if read_unit(mine).digests.get("room") != own.digests["room"]:
+            raise ConfigError(f"runs/{paper}/{present.key} was computed by other code of {paper} than the present one; move that folder away "
+                              f"and run: {_command(root, other)}")
         finished_rows(folder), finished_rows(mine)
         if (folder / "rows.jsonl").read_bytes() != (mine / "rows.jsonl").read_bytes():
             raise ConfigError(f"{other.name}: the rows of {folder / 'rows.jsonl'} and {(mine / 'rows.jsonl').relative_to(root)} differ, so the "
@@ -60,8 +69,8 @@ def _record(root: Path, paper: str, identities: Identities, proofs: list[tuple[U
         raw = identities.raw(identities.parts_of_unit(spec, other.env))
         _merge(new, {name: one for name, one in raw.items() if other.layers.get(name) != one})
         _merge(old, {name: one for name, one in other.layers.items() if raw.get(name) != one})
-        if present == before and own.layers == other.layers:
-            raise ConfigError(f"--against: the units of {paper} there have the keys of the present code already; nothing is to be proven")
+    if present == before and not new and not old:
+        raise ConfigError(f"--against: the units of {paper} there were computed by the present code; nothing is to be proven")
     units = sorted(other.name for other, _ in proofs)
     identities.prints.papers.setdefault(paper, {})[present] = {
         "same_as": before, "with": new, "was": old, "date": datetime.date.today().isoformat(), "units": units}
@@ -76,6 +85,19 @@ def _merge(into: dict[str, str], more: Mapping[str, str]) -> None:
             raise ConfigError(f"--against: {name.removeprefix(FILE)} is not the same in all units there; keep those of one code")
 
 
-def _command(unit: UnitSpec) -> str:
+def _command(root: Path, unit: UnitSpec) -> str:
     """What computes the unit by the present code."""
-    return f"python -m common run --paper {unit.paper} --envs {unit.env} --seeds {unit.seed} --profile {unit.profile}"
+    spec = load_spec(root, unit.paper)
+    preset = json.loads(to_json(resolve(params_class(root, spec), spec, unit.profile, unit.env, {})))
+    changed = {name: value for name, value in _flat(json.loads(unit.params)).items() if _flat(preset).get(name) != value}
+    grid = f" --grid {shlex.join([spelled({name: value}) for name, value in changed.items()])}" if changed else ""
+    return (f"python -m common {'sweep' if changed else 'run'} --paper {unit.paper} --envs {unit.env} --seeds {unit.seed} "
+            f"--profile {unit.profile}{grid}")
+
+
+def _flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Parameters by dotted names, as ``--grid`` takes them."""
+    found: dict[str, Any] = {}
+    for name, value in params.items():
+        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return found

@@ -17,7 +17,7 @@ from common.lm.bases import settings_for
 from common.sweep import adopt as adopting
 from common.sweep import base
 from common.sweep.attest import attest
-from common.sweep.compared import attest_paper
+from common.sweep.compared import _command, attest_paper
 from common.sweep.identity import Identities
 from common.sweep.plan import plan
 from common.sweep.sources import record, table_state
@@ -219,6 +219,8 @@ def state(lab: Path):
 
 def test_a_refactoring_that_gives_the_same_rows_keeps_its_results(refactored, capsys):
     lab, store = refactored
+    other = plan(lab, "toy", seeds=(0,), profile="cpu", grid=[{"steps": 7}])[0].unit
+    assert _command(lab, other) == "python -m common sweep --paper toy --envs toy-v1 --seeds 0 --profile cpu --grid steps=7"
     assert state(lab).changed == ("code of the paper's own folder", "common/learn/weights.py")
     with pytest.raises(ConfigError, match="is missing: toy toy-v1 seed 0 cpu was not computed by the present code; run: python -m common run "
                                           "--paper toy --envs toy-v1 --seeds 0 --profile cpu"):
@@ -234,10 +236,26 @@ def test_a_refactoring_that_gives_the_same_rows_keeps_its_results(refactored, ca
     [(room, step)] = read(lab).papers["toy"].items()
     assert room == unit(lab).digests["room"] != step["same_as"] == unit(lab).room
     assert list(step["with"]) == ["file:common/learn/weights.py"] and step["was"] == {} and len(step["units"]) == 2
-    with pytest.raises(ConfigError, match="nothing is to be proven"):
-        attest_paper(lab, "toy", store)
+    assert "all rows of 2 units are equal" in attest_paper(lab, "toy", store)  # once more is no harm
     edit(lab, "common/learn/weights.py", "math.exp(reward / tau)", "math.exp(2 * reward / tau)")
     assert state(lab).stale  # what the refactoring brought in behaves otherwise than in the proof
+
+
+def test_units_of_the_present_code_prove_nothing(lab):
+    finish(lab)
+    shutil.copytree(lab / "runs", lab.parent / "before")
+    with pytest.raises(ConfigError, match="were computed by the present code; nothing is to be proven"):
+        attest_paper(lab, "toy", lab.parent / "before")
+
+
+def test_a_unit_of_the_earlier_code_is_not_taken_for_one_of_the_present(refactored):
+    lab, store = refactored
+    [finish(lab, seed, value=float(seed)) for seed in (0, 1)]
+    attest_paper(lab, "toy", store)
+    shutil.rmtree(lab / "runs")
+    shutil.copytree(store, lab / "runs")  # whose keys are those of the present code now
+    with pytest.raises(ConfigError, match="was computed by other code of toy than the present one"):
+        attest_paper(lab, "toy", store)
 
 
 def test_a_second_refactoring_goes_on_from_the_first(refactored):

@@ -108,7 +108,18 @@ def test_other_code_is_named_and_a_fresh_clone_says_copied(copied, explained):
     assert text.count("copied from git") == 4 and "MLflow" not in text
 
 
-def test_a_changed_rule_is_stale(copied, explained):
+def test_code_that_no_number_depends_on_leaves_tables_attested_and_units_finished(copied, explained, run_in):
+    rows = copied / "common/track/rows.py"
+    rows.write_text(rows.read_text() + "\nSPARE = 1\n")
+    text = explained(copied, "toy/D0.1")
+    assert "source    attested: computed by other code that behaves the same (only code that no number depends on differs)" in text
+    assert text.count("computed here by other code that behaves the same, unit ") == 4 and "STALE" not in text
+    told = run_in(copied, "claims", "--no-readme").stdout
+    assert "attested, computed by other code that behaves the same: tables of toy;" in told and "stale" not in told
+    assert "4 units, all finished: nothing to run" in run_in(copied, "run", "--paper", "toy", "--dry-run").stdout
+
+
+def test_a_changed_rule_is_out_of_date(copied, explained):
     claims = copied / "papers/toy/claims.yaml"
     claims.write_text(claims.read_text().replace("matched_on: updates", "matched_on: samples"))
     assert "OUT OF DATE: papers/toy/claims.yaml has another rule now" in explained(copied, "toy/D0.1")

@@ -1,8 +1,15 @@
 """Which table holds published rows, and what it says of the base model behind it."""
 
+import json
+from pathlib import Path
+
 from common.sweep import sources
 from common.sweep.unit import folder_hash
+from common.track.fingerprints import read
+from common.track.layers import FILE
 from common.track.rows import COST_FIELDS, MetricRow, write_metrics
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_table_is_found_by_environment_and_profile(tmp_path):
@@ -31,3 +38,16 @@ def test_weights_that_two_keys_made_are_told_by_the_present_one(tmp_path, monkey
         assert sources._base(tmp_path, "toy-v1", "cpu", weights) == told
     assert sources._base(tmp_path, "toy-v1", "cpu", "0" * 64) == sources.WEIGHTS + "0" * 64
     assert sources._base(tmp_path, "toy-v1", "cpu", "") == ""
+
+
+def test_fingerprints_of_published_tables_are_in_the_file():
+    """Else nobody could say what behaviour a table was computed by."""
+    prints, seen = read(ROOT), 0
+    for path in ROOT.glob("results/*/source.json"):
+        for profiles in json.loads(path.read_text()).values():
+            for entry in (one for by_env in profiles.values() for one in by_env.values()):
+                for layer, fingerprint in entry.get("layers", {}).items():
+                    if not layer.startswith(FILE):
+                        assert fingerprint in prints.layers[layer], (path.parent.name, layer)
+                        seen += 1
+    assert seen > 50
