@@ -1,4 +1,4 @@
-"""Confidence and critique: equal data and budgets, both modes, repetition and resume; and what each tuning teaches."""
+"""Confidence and critique: equal data and budgets, both modes, its parts by value; and what each tuning teaches."""
 
 from __future__ import annotations
 
@@ -21,21 +21,16 @@ from common.types import Task, Turn
 from papers.confidence_critique import method
 from papers.confidence_critique.maths import exact_levels
 from tests.papers import riddles
-from tests.papers.sums import ENV, build
-from tests.papers.units import adapters_alone_moved, content, interrupt, open_unit
+from tests.papers.sums import ENV
+from tests.papers.units import adapters_alone_moved, open_unit
 
 CLAIMS = Path(method.__file__).with_name("claims.yaml")
 TUNED = ("sft", "confidence", "critique", "mixture")
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory) -> Path:
-    return build(tmp_path_factory.mktemp("sums"))
-
-
-@pytest.fixture(scope="module")
-def new_unit(world):
-    return partial(open_unit, world, "confidence_critique", ENV)
+def new_unit(world_of):
+    return partial(open_unit, world_of(ENV), "confidence_critique", ENV)
 
 
 @pytest.fixture(scope="module")
@@ -45,14 +40,6 @@ def whole(new_unit, tmp_path_factory):
 
 
 # -- the unit -------------------------------------------------------------------------------------------------
-
-
-def test_every_claimed_variant_has_its_rows(whole):
-    names, present = {row.variant for row in whole[1]}, {(r.variant, r.panel, r.metric) for r in whole[1]}
-    assert names == {"base", *TUNED}
-    for claim in load_claims(CLAIMS, variants=names).claims:
-        if claim.env == ENV:
-            assert all((variant, claim.panel, claim.metric) in present for variant in claim.variants), claim.id
 
 
 def test_examples_and_updates_are_equal(whole, new_unit, tmp_path):
@@ -77,27 +64,6 @@ def test_reports_keep_their_identities_in_both_modes(whole):
             assert found[name, f"{mode}delta"] == pytest.approx(last - acc, abs=1e-9)
             assert found[name, f"{mode}rss"] == pytest.approx((last - acc**2) / (2 * acc * (1 - acc)), abs=1e-9)
         assert found[name, "success"] == found[name, "acc@2"] and 0 <= found[name, "prob_missing"] <= 1
-
-
-def test_a_second_run_gives_the_same_bytes_and_another_seed_does_not(whole, new_unit, tmp_path):
-    unit, other = new_unit(tmp_path / "lab"), new_unit(tmp_path / "other", seed=1)
-    lab.run(unit)
-    lab.run(other)
-    assert content(unit) == content(whole[0]) != content(other)
-
-
-def test_a_finished_unit_is_read_and_not_run(whole, new_unit, monkeypatch):
-    monkeypatch.setattr(lab, "Lab", None)
-    assert lab.run(new_unit(whole[0].root)) == sorted(whole[1], key=lambda row: row.identity)
-
-
-def test_a_unit_that_is_interrupted_again_and_again_ends_with_the_same_rows(whole, new_unit, tmp_path, monkeypatch):
-    """In loading the base, in fine-tuning, in saving and in an evaluation."""
-    for name, after in (("load_model", 1), ("sft", 1), ("save_model", 1), ("dialogues", 1)):
-        interrupt(lab, new_unit(tmp_path / "lab"), name, after, monkeypatch)
-    unit = new_unit(tmp_path / "lab")
-    lab.run(unit)
-    assert content(unit) == content(whole[0])
 
 
 # -- adapters, and prose from a pretrained model ------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""RISE's unit: its variants, matched budgets, repetition and resume; and that it learns, only from what is true."""
+"""RISE's unit: its variants and budgets by hand, its parts by value; and that it learns, only from what is true."""
 
 from __future__ import annotations
 
@@ -22,20 +22,15 @@ from common.rng import generator
 from common.types import Task, Turn
 from papers.rise import method
 from tests.papers import riddles
-from tests.papers.sums import ENV, build
-from tests.papers.units import REPOSITORY, adapters_alone_moved, content, interrupt, open_unit
+from tests.papers.sums import ENV
+from tests.papers.units import REPOSITORY, adapters_alone_moved, open_unit
 
 CLAIMS = Path(method.__file__).with_name("claims.yaml")
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory) -> Path:
-    return build(tmp_path_factory.mktemp("sums"))
-
-
-@pytest.fixture(scope="module")
-def new_unit(world):
-    return partial(open_unit, world, "rise", ENV)
+def new_unit(world_of):
+    return partial(open_unit, world_of(ENV), "rise", ENV)
 
 
 @pytest.fixture(scope="module")
@@ -47,21 +42,12 @@ def whole(new_unit, tmp_path_factory):
 # -- the unit -------------------------------------------------------------------------------------------------
 
 
-def test_every_claimed_variant_has_its_rows(whole):
-    unit, rows = whole
-    names, present = {row.variant for row in rows}, {(r.variant, r.panel, r.metric) for r in rows}
-    for claim in load_claims(CLAIMS, variants=names).claims:
-        if claim.env == ENV:
-            assert all((variant, claim.panel, claim.metric) in present for variant in claim.variants), claim.id
-    pairs = ("rise_self", "rise_filtered", "rise_distil", "rft")
-    trained = {*pairs, *(f"{name}_it1" for name in pairs), "rise_once"}
-    ways = ("", "+turn1", "+vote", "+parallel")
-    assert names == {f"{name}{way}" for name in {"base"} | trained for way in ways}
-
-
 def test_budgets_are_matched_where_claims_say_so(whole):
     unit, rows = whole
     cost = {row.variant: row.cost for row in rows if row.metric == "success"}
+    pairs = ("rise_self", "rise_filtered", "rise_distil", "rft")
+    trained = {*pairs, *(f"{name}_it1" for name in pairs), "rise_once"}
+    assert cost.keys() == {f"{name}{way}" for name in {"base"} | trained for way in ("", "+turn1", "+vote", "+parallel")}
     p = unit.params.collect
     answers = p.tasks * (1 + p.samples) + p.tasks * (2 + p.samples)
     for name in ("rise_self", "rise_filtered", "rft"):
@@ -87,32 +73,6 @@ def test_ways_of_answering_agree_with_the_report(whole):
         assert found[f"{name}+vote", "success"] == found[name, "vote"] <= found[name, "any"]
         assert found[f"{name}+parallel", "success"] == found[name, "parallel_vote"] <= found[name, "parallel_any"]
         assert found[name, "delta"] == pytest.approx(found[name, "i2c"] - found[name, "c2i"], abs=1e-12)
-
-
-def test_a_second_run_gives_the_same_bytes_and_another_seed_does_not(whole, new_unit, tmp_path):
-    unit = new_unit(tmp_path / "lab")
-    lab.run(unit)
-    assert content(unit) == content(whole[0])
-    for folder in (unit.run.path / "stages").glob("train.*/"):
-        first, second = folder / "model.safetensors", whole[0].run.path / "stages" / folder.name / "model.safetensors"
-        assert first.read_bytes() == second.read_bytes(), folder.name
-    other = new_unit(tmp_path / "other", seed=1)
-    lab.run(other)
-    assert content(other) != content(unit)
-
-
-def test_a_finished_unit_is_read_and_not_run(whole, new_unit, monkeypatch):
-    monkeypatch.setattr(lab, "Lab", None)
-    assert lab.run(new_unit(whole[0].root)) == sorted(whole[1], key=lambda row: row.identity)
-
-
-def test_a_unit_that_is_interrupted_again_and_again_ends_with_the_same_rows(whole, new_unit, tmp_path, monkeypatch):
-    """In loading for a training, in fine-tuning, in saving and in an evaluation."""
-    for name, after in (("load_model", 1), ("sft", 1), ("save_model", 2), ("write_lines", 3)):
-        interrupt(lab, new_unit(tmp_path / "lab"), name, after, monkeypatch)
-    unit = new_unit(tmp_path / "lab")
-    lab.run(unit)
-    assert content(unit) == content(whole[0])
 
 
 def variant(name: str, work: Lab) -> method.Condition:
