@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 
 from common.config import ConfigError, check_paper, hint, load_spec
+from common.files import StoreError
 from common.sweep.design import Sweep
 from common.sweep.unit import project_root
-from common.track.files import StoreError
 
 
 def _names(text: str) -> tuple[str, ...]:

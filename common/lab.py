@@ -46,11 +46,11 @@ from common.lm.device import on_device
 from common.lm.engine import Engine
 from common.lm.models import load_model, save_model
 from common.lm.policy import LMPolicy
+from common.policy import Policy
 from common.rng import derive, generator
-from common.search.policy import Policy
+from common.rows import MetricRow, cost_of
 from common.search.rollout import rollout
 from common.track.lines import write_lines
-from common.track.rows import MetricRow, cost_of
 from common.track.store import Run
 from common.types import Cost, Task, Trajectory
 

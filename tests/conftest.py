@@ -20,7 +20,7 @@ import time
 from dataclasses import dataclass
 
 from common.rng import derive
-from common.track.rows import MetricRow, cost_of
+from common.rows import MetricRow, cost_of
 from common.types import Cost
 
 

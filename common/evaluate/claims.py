@@ -43,7 +43,7 @@ from typing import Any, Literal
 from common.config.strict import ConfigError, check_value, hint, load_yaml, nearest, require_keys
 from common.envs import ENV_IDS
 from common.evaluate.stats import Paired, holm, mean_and_sd, paired, seeds_needed
-from common.track.rows import COST_FIELDS, MetricRow
+from common.rows import COST_FIELDS, MetricRow
 
 AXES = ("env_steps", "lm_calls", "sampled_tokens", "updates", "samples", "none")
 """Budget axes a claim may be matched on: all but ``none`` are counters of a row's cost."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from statistics import fmean
 
-from common.search.policy import Policy, propose
+from common.policy import Policy, propose
 from common.search.transitions import OVER, Transition, Tried, asked
 from common.types import Message
 

@@ -16,8 +16,8 @@ from typing import Any
 from common.config.strict import ConfigError
 from common.evaluate.claims import FIELDS, judge, load_claims
 from common.evaluate.tables import blocks, fill_blocks
-from common.track.files import write_atomic
-from common.track.rows import MetricRow, read_metrics
+from common.files import write_atomic
+from common.rows import MetricRow, read_metrics
 
 DOCUMENTS = ("README.md", "docs/*.md", "papers/*/README.md")
 """Files below the root that may hold marked blocks."""

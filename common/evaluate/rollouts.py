@@ -7,8 +7,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from common.envs.contract import Env
+from common.policy import Policy
 from common.rng import derive
-from common.search.policy import Policy
 from common.search.rollout import rollout
 from common.types import Cost, Task, Trajectory
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from common.config.strict import ConfigError, hint
 from common.evaluate.stats import t_interval
-from common.track.rows import MetricRow
+from common.rows import MetricRow
 
 LADDER_METRICS = ("success", "score", "planned_success", "delta")
 GAME_METRICS = ("return", "rank")

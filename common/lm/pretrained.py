@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.config import ConfigError, hint
-from common.track.files import folder_atomic
+from common.files import folder_atomic
 
 
 @dataclass(frozen=True)

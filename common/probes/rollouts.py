@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from common.policy import critique, propose
 from common.probes.game import KEYS, TASKS, Scripted, Spelling, told
-from common.search.policy import critique, propose
 from common.search.rollout import add_steps, play_out, rollout
 from common.types import Cost
 

@@ -13,7 +13,7 @@ from common.config import ConfigError, hint
 from common.evaluate.claims import load_claims
 from common.evaluate.stats import t_interval
 from common.report.stories import headline
-from common.track.rows import MetricRow
+from common.rows import MetricRow
 
 CONFIDENCE = 0.95
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from common.evaluate.stats import t_interval
 from common.report.figures import BLUE, CYCLE, GREEN, GREY, INK, MARKERS, ORANGE, RED, WIDTH
-from common.track.rows import MetricRow
+from common.rows import MetricRow
 
 NOTE = "mean ± 95 % t-interval over training seeds; small dots: single seeds"
 

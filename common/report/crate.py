@@ -28,13 +28,13 @@ from common.config import ConfigError, load_spec, load_yaml
 from common.evaluate.claims import load_claims
 from common.evaluate.publish import claims_text, read_claims
 from common.evaluate.tables import NANO
+from common.files import folder_atomic
 from common.lm.bases import has_base
 from common.report.cards import method_variant, model_card
 from common.report.croissant import croissant
+from common.rows import MetricRow, read_metrics
 from common.sweep.plan import USER_ENVS
-from common.track.files import folder_atomic
 from common.track.provenance import provenance
-from common.track.rows import MetricRow, read_metrics
 
 PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
 """RO-Crate's profile of "this command made these files"."""

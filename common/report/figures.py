@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from common.evaluate.stats import Interval, t_interval
-from common.track.rows import MetricRow
+from common.rows import MetricRow
 
 WIDTH = 10.0
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY, INK = (

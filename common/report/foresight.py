@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from common.evaluate.stats import t_interval
 from common.report.figures import CYCLE, MARKERS, WIDTH
 from common.report.show import UNPRINTABLE
-from common.track.rows import MetricRow
+from common.rows import MetricRow
 
 STYLE = """<style>.imagined{color:#222;background:#fff;border-collapse:collapse;font:13px/1.45 monospace;margin:.6em 0}
 table.imagined tr th,table.imagined tr td{border:1px solid #ccc;padding:.4em .6em;text-align:left!important;

@@ -14,7 +14,7 @@ from common.evaluate.decompose import Levels, change
 from common.evaluate.stats import t_interval
 from common.report.correction import finish, panel_columns
 from common.report.figures import GREEN, GREY, INK, ORANGE
-from common.track.rows import MetricRow
+from common.rows import MetricRow
 
 
 def parts(rows: Sequence[MetricRow], variants: Sequence[str]) -> Figure:

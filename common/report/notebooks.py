@@ -13,8 +13,8 @@ import nbformat
 from common.config import ConfigError
 from common.report import maths
 from common.report.webcheck import foreign
+from common.rows import MetricRow
 from common.sweep.unit import BASE_PROFILES
-from common.track.rows import MetricRow
 from common.track.store import finished_rows, read_unit
 
 WITHOUT_CODE = ("90_report",)

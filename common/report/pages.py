@@ -21,10 +21,10 @@ from common.evaluate.tables import NANO, _number, blocks
 from common.report import pictures, stories, tables
 from common.report.notebooks import Executed, executed
 from common.report.show import svg
+from common.rows import MetricRow
 from common.sweep.plan import USER_ENVS
 from common.sweep.sources import Tables, table_of, table_states
 from common.sweep.unit import results_dir
-from common.track.rows import MetricRow
 
 SIGNS = {"supported": "▲", "contradicted": "▼", "inconclusive": "○"}
 FAMILIES = {"self_correction": "Self-correction", "tree_search_dpo": "Tree-search DPO", 

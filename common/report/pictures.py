@@ -18,11 +18,11 @@ from PIL import Image
 
 from common.evaluate.publish import load_rows
 from common.evaluate.tables import NANO
+from common.files import storage
 from common.report import figures, stories
+from common.rows import MetricRow
 from common.sweep.plan import USER_ENVS
 from common.sweep.unit import project_root
-from common.track.files import storage
-from common.track.rows import MetricRow
 
 FOLDER = "docs/images"
 SHOWS = {"ladder": "its variants from the bottom to the top, as the paper orders them",

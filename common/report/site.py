@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from common.config import ConfigError
+from common.files import storage, write_atomic
 from common.report import notebooks, pages
 from common.report.webcheck import broken
-from common.track.files import storage, write_atomic
 
 NOTEBOOK = "notebooks/90_report.py"
 THEME = Path(__file__).with_name("theme")

@@ -21,9 +21,9 @@ from common.envs.contract import Env
 from common.envs.panels import PanelError
 from common.evaluate.claims import load_claims
 from common.report.show import code
+from common.rows import MetricRow, read_metrics
 from common.sweep.unit import results_dir
 from common.track.events import read_events
-from common.track.rows import MetricRow, read_metrics
 from common.types import Task
 
 _ROUND = re.compile(r"r(\d+)/train/(\w+)")

@@ -31,8 +31,8 @@ from matplotlib.figure import Figure
 from common.config import ConfigError, check_paper, check_profile, hint, known_papers, load_spec
 from common.evaluate.claims import load_claims
 from common.report import figures, show, stories, tables
+from common.rows import MetricRow
 from common.sweep.unit import MissingInput, Unit, finished_unit, open_unit, project_root, results_dir
-from common.track.rows import MetricRow
 
 Parts = Sequence[Figure | str]
 

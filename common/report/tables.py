@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from common.evaluate.stats import t_interval
+from common.rows import COST_FIELDS, MetricRow
 from common.track.provenance import lock_hash
-from common.track.rows import COST_FIELDS, MetricRow
 
 
 def cost_table(rows: Sequence[MetricRow], variants: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from common.envs.countdown import step_actions
 from common.rng import generator
-from common.track.rows import MetricRow, cost_of
+from common.rows import MetricRow, cost_of
 from common.types import Cost, Message, Turn
 
 

@@ -8,8 +8,8 @@ from string import Template
 
 from common.config import ConfigError, check_paper, hint, known_papers, load_spec
 from common.config.spec import shared_parameters
+from common.files import storage, write_atomic
 from common.rooms.index import entry_of
-from common.track.files import storage, write_atomic
 
 TEMPLATES = {"method.py": "papers/{id}/method.py", "params.yaml": "papers/{id}/params.yaml", "claims.yaml": "papers/{id}/claims.yaml",
              "README.md": "papers/{id}/README.md", "test.py": "tests/papers/test_{id}.py"}  # fmt: skip

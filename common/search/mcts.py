@@ -26,8 +26,8 @@ from dataclasses import asdict, dataclass
 from typing import Literal, NamedTuple, get_args
 
 from common.envs.contract import Env, Snapshot
+from common.policy import Policy, critique, propose
 from common.rng import derive
-from common.search.policy import Policy, critique, propose
 from common.search.rollout import add_steps, play_out
 from common.search.steps import RULES, Rule, backup, best_index, child_score, length_prior, rank_to_value, ranks_of
 from common.search.tree import ROOT, Tree

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from common.envs.contract import Env, Snapshot
+from common.policy import Policy, propose
 from common.rng import derive
-from common.search.policy import Policy, propose
 from common.types import Cost, Step, Task, Trajectory
 
 

@@ -13,13 +13,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from common.envs import ENV_IDS
+from common.files import canonical, storage, write_atomic
 from common.lm.bases import has_base
 from common.sweep.base import base_key
 from common.sweep.identity import Identities
 from common.sweep.plan import read_json
 from common.sweep.unit import BASE_PROFILES, MissingInput
 from common.track.fingerprints import Fingerprints
-from common.track.files import canonical, storage, write_atomic
 from common.track.provenance import lock_hash, pins_hash
 from common.track.store import UnitSpec, read_unit
 

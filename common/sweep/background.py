@@ -19,8 +19,8 @@ from pathlib import Path
 
 import psutil
 
+from common.files import storage
 from common.sweep.unit import project_root
-from common.track.files import storage
 
 _DETACH = """
 import subprocess, sys

@@ -16,12 +16,12 @@ from pathlib import Path
 
 from common.config import ConfigError, hint
 from common.envs import ENV_IDS, env_file
+from common.files import storage
 from common.lm.bases import has_base, settings_for
 from common.sweep.identity import Identities
 from common.sweep.plan import USER_ENVS, verify_panels
 from common.sweep.progress import Progress
 from common.sweep.unit import BASE_PROFILES, base_dir, data_hashes, folder_hash
-from common.track.files import storage
 from common.track.provenance import pins_hash
 
 BASE_SEED = 0

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from common.config import ConfigError
+from common.files import StoreError, write_atomic
 from common.sweep.plan import Planned, read_json
 from common.track.events import EventTail
-from common.track.files import StoreError, write_atomic
 from common.track.owner import alive, current_owner
 from common.track.store import read_unit, unit_path
 

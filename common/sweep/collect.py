@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from common.config.strict import spell_float
+from common.files import write_atomic
+from common.rows import MetricRow, write_metrics
 from common.sweep.plan import Planned, read_json
 from common.sweep.sources import record
-from common.track.files import write_atomic
-from common.track.rows import MetricRow, write_metrics
 from common.track.store import finished_rows, unit_path
 
 

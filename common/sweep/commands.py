@@ -18,6 +18,7 @@ from common.config import (
     ConfigError, LabParams, check_paper, check_profile, field_types, hint, known_papers, load_lab, load_spec,
 )
 from common.envs import PanelError, data_hash
+from common.files import write_atomic
 from common.lm.bases import has_base
 from common.sweep.base import build_bases, outdated
 from common.sweep.declared import params_class
@@ -26,7 +27,6 @@ from common.sweep.plan import (
     Planned, USER_ENVS, cost_line, default_envs, describe, parse_seeds, plan,
 )
 from common.sweep.unit import results_dir
-from common.track.files import write_atomic
 
 STAGE_LINES = {
     "rerun": re.compile(r"Running stage '([^']+)'"),
@@ -225,7 +225,7 @@ def _search(root: Path, asked: Sweep, *, workers: int, dry_run: bool, resume: st
 
 def _target(root: Path, asked: Sweep) -> str:
     """The variant whose metric a search raises: as asked, else the highest of the paper's ladder that has the metric."""
-    from common.track.rows import read_metrics
+    from common.rows import read_metrics
 
     rows = [row for path in sorted((root / "results" / asked.paper).glob("metrics*.jsonl")) for row in read_metrics(path)]
     if rows and asked.metric not in (metrics := {row.metric for row in rows}):

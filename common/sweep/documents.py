@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from common.config import ConfigError
+from common.files import storage
 from common.sweep.execute import read_outcome
 from common.sweep.notebook import check_notebook, code_cells, declared, parameters_cell
 from common.sweep.worker import Job
 from common.sweep.workers import start_worker
-from common.track.files import storage
 
 
 class NotebookFailed(ConfigError):

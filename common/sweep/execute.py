@@ -19,13 +19,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.config import load_spec
+from common.files import StoreError, storage, write_atomic
 from common.sweep.board import Board
 from common.sweep.plan import Planned, read_json, totals
 from common.sweep.progress import LiveTable, Progress, progress_of
 from common.sweep.worker import Job, Outcome
 from common.sweep.workers import Local, Worker, Workers
 from common.track.events import EventTail
-from common.track.files import StoreError, storage, write_atomic
 from common.track.mlflow_log import Tracked, Tracker
 from common.track.provenance import provenance
 from common.track.store import is_finished, unit_path

@@ -24,13 +24,13 @@ from typing import Any
 
 from common.config import ConfigError, hint, load_yaml
 from common.evaluate.claims import load_claims
+from common.rows import MetricRow, read_metrics
 from common.sweep.identity import Identities
 from common.sweep.plan import Planned, plan, read_json
 from common.sweep.sources import table_of, table_state
 from common.sweep.unit import results_dir
 from common.track.mlflow_store import failures, local_uri, quiet_environment, short
 from common.track.provenance import lock_hash
-from common.track.rows import MetricRow, read_metrics
 from common.track.state import WORDS, state_of
 from common.track.store import UnitSpec, finished_rows, read_unit, unit_path
 

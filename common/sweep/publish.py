@@ -18,10 +18,10 @@ from pathlib import Path
 from common.config import ConfigError, load_yaml
 from common.report.cards import best_variant, model_card
 from common.report.stories import headline
+from common.rows import read_metrics
 from common.sweep.unit import results_dir
 from common.track.mlflow_log import Tracker
 from common.track.provenance import PACKAGES
-from common.track.rows import read_metrics
 from common.track.store import UnitSpec, read_unit
 
 TOKENS = 24

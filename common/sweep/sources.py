@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from common.config import load_spec, resolve, to_json
+from common.files import canonical, write_atomic
+from common.rows import read_metrics
 from common.sweep.base import base_key
 from common.sweep.declared import params_class
 from common.sweep.identity import Identities
 from common.sweep.plan import USER_ENVS, Planned, read_json
 from common.sweep.unit import MissingInput, base_dir, base_hash, data_hashes, folder_hash
-from common.track.files import canonical, write_atomic
 from common.track.provenance import lock_hash, pins_hash
-from common.track.rows import read_metrics
 from common.track.state import UNKNOWN, State, state_of
 
 WEIGHTS = "weights "

@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import Any
 
 from common.config import ConfigError, field_types, flat, hint, load_lab, load_spec, resolve
+from common.files import StoreError, storage
 from common.rng import derive
 from common.sweep.declared import params_class
 from common.sweep.design import Range, Sweep, check_axes, fitted
 from common.sweep.execute import Result
 from common.sweep.plan import Planned, default_envs, parse_seeds, plan, read_json, totals
-from common.track.files import StoreError, storage
 from common.track.store import finished_rows, unit_path
 
 TUNING = ("validation", "train")

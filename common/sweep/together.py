@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from common.config import ConfigError
+from common.files import StoreError, write_atomic
+from common.rows import MetricRow
 from common.sweep.plan import Planned
 from common.sweep.unit import Unit, open_unit
-from common.track.files import StoreError, write_atomic
-from common.track.rows import MetricRow
 from common.track.store import Run
 
 

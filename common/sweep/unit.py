@@ -25,11 +25,11 @@ from common.config import (
     ConfigError, PaperSpec, check_paper, check_profile, check_value, from_json, hint, load_spec, resolve, to_json,
 )
 from common.envs.panels import PanelError, data_hash
+from common.files import StoreError
 from common.lm.bases import has_base
 from common.lm.pretrained import PRETRAINED, folder_of
 from common.sweep.declared import params_class
 from common.sweep.identity import CodeIdentity, Identities
-from common.track.files import StoreError
 from common.track.provenance import lock_hash, pins_hash
 from common.track.store import Run, UnitSpec, is_finished
 

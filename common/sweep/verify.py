@@ -23,9 +23,9 @@ from scipy.stats import t
 
 from common.config import ConfigError, LabParams, from_json, load_spec
 from common.rng import generator
+from common.rows import MetricRow, read_metrics
 from common.sweep.plan import Planned, default_envs, plan
 from common.sweep.unit import Unit, base_dir, results_dir
-from common.track.rows import MetricRow, read_metrics
 from common.track.store import Run
 
 CONFIDENCE = 0.95

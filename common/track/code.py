@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common.config.strict import ConfigError
-from common.track.files import StoreError, write_atomic
+from common.files import StoreError, write_atomic
 
 PACKAGES = ("common", "papers")
 """Imports are followed inside these packages; everything else is pinned by the environment lock."""

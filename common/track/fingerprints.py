@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config.strict import ConfigError
-from common.track.files import canonical, write_atomic
+from common.files import canonical, write_atomic
 
 NAME = "fingerprints.json"
 UNATTESTED = "unattested:"

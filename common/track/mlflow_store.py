@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from common.config.strict import load_yaml
-from common.track.files import StoreError, storage
+from common.files import StoreError, storage
 
 T = TypeVar("T")
 

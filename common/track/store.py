@@ -33,8 +33,8 @@ from pathlib import Path
 from typing import Any
 
 from common.config.strict import ConfigError
-from common.track.files import StoreError, canonical, folder_atomic, storage, write_atomic
-from common.track.rows import MetricRow, read_metrics, write_metrics
+from common.files import StoreError, canonical, folder_atomic, storage, write_atomic
+from common.rows import MetricRow, read_metrics, write_metrics
 
 _STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.,=+@-]{0,119}")
 

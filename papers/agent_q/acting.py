@@ -14,9 +14,9 @@ from common.evaluate.habits import habits
 from common.evaluate.rollouts import evaluate, summarise
 from common.lab import Lab, Measured
 from common.lm.engine import Engine
+from common.policy import Policy
 from common.rng import derive
 from common.search.mcts import MCTSSettings, Root, judge_ends, search
-from common.search.policy import Policy
 from common.search.rollout import rollout
 from common.search.steps import best_index
 from common.search.tree import ROOT, Tree, best_child

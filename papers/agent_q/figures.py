@@ -13,10 +13,10 @@ from common.envs.contract import Env
 from common.learn.losses import dpo_losses
 from common.report import figures, stories
 from common.report.show import code, source
+from common.rows import MetricRow
 from common.search import steps
 from common.search.draw import draw_tree
 from common.search.tree import Tree, load
-from common.track.rows import MetricRow
 from common.types import Task
 from papers.agent_q.maths import audit, step_pairs
 

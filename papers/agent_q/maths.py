@@ -11,8 +11,8 @@ from typing import Any
 
 from common.envs.contract import Env
 from common.learn.batches import ScoredTurn, SFTExample, TrajectoryPair
+from common.policy import Policy
 from common.rng import derive
-from common.search.policy import Policy
 from common.search.rollout import rollout
 from common.search.steps import TOLERANCE, mix_q
 from common.search.tree import Tree, state_of

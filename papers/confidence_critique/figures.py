@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from common.evaluate.decompose import change
 from common.report import correction as pictures
 from common.report.show import code, source
-from common.track.rows import MetricRow
+from common.rows import MetricRow
 from papers.confidence_critique.maths import levels
 
 LADDER = ("base", "sft", "confidence", "critique", "mixture")

@@ -14,7 +14,7 @@ from common.learn.policy_gradient import leave_one_out
 from common.report import dialogue, tables
 from common.report.figures import CYCLE, INK, MARKERS, WIDTH
 from common.report.show import code, source
-from common.track.rows import MetricRow
+from common.rows import MetricRow
 from papers.cory.maths import Point, compare, frontier
 
 ABLATIONS = ("cory_reset", "cory_no_exchange", "cory_blind")

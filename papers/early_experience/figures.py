@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from common.envs.shop.reading import outcome
 from common.report import figures, foresight, stories
 from common.report.show import code, source
+from common.rows import MetricRow
 from common.search.transitions import Transition, Tried
-from common.track.rows import MetricRow
 from papers.early_experience import maths
 from papers.early_experience.method import FORESEEING
 

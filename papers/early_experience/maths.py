@@ -15,8 +15,8 @@ from common.envs.shop.shorthand import View, question, short, touched
 from common.learn.batches import SFTExample
 from common.learn.policy_gradient import CreditedTurn, Dialogue, leave_one_out
 from common.lm.engine import Engine
+from common.policy import Policy, propose
 from common.rng import derive
-from common.search.policy import Policy, propose
 from common.search.transitions import Transition, Tried, shown
 from common.types import Cost, Message, Observation, Task, Trajectory
 

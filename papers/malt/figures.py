@@ -16,7 +16,7 @@ from common.learn import losses
 from common.report import dialogue, stories, tables
 from common.report.figures import BLUE, GREY, INK, MARKERS, RED, WIDTH
 from common.report.show import code, source
-from common.track.rows import MetricRow
+from common.rows import MetricRow
 from common.types import Turn
 from papers.malt import tree as credit
 from papers.malt.tree import Branch, Expansion

@@ -11,7 +11,7 @@ from statistics import fmean
 
 from common.envs.contract import Env
 from common.evaluate.correction import Attempts, attempts_of, correction
-from common.track.rows import cost_of
+from common.rows import cost_of
 from common.types import Cost, Task, Trajectory
 from papers.malt.tree import Labelled, sibling_pairs
 

@@ -49,8 +49,8 @@ from common.lab import BASE, KEPT_TASKS, Collected, Lab, Measured, Trained, Vari
 from common.lm.engine import Engine
 from common.lm.team import TeamPolicy
 from common.rng import derive
+from common.rows import cost_of
 from common.search.rollout import rollout
-from common.track.rows import cost_of
 from common.types import Cost, Task, Trajectory
 from papers.malt import measures, tree
 

@@ -18,8 +18,8 @@ from typing import Any
 from common.envs.contract import Env
 from common.learn.batches import SFTExample
 from common.lm.engine import Engine
+from common.policy import Policy, propose
 from common.rng import derive
-from common.search.policy import Policy, propose
 from common.search.rollout import rollout
 from common.types import Message, PreferencePair, Step, Task, Trajectory, Turn
 

@@ -13,7 +13,7 @@ from common.evaluate.votes import majority
 from common.report.correction import dialogue_table, dialogues, panel_columns, seed_values
 from common.report.figures import CYCLE, MARKERS
 from common.report.show import code, source
-from common.track.rows import MetricRow
+from common.rows import MetricRow
 from papers.rise.maths import reward_weight
 
 LADDER = ("base", "rft", "rise_self_it1", "rise_self", "rise_filtered", "rise_once", "rise_distil_it1", "rise_distil")

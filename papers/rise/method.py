@@ -54,8 +54,8 @@ from common.evaluate.votes import parallel, stacked, votes
 from common.lab import BASE, Collected, Lab, Measured, Trained, Variant, spent
 from common.learn.batches import SFTExample
 from common.lm.engine import Engine
+from common.policy import Policy
 from common.rng import derive
-from common.search.policy import Policy
 from common.search.rollout import rollout
 from common.types import Message, Task, Turn
 from papers.rise.maths import reward_weight

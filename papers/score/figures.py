@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from common.learn import policy_gradient as pg
 from common.report import correction as pictures
 from common.report.show import code, source
-from common.track.rows import MetricRow
+from common.rows import MetricRow
 
 LADDER = ("base", "self_refine", "star", "pair_sft", "single_turn_rl", "stage2_only", "no_bonus", "score")
 COLUMNS = ("acc@1", "acc@2", "delta", "i2c", "c2i", "copy")

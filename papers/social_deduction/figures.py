@@ -20,7 +20,7 @@ from common.report import stories
 from common.report.dialogue import dialogues, one_line
 from common.report.figures import BLUE, CYCLE, GREY, INK, MARKERS, RED, WIDTH
 from common.report.show import code, source
-from common.track.rows import MetricRow
+from common.rows import MetricRow
 from papers.social_deduction.maths import speaking_rewards
 
 CREWS = ("base", "rl", "listen", "rl_listen", "rl_listen_speak", "rl_listen_speak_wm")

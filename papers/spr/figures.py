@@ -21,7 +21,7 @@ from common.envs.panels import version
 from common.evaluate.stats import t_interval
 from common.report.figures import BLUE, CYCLE, GREEN, GREY, INK, MARKERS, ORANGE, PURPLE, RED, SKY, WIDTH
 from common.report.show import code, source
-from common.track.rows import MetricRow
+from common.rows import MetricRow
 from papers.spr import maths
 
 LADDER = ("random", "no_aug_rainbow", "no_aug", "no_aug_ema", "rainbow", "spr@K=1", "spr", "ema", "no_mask",

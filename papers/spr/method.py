@@ -45,9 +45,9 @@ import torch
 from common.config import UnitParams
 from common.envs.minatar import MinAtarEnv
 from common.envs.panels import version
+from common.files import write_atomic
 from common.lab import BASE, Lab, Measured, Trained, Variant
 from common.rng import derive, generator
-from common.track.files import write_atomic
 from common.types import Cost
 from papers.spr.agent import Memory, PixelAgent, Windows, canvases, descend, q_loss
 from papers.spr.maths import follow, spr_loss, within_episode

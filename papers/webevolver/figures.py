@@ -15,7 +15,7 @@ from common.evaluate.stats import t_interval
 from common.report import figures, foresight, stories, tables
 from common.report.figures import CYCLE, GREY, MARKERS, WIDTH
 from common.report.show import UNPRINTABLE, code, source
-from common.track.rows import MetricRow
+from common.rows import MetricRow
 from papers.webevolver import lookahead, maths
 from papers.webevolver.method import PLANS
 

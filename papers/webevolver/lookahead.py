@@ -19,9 +19,9 @@ from common.envs.shop.shorthand import Shorthand, touched, untouched
 from common.evaluate.foresight import Follow
 from common.lm.engine import Engine
 from common.lm.policy import LMPolicy
+from common.policy import Policy, propose
 from common.rng import derive
 from common.search.transitions import OVER, asked, shown
-from common.search.policy import Policy, propose
 from common.types import Message, Step, Task, Trajectory, Turn
 
 

@@ -19,8 +19,8 @@ from common.envs.shop.shorthand import question, short, touched, untouched
 from common.evaluate.foresight import Forecast
 from common.evaluate.rollouts import summarise
 from common.learn.batches import SFTExample
+from common.policy import Policy, propose
 from common.rng import derive
-from common.search.policy import Policy, propose
 from common.search.transitions import OVER, Transition, Tried, shown
 from common.types import Trajectory
 from papers.webevolver.lookahead import Seen, World, foresee

@@ -48,8 +48,8 @@ from common.evaluate.habits import habits
 from common.lab import BASE, Collected, Lab, Measured, Result, Trained, Variant
 from common.lm.engine import Engine
 from common.rng import derive
+from common.rows import cost_of
 from common.search.rollout import rollout
-from common.track.rows import cost_of
 from common.types import Cost, Trajectory
 from papers.webevolver import maths
 from papers.webevolver.lookahead import (

@@ -13,7 +13,7 @@ import yaml
 from common.config.strict import ConfigError
 from common.evaluate.claims import FIELDS, judge, load_claims
 from common.evaluate.stats import paired, seeds_needed
-from common.track.rows import COST_FIELDS, MetricRow
+from common.rows import COST_FIELDS, MetricRow
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNTDOWN = "countdown-v1/test"

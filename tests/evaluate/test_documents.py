@@ -13,7 +13,7 @@ import pytest
 from common.evaluate.claims import FAMILIES, FIELDS, load_claims
 from common.evaluate.publish import load_rows
 from common.evaluate.tables import LADDER_METRICS
-from common.track.rows import COST_FIELDS
+from common.rows import COST_FIELDS
 from papers.agent_q.maths import Audit
 
 ROOT = Path(__file__).resolve().parents[2]

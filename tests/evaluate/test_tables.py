@@ -15,7 +15,7 @@ from common.evaluate.publish import (
 from common.evaluate.tables import (
     FAMILY_NAMES, LADDER_METRICS, blocks, claims_table, counts, families_table, fill_blocks, ladder_table, verdicts_table,
 )
-from common.track.rows import COST_FIELDS, MetricRow, write_metrics
+from common.rows import COST_FIELDS, MetricRow, write_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 PANEL = "countdown-v1/test"

@@ -14,12 +14,12 @@ import pytest
 import torch
 
 from common.config import ConfigError
+from common.files import StoreError
 from common.lm import pretrained
 from common.lm.engine import Engine
 from common.lm.models import load_model, new_nano, save_model
 from common.lm.pretrained import PACKAGED, check_name, fetch, folder_of
 from common.lm.tokenizer import train_tokenizer
-from common.track.files import StoreError
 
 ROOT = Path(__file__).resolve().parents[2]
 SMOL, COMMIT = "SmolLM2-135M-Instruct", "0123abc" + 33 * "0"

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from common.report.show import svg
-from common.track.rows import COST_FIELDS, MetricRow
+from common.rows import COST_FIELDS, MetricRow
 from papers.confidence_critique import figures
 
 

@@ -17,8 +17,8 @@ from common.config import known_papers
 from common.evaluate.claims import Claim, judge, load_claims
 from common.lm.engine import Engine
 from common.lm.policy import LMPolicy
+from common.rows import MetricRow
 from common.sweep.unit import Unit
-from common.track.rows import MetricRow
 from common.track.store import Run
 from tests.papers.interruptions import interrupt_event, interrupt_stage, watch
 from tests.papers.loading import remember_models

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from common.report.figures import CYCLE
 from common.report.show import svg
-from common.track.rows import COST_FIELDS, MetricRow
+from common.rows import COST_FIELDS, MetricRow
 from papers.cory import figures
 from papers.cory.figures import against_kl
 

@@ -8,7 +8,7 @@ import pytest
 
 from common.envs.roles import ROLES
 from common.report.show import svg
-from common.track.rows import COST_FIELDS, MetricRow
+from common.rows import COST_FIELDS, MetricRow
 from papers.malt import figures
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from common.report.dialogue import dialogues
 from common.report.show import svg
-from common.track.rows import COST_FIELDS, MetricRow
+from common.rows import COST_FIELDS, MetricRow
 from papers.social_deduction import figures
 
 COST = dict.fromkeys(COST_FIELDS, 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from common.track.rows import MetricRow, cost_of
+from common.rows import MetricRow, cost_of
 from common.types import Cost
 from papers.spr import figures
 

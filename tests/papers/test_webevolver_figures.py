@@ -7,7 +7,7 @@ import json
 import pytest
 
 from common.report.show import svg
-from common.track.rows import COST_FIELDS, MetricRow
+from common.rows import COST_FIELDS, MetricRow
 from papers.webevolver.figures import decision_html, decisions, foresight_and_success, telling, viewer
 
 DECISION = {"prompt": "goal: a <b>lamp</b>\npage 1", "step": 1, "chosen": 1, "options": ["click[1]", "click[2]"],

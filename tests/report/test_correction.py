@@ -8,7 +8,7 @@ import pytest
 
 from common.report.correction import BLUE, RED, confidence_critique, dialogue_table, dialogues, transitions, turns
 from common.report.show import svg
-from common.track.rows import COST_FIELDS, MetricRow
+from common.rows import COST_FIELDS, MetricRow
 
 
 def row(variant: str, seed: int, metric: str, value: float) -> MetricRow:

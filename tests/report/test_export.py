@@ -12,7 +12,7 @@ import pytest
 from common.config import ConfigError
 from common.report.cards import best_variant, method_variant, model_card
 from common.report.crate import export
-from common.track.rows import COST_FIELDS, MetricRow, write_metrics
+from common.rows import COST_FIELDS, MetricRow, write_metrics
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CLAIMS = """paper: toy

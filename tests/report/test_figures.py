@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from common.evaluate.stats import t_interval
 from common.report import figures
 from common.report.show import svg
-from common.track.rows import MetricRow, cost_of
+from common.rows import MetricRow, cost_of
 from common.types import Cost
 
 

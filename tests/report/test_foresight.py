@@ -9,7 +9,7 @@ import pytest
 from common.report.foresight import depths, differing, forecast_html, forecasts, marked, viewer
 from common.report.show import svg
 from common.report.webcheck import foreign
-from common.track.rows import COST_FIELDS, MetricRow
+from common.rows import COST_FIELDS, MetricRow
 
 FORECAST = {"task": "a", "prompt": "goal: x", "actions": ["click[1]", "click[2]"], "real": ["p 1\nred lamp $5", "over"],
         "imagined": ["p 1\nblue lamp $5", "over"]}  # fmt: skip

@@ -6,7 +6,7 @@ import pytest
 
 from common.report.gains import change_table, levels_of, parts
 from common.report.show import svg
-from common.track.rows import COST_FIELDS, MetricRow
+from common.rows import COST_FIELDS, MetricRow
 
 PANEL = "arithmetic-v1/test"
 

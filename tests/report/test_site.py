@@ -16,7 +16,7 @@ from common.report import maths, pages, site
 from common.report.notebooks import page
 from common.report.show import svg
 from common.report.webcheck import Page, broken, foreign
-from common.track.rows import COST_FIELDS
+from common.rows import COST_FIELDS
 from tests.report.browser import browser, program
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -280,7 +280,7 @@ def test_the_notebooks_behind_published_rows_are_found_and_those_of_sweeps_are_n
 def lab_with_units(tmp_path, monkeypatch):
     """Units of seeds 0 and 1 as published, and one of seed 1 with another value: a sweep's."""
     from common.report import notebooks
-    from common.track.rows import read_metrics
+    from common.rows import read_metrics
     from common.track.store import UnitSpec
 
     rows = [row for row in read_metrics(lab(tmp_path) / "results/toy/metrics.jsonl") if row.seed < 2]

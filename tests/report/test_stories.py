@@ -11,7 +11,7 @@ import pytest
 from common.envs.versions.countdown_v1 import CountdownEnv
 from common.report import pictures, stories, tables
 from common.report.toy import ScriptedPolicy, toy_rows
-from common.track.rows import write_metrics
+from common.rows import write_metrics
 from common.types import Task
 from tests.papers.units import write_panels
 

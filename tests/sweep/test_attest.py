@@ -14,6 +14,7 @@ import pytest
 
 from common.config import ConfigError
 from common.lm.bases import settings_for
+from common.rows import COST_FIELDS, MetricRow, write_metrics
 from common.sweep import adopt as adopting
 from common.sweep import base
 from common.sweep.attest import attest
@@ -22,7 +23,6 @@ from common.sweep.identity import Identities
 from common.sweep.plan import plan
 from common.sweep.sources import record, table_state
 from common.track.fingerprints import read
-from common.track.rows import COST_FIELDS, MetricRow, write_metrics
 from common.track.store import Run, UnitSpec, is_finished, unit_path
 
 LAYERS = ["search", "rollouts"]

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from common.config import ConfigError
+from common.rows import MetricRow, cost_of, read_metrics
 from common.sweep import explain as explaining
 from common.sweep.explain import _found, _mlflow
 from common.sweep.sources import table_of
 from common.sweep.verify import compare, prediction_interval
-from common.track.rows import MetricRow, cost_of, read_metrics
 from common.types import Cost
 
 CLAIMS = """paper: toy
@@ -109,7 +109,7 @@ def test_other_code_is_named_and_a_fresh_clone_says_copied(copied, explained):
 
 
 def test_code_that_no_number_depends_on_leaves_tables_attested_and_units_finished(copied, explained, run_in):
-    rows = copied / "common/track/rows.py"
+    rows = copied / "common/rows.py"
     rows.write_text(rows.read_text() + "\nSPARE = 1\n")
     text = explained(copied, "toy/D0.1")
     assert "source    attested: computed by other code that behaves the same (only code that no number depends on differs)" in text

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from common.config import ConfigError
+from common.rows import write_metrics
 from common.sweep.publish import finished, publish_model, weights
 from common.track.mlflow_log import Tracker
 from common.track.mlflow_store import local_uri
-from common.track.rows import write_metrics
 from common.track.store import Run, UnitSpec
 from tests.report.test_export import CLAIMS, REPOSITORY, row
 from tests.track.test_mlflow_log import SOURCE

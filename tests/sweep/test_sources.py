@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
+from common.rows import COST_FIELDS, MetricRow, write_metrics
 from common.sweep import sources
 from common.sweep.unit import folder_hash
 from common.track.fingerprints import read
 from common.track.layers import FILE
-from common.track.rows import COST_FIELDS, MetricRow, write_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from common.config import ConfigError
+from common.files import StoreError
+from common.rows import MetricRow, cost_of
 from common.sweep.design import Range, Sweep
 from common.sweep.execute import Result
 from common.sweep.study import Search
-from common.track.files import StoreError
-from common.track.rows import MetricRow, cost_of
 from common.track.store import Run
 from common.types import Cost
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from common.config import ConfigError
-from common.track.rows import COST_FIELDS, cost_of, read_metrics, write_metrics
+from common.rows import COST_FIELDS, cost_of, read_metrics, write_metrics
 from common.types import Cost
 from tests.track.units import row
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from common.config import ConfigError
-from common.track import files
+from common.files import StoreError, folder_atomic, write_atomic
+from common import files
 from common.track.events import EventTail, read_events
-from common.track.files import StoreError, folder_atomic, write_atomic
 from common.track.store import Run, is_finished, read_unit, unit_path
 from tests.track.units import UNIT, row
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from common.track.rows import COST_FIELDS, MetricRow
+from common.rows import COST_FIELDS, MetricRow
 from common.track.store import UnitSpec
 
 UNIT = UnitSpec(

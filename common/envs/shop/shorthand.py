@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from common.envs.shop.engine import INVALID
 from common.envs.shop.reading import page_of
-from common.search.policy import Policy, propose
+from common.policy import Policy, propose
 from common.types import Message, Turn
 
 BUTTONS = "buy now, < prev, back to search"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config.strict import ConfigError, hint
-from common.track.files import canonical, write_atomic
+from common.files import canonical, write_atomic
 from common.types import Cost
 
 COST_FIELDS = tuple(field.name for field in fields(Cost) if field.name != "seconds")
