@@ -167,7 +167,7 @@ def _cluster(options: argparse.Namespace) -> str | None:
 
 
 def _dispatch(root: Path, options: argparse.Namespace) -> int:
-    from common.sweep import commands
+    from common.cli import commands
 
     name = options.command
     if name == "run":
@@ -190,7 +190,7 @@ def _dispatch(root: Path, options: argparse.Namespace) -> int:
         return commands.traces(root, options.paper, profile=options.profile, episodes=options.episodes)
     if name == "publish-model":
         check_paper(root, options.paper, "paper")
-        from common.sweep.publish import publish_model
+        from common.report.publish import publish_model
 
         print(publish_model(root, options.paper, env=options.env, profile=options.profile, variant=options.variant,
                             policy=options.policy, seed=options.seed))
@@ -224,10 +224,10 @@ def _dispatch(root: Path, options: argparse.Namespace) -> int:
     if name == "report":
         return commands.report(root)
     if name == "smoke":
-        from common.sweep.smoke import smoke
+        from common.cli.smoke import smoke
 
         return smoke(root, workers=options.workers)
-    from common.sweep.doctor import doctor
+    from common.cli.doctor import doctor
 
     return doctor(root)
 

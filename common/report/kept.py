@@ -25,6 +25,11 @@ table{border-collapse:collapse;width:100%}td{border:1px solid #ccc;padding:.35em
 Rows = Sequence[Mapping[str, Any]]
 
 
+def drawn(path: Path) -> dict[str, dict[str, str]]:
+    """What MLflow shows of the unit in the run folder ``path``: HTML files of ``pages``, SVG files of ``figures``."""
+    return {"pages": pages(path / "artifacts"), "figures": figures(path / "notebook.ipynb")}
+
+
 def pages(artifacts: Path) -> dict[str, str]:
     """File name → page, of all pairs, expansions and decisions below ``artifacts``; empty when the unit kept none."""
     kinds = {"pairs.*.jsonl": pairs_page, "trees.jsonl": expansions_page, "decisions.*.jsonl": decisions_page}

@@ -27,7 +27,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from common.report.kept import figures, pages
 from common.track import traces
 from common.track.mlflow_store import (
     failures, inputs, is_database, local_uri, metric_key, patiently, quiet_environment, running_runs, short,
@@ -38,6 +37,9 @@ from common.track.provenance import Provenance
 from common.track.store import UnitSpec, finished_rows
 
 T = TypeVar("T")
+
+Drawn = Callable[[Path], Mapping[str, Mapping[str, str]]]
+"""Run folder → artifact folder → file name → text: how a unit is drawn is no matter of tracking."""
 
 OWNER = "lab.owner"
 """Tag of every run of ours: the process that answers for it, see ``common.track.owner``."""
@@ -67,10 +69,11 @@ class Tracker:
     """See the module docstring. The store is ``uri``, else MLFLOW_TRACKING_URI, else a local sqlite file.
 
     ``uri`` (after construction): the store in use, "" when tracking is off. ``warnings``: the sentences
-    printed so far, for a final table. Make it in the parent, after which do not fork: start workers by spawn.
+    printed so far, for a final table. ``drawn`` makes the pages and pictures of a finished unit. Make it in the parent, after which do not fork: start workers by spawn.
     """
 
-    def __init__(self, root: Path, uri: str | None = None) -> None:
+    def __init__(self, root: Path, uri: str | None = None, *, drawn: Drawn = lambda path: {}) -> None:
+        self._drawn = drawn
         self.warnings: list[str] = []
         self._root = root.resolve()
         self._owner = json.dumps(current_owner(), sort_keys=True)
@@ -308,10 +311,10 @@ class Tracker:
         """Put what a finished unit kept where MLflow's pages show it; how many traces there are.
 
         The first ``episodes`` episodes or dialogues of every variant become traces of that variant's run (sent again,
-        they stay one); pairs, expansions and decisions become HTML files below ``pages``, the notebook's pictures SVG
-        files below ``figures``. Nothing is shown that the unit did not keep.
+        they stay one); what ``drawn`` makes of the run folder becomes files in folders of its names. Nothing is shown that
+        the unit did not keep.
         """
-        made = {"pages": pages(path / "artifacts"), "figures": figures(path / "notebook.ipynb")}
+        made = self._drawn(path)
         with tempfile.TemporaryDirectory() as folder:
             for kind, files in made.items():
                 for name, text in files.items():

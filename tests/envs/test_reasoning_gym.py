@@ -6,7 +6,7 @@ import pytest
 
 from common.envs import PanelError, check_env, data_hash, load_panel, make
 from common.envs.versions import reasoning_gym_v1 as rg
-from common.sweep.commands import missing_user_files
+from common.cli.commands import missing_user_files
 
 ENV = "reasoning-gym-v1"
 DIGEST = "0ae4117d228147e6e8160c6c1d8b73cc0e9a8aff5a509a3979f1015d510d2963"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from common.sweep.doctor import LOCKS, drift, lock_pins
+from common.cli.doctor import LOCKS, drift, lock_pins
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -84,7 +84,7 @@ def test_units_of_two_papers_share_the_workers(tmp_path, new_lab, run_in, status
     (root / "notebooks/toy.py").write_text(notebook.replace(
         "from papers.toy import method", 'import importlib\n\nmethod = importlib.import_module(f"papers.{paper}.method")'))
     (root / "params.yaml").write_text((root / "params.yaml").read_text().replace("[toy]", "[toy, twin]"))
-    code = ("from pathlib import Path; from common.config import load_lab; from common.sweep.commands import _run_together; "
+    code = ("from pathlib import Path; from common.config import load_lab; from common.cli.commands import _run_together; "
             "root = Path('.').resolve(); _run_together(root, load_lab(root))")
     shown = subprocess.run([sys.executable, "-c", code], cwd=root, text=True, stdin=subprocess.DEVNULL,
                            env={**os.environ, "LAB_ROOT": str(root), "PYTHONPATH": str(root)}, capture_output=True, check=True).stdout

@@ -10,7 +10,7 @@ import pytest
 
 from common import lab
 from common.config import ConfigError
-from common.sweep.commands import execute_plan
+from common.cli.commands import execute_plan
 from tests.launch import launch
 from tests.papers.sums import ENV, build
 from tests.papers.units import open_unit

@@ -45,6 +45,7 @@ def execute_plan(
     from common.sweep.board import Board, board_folder
     from common.sweep.execute import check_writable, execute, summary
     from common.sweep.together import compute_together, launched
+    from common.report.kept import drawn
     from common.track.mlflow_log import Tracker
 
     check_writable(root)
@@ -55,7 +56,7 @@ def execute_plan(
         if not compute_together(root, planned):
             sys.exit(0)  # rank 0 executes the notebooks
     try:
-        with Tracker(root) as tracker:
+        with Tracker(root, drawn=drawn) as tracker:
             tags = {"lab.profile": planned[0].profile, "lab.workers": str(workers), "lab.command": resume}
             papers = ", ".join(dict.fromkeys(one.paper for one in planned))
             board = Board(root, folder or board_folder(root, planned), paper=papers, command=resume, metric=metric)
@@ -455,6 +456,7 @@ def notebook(root: Path, paper: str, *, env: str, seed: int, profile: str) -> in
 
 def traces(root: Path, paper: str, *, profile: str, episodes: int) -> int:
     """Show in MLflow what a paper's finished units kept: ``episodes`` traces of every variant, pages and figures."""
+    from common.report.kept import drawn
     from common.track.mlflow_log import Tracker
     from common.track.store import read_unit
 
@@ -467,7 +469,7 @@ def traces(root: Path, paper: str, *, profile: str, episodes: int) -> int:
     if not done:
         raise ConfigError(f"no unit of {paper} is finished here at profile {profile}, so there is nothing to show; "
                           f"run: python -m common run --paper {paper} --profile {profile}")
-    with Tracker(root) as tracker:
+    with Tracker(root, drawn=drawn) as tracker:
         for path, unit in done:
             run = tracker.reopen(unit.key)
             said = (f"{tracker.show(run, path, episodes=episodes)} traces, MLflow run {run.run_id}" if run.run_id else

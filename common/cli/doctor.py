@@ -11,7 +11,7 @@ from pathlib import Path
 from common.config import ConfigError, load_lab
 from common.lm.native import compiler, library
 from common.lm.vllm import installed
-from common.sweep.commands import missing_user_files
+from common.cli.commands import missing_user_files
 from common.sweep.plan import verify_panels
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from common.config import ConfigError, known_papers, load_lab
-from common.sweep.commands import STAGE_LINES, set_params
+from common.cli.commands import STAGE_LINES, set_params
 from common.sweep.progress import Progress
 
 ROOT = Path(__file__).resolve().parents[2]
