@@ -1,5 +1,4 @@
-"""CORY's unit: its variants, exchange of roles, budgets by hand; and that it learns, only from what is
-true. Its shared reward by hand is in test_cory_maths.py.
+"""CORY's unit: its variants, exchange of roles, budgets by hand; and that it learns, only from what is true. Its shared reward by hand is in test_cory_maths.py.
 
 The world is that of :mod:`tests.papers.sums`: two-number Countdown whose target is always the sum.
 """

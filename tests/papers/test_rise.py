@@ -272,7 +272,7 @@ def test_shuffled_rewards_teach_nothing(outcomes):
     assert gains["shuffled"] < gains["rise_self"] / 2
 
 
-def test_a_lazy_policy_and_an_oracle_have_their_known_scores(world):
+def test_a_lazy_policy_and_an_oracle_have_their_known_scores():
     env = CountdownAnswerEnv().dialogue(5, window=1)
     tasks = [Task(f"t{k}", ENV, "test", {"numbers": [k + 2, 1], "target": k + 3}) for k in range(5)]
     for write, expected in ((lambda: env.oracle(), 1.0), (lambda: "1", 0.0)):
