@@ -80,6 +80,37 @@ def test_the_import_check_can_fail(file, line, wrong):
     assert bool(outward(ROOT / file, line)) == wrong
 
 
+ORDER = ("types", "rng", "ranks", "files", "config", "rows", "policy", "envs", "lm", "search", "learn", "evaluate", "base", "track", "lab",
+         "probes", "sweep", "report", "rooms", "cli", "__main__")  # fmt: skip
+"""Rooms and modules of ``common`` from the bottom up: each imports from those before it."""
+
+
+def upward(path: Path, text: str) -> set[str]:
+    """Imports of a file of ``common`` that lead to a room above its own."""
+    own = ORDER.index(path.relative_to(ROOT).with_suffix("").parts[1])
+    rooms = {name: name.split(".")[1] for name in imported(path, text) if name.startswith("common.")}
+    return {name for name, room in rooms.items() if ORDER.index(room) > own}
+
+
+def test_rooms_of_common_import_downwards():
+    files = [path for path in modules("common") if path.name != "__init__.py" or path.parent != ROOT / "common"]
+    wrong = {str(p.relative_to(ROOT)): bad for p in files if (bad := upward(p, p.read_text(encoding="utf-8")))}
+    assert not wrong, f"imports of common go down the list ORDER: {wrong}"
+    assert upward(ROOT / "common/lm/x.py", "from common.report import figures") == {"common.report.figures"}
+
+
+def test_common_names_no_paper():
+    """But for examples of commands in texts, which are no statements."""
+    papers = [path.parent.name for path in ROOT.glob("papers/*/claims.yaml")]
+    named = {}
+    for path in modules("common"):
+        names = {node.value for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+                 if isinstance(node, ast.Constant) and node.value in papers}  # fmt: skip
+        if names - {"score", "agent_q"}:  # also the names of a metric, and of a rule of tree search
+            named[str(path.relative_to(ROOT))] = names
+    assert not named, named
+
+
 def test_search_and_environments_know_no_model():
     """The rooms' "never holds" that an import shows."""
     models, players = ("torch", "transformers", "trl"), ("common.envs", "common.search")

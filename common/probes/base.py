@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from common.lm import base
-from common.lm.base import demonstrations, later_requests, train_base
+from common.base import demonstrations, later_requests, train_base
 from common.lm.bases import SMOKE, BaseSettings, has_base, settings_for
 from common.lm.models import load_model
 from common.probes.game import SUMS, Sums

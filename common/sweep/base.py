@@ -27,7 +27,7 @@ from common.track.provenance import pins_hash
 BASE_SEED = 0
 """Training seed of base models: units with different seeds start from the same model."""
 
-ENTRY = "common/lm/base.py"
+ENTRY = "common/base.py"
 
 
 def build_data(root: Path) -> str:
@@ -95,7 +95,7 @@ def build_base(root: Path, env: str, profile: str) -> str:
     trained = not kept.exists()
     with storage(kept):
         if trained:
-            from common.lm.base import train_base
+            from common.base import train_base
 
             partial = kept.with_name(f".{kept.name}.{os.getpid()}")
             shutil.rmtree(partial, ignore_errors=True)

@@ -16,7 +16,7 @@ from common.track.code import EMPTY, SHORT, Modules, digest_of
 
 PROBES = "common/probes/"
 
-NO_KEY = ("common/config/", "common/lm/vllm.py", "common/report/", "common/sweep/", "common/track/")
+NO_KEY = ("common/cli/", "common/config/", "common/lm/vllm.py", "common/report/", "common/sweep/", "common/track/")
 """Code that no unit's key holds. It resolves parameters, which are in the key themselves; stores, plans, shows and checks;
 or, vLLM, runs on GPUs alone, whose results are never equal to the last bit."""
 
@@ -49,7 +49,7 @@ def _layer(name: str, said: str, *owns: str) -> Layer:
 
 LAYERS = (
     _layer("engine", "language models", "lm/"),
-    _layer("base", "the training of base models", "lm/base.py", "lm/bases.py"),
+    _layer("base", "the training of base models", "base.py", "lm/bases.py"),
     _layer("learning", "fine-tuning", "learn/policy.py"),
     _layer("gradient", "policy gradients", "learn/policy_gradient.py"),
     _layer("rollouts", "episodes", "search/rollout.py", "search/policy.py"),

@@ -54,7 +54,7 @@ from common.evaluate.habits import habits
 from common.evaluate.rollouts import sampling_cost, summarise
 from common.lab import BASE, Collected, Lab, Measured, Trained, Variant
 from common.learn.batches import SFTExample
-from common.lm.base import demonstrations
+from common.base import demonstrations
 from common.lm.engine import Engine
 from common.rng import derive, generator
 from common.search.rollout import rollout

@@ -14,7 +14,7 @@ from common.envs.versions.countdown_roles_v1 import (
     INVALID, LARGEST, ROLES, SHOWN, CountdownRolesEnv, build_panels, candidates, computed, role_of, shown, verdict,
 )  # fmt: skip
 from common.learn.batches import encode
-from common.lm.base import demonstrations
+from common.base import demonstrations
 from common.lm.bases import settings_for
 from common.lm.tokenizer import train_tokenizer
 from common.rng import generator

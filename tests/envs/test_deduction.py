@@ -20,7 +20,7 @@ from common.envs.versions.deduction_v1 import (
     CREW, IMPOSTOR, SHOWN, DeductionEnv, build_panels, role_of, said_aloud,
 )  # fmt: skip
 from common.learn.batches import encode
-from common.lm.base import demonstrations
+from common.base import demonstrations
 from common.lm.bases import settings_for
 from common.lm.tokenizer import train_tokenizer
 from common.rng import generator

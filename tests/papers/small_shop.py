@@ -10,7 +10,7 @@ from common.envs.contract import Env
 from common.envs.shop.engine import ShopEnv
 from common.envs.shop.instruction import Instructed
 from common.learn.batches import SFTExample
-from common.lm.base import demonstrations
+from common.base import demonstrations
 from tests.papers.units import teach, write_panels
 
 ENV = "shop-v1"

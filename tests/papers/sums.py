@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from common.envs.versions.countdown_answer_v1 import CountdownAnswerEnv
-from common.lm.base import demonstrations
+from common.base import demonstrations
 from tests.papers.units import operators, sums, teach, write_panels
 
 ENV = "countdown-answer-v1"

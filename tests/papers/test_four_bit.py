@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from common import lab
 from common.config import ConfigError
 from common.envs.versions.countdown_answer_v1 import CountdownAnswerEnv
-from common.lm.base import demonstrations
+from common.base import demonstrations
 from common.lm.models import load_model
 from tests.papers.sums import ENV
 from tests.papers.units import adapters_alone_moved, content, interrupt, open_unit, operators, sums, teach, write_panels

@@ -24,7 +24,7 @@ from common.envs.word_problem_roles import RIGHT, WRONG, WordProblemRolesEnv
 from common.evaluate.claims import load_claims
 from common.lab import Lab, run
 from common.learn.batches import SFTExample
-from common.lm.base import demonstrations
+from common.base import demonstrations
 from common.lm.engine import Engine
 from common.lm.models import load_model
 from common.rng import generator

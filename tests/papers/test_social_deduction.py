@@ -19,7 +19,7 @@ from common.envs.deduction.world import COLOURS, seen
 from common.envs.versions.deduction_v1 import CREW, DeductionEnv, build_panels, role_of
 from common.lab import BASE, Lab, Trained, run
 from common.learn.policy_gradient import PolicyGradientSettings, adam, policy_gradient_step
-from common.lm.base import demonstrations
+from common.base import demonstrations
 from common.lm.engine import Engine
 from common.lm.models import load_model
 from common.rng import derive

@@ -22,7 +22,7 @@ from common.envs.countdown import expressions
 from common.learn.batches import SFTExample
 from common.learn.policy import sft
 from common.learn.settings import TrainSettings
-from common.lm.base import later_requests
+from common.base import later_requests
 from common.lm.models import new_nano, save_model
 from common.lm.tokenizer import train_tokenizer
 from common.rng import generator

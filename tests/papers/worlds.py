@@ -19,7 +19,7 @@ from common.envs.versions.countdown_roles_v1 import CountdownRolesEnv
 from common.envs.versions.countdown_v1 import CountdownEnv
 from common.envs.versions.deduction_v1 import DeductionEnv
 from common.learn.batches import SFTExample
-from common.lm.base import CRITIC_QUESTION, demonstrations
+from common.base import CRITIC_QUESTION, demonstrations
 from common.lm.tokenizer import ASSISTANT, END, USER
 from common.rng import generator
 from common.types import Task

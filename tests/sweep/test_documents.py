@@ -46,7 +46,7 @@ def test_a_page_is_rendered_with_the_parameters_that_the_notebook_declares(lab):
 
 @pytest.fixture
 def trainer(monkeypatch):
-    """A stand-in for ``common.lm.base`` that counts its calls."""
+    """A stand-in for ``common.base`` that counts its calls."""
     calls = []
 
     def train_base(env_id, profile, data_dir, out_dir, seed, *, log):
@@ -54,9 +54,9 @@ def trainer(monkeypatch):
         log(1, {"loss": 2.0})
         (out_dir / "weights.json").write_text(json.dumps([env_id, profile, seed]))
 
-    module = types.ModuleType("common.lm.base")
+    module = types.ModuleType("common.base")
     module.train_base = train_base
-    monkeypatch.setitem(sys.modules, "common.lm.base", module)
+    monkeypatch.setitem(sys.modules, "common.base", module)
     return calls
 
 
@@ -94,7 +94,7 @@ def test_a_killed_training_leaves_no_base_model(lab, trainer, monkeypatch):
     manifest = lab / "data/countdown-v1/manifest.json"
     manifest.parent.mkdir()
     manifest.write_text(json.dumps({"env": "countdown-v1", "files": {}}))
-    monkeypatch.setattr(sys.modules["common.lm.base"], "train_base", die)
+    monkeypatch.setattr(sys.modules["common.base"], "train_base", die)
     with pytest.raises(KeyboardInterrupt):
         base.build_base(lab, "countdown-v1", "cpu")
     assert not (lab / "models/countdown-v1").exists()

@@ -141,7 +141,7 @@ CHANGES = {
     "levels": ("decompose", "common.evaluate.decompose.relative_score", lambda old: lambda a, b: 0.5, "levels"),
     "a frontier": ("frontier", "common.evaluate.frontier._slope", lambda old: scaled(old, 1.01), "frontier"),
     "a reading of pages": ("wrappers", "common.probes.wrappers.outcome", lambda old: lambda goal, page: "fits", "pages"),
-    "demonstrations": ("base", "common.lm.base.CRITIC_SHARE", lambda old: 0.9, "examples"),
+    "demonstrations": ("base", "common.base.CRITIC_SHARE", lambda old: 0.9, "examples"),
     "an environment's reward": ("env:arithmetic-v1", "common.envs.versions.arithmetic_v1.ArithmeticEnv.score",
                                 lambda old: scaled(old, 0.9), "test.reward"),
     "a shop's matching": ("env:webshop-1k", "common.envs.shop.scoring.option_matches", lambda old: lambda *a: True, "test.episodes"),

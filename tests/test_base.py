@@ -12,7 +12,7 @@ from common.envs.build import build_all
 from common.envs.countdown import descending
 from common.envs.versions.countdown_v1 import CountdownEnv, build_panels
 from common.learn.batches import encode
-from common.lm.base import CRITIC_QUESTION, demonstrations, pass_rates, train_base
+from common.base import CRITIC_QUESTION, demonstrations, pass_rates, train_base
 from common.lm.bases import has_base, settings_for
 from common.lm.engine import Engine
 from common.lm.models import load_model
