@@ -43,7 +43,7 @@ def test_a_run_depends_on_all_code_its_units_can_reach(paper):
         assert uncovered(code_hash(entries(spec, env), ROOT).files, listed) == []
         assert env in LAB["envs"]
     assert {"data", "models"} <= set(listed)
-    assert {f"papers/{paper}/params.yaml", "requirements.lock"} <= set(listed)
+    assert {f"papers/{paper}", "requirements.lock"} <= set(listed)
 
 
 def test_a_base_model_depends_on_all_code_it_can_reach():
