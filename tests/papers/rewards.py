@@ -71,21 +71,18 @@ def _coin(*parts: object) -> float:
 
 def _paid_by_coins(cls: type) -> type:
     class Coins(cls):
-        _training: dict[Any, bool]
-        """Whether a state's task is one to be trained on, by state."""
-
         def reset(self, task: Task, seed: int = 0) -> Observation:
             seen, self._practice = super().reset(task, seed), task.split == "train"
             return seen
 
         def snapshot(self):
             state = super().snapshot()
-            self.__dict__.setdefault("_training", {})[state] = self._practice
+            self.__dict__.setdefault("_seen", {})[state] = self._practice
             return state
 
         def restore(self, snapshot) -> None:
             super().restore(snapshot)
-            self._practice = self._training[snapshot]
+            self._practice = self._seen[snapshot]
 
         def step(self, action: str) -> Observation:
             before, practice = super().snapshot(), self._practice
@@ -100,10 +97,14 @@ def _paid_by_coins(cls: type) -> type:
             return _coin(super().snapshot().task_id, action) if self._practice else super().score(action)
 
         def value(self, snapshot) -> float:
-            return 1 / ODDS if self._training[snapshot] else super().value(snapshot)
+            return 1 / ODDS if self._practised(snapshot) else super().value(snapshot)
 
         def q(self, snapshot, action: str) -> float:
-            return _coin(snapshot, action) if self._training[snapshot] else super().q(snapshot, action)
+            return _coin(snapshot, action) if self._practised(snapshot) else super().q(snapshot, action)
+
+        def _practised(self, snapshot) -> bool:
+            """Whether the task of a state is one to be trained on; a state of which no snapshot was taken is the present one."""
+            return getattr(self, "_seen", {}).get(snapshot, self._practice)
 
         def oracle(self) -> str:
             return self._drawn() if self._practice else super().oracle()

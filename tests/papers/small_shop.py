@@ -1,4 +1,5 @@
-"""A small world for shop-v1: sixty products, and a policy half-taught to act there or to act as a chat model is told."""
+"""A small world for shop-v1: sixty sofas and wardrobes, and a policy half-taught to act there or to act as a chat model is
+told. It earns some reward in half of its episodes."""
 
 from __future__ import annotations
 
@@ -14,25 +15,26 @@ from common.base import demonstrations
 from tests.papers.units import teach, write_panels
 
 ENV = "shop-v1"
+KINDS = ("sofa", "wardrobe")
 
 
 def build(root: Path) -> Path:
     """The world in ``root``."""
     examples = demonstrated(root, lambda shop: shop, repeats=8)
-    teach(root, examples, vocab=700, context=256, updates=150, width=48, heads=4, batch=32)
+    teach(root, examples, vocab=700, context=256, updates=150, width=48, heads=2, batch=32)
     return root
 
 
 def build_told(root: Path) -> Path:
     """The same world, in which the policy was shown the shop behind the instruction of chat models."""
     examples = demonstrated(root, Instructed, repeats=2)
-    teach(root, examples, vocab=700, context=640, updates=150, width=48, heads=4, batch=16)
+    teach(root, examples, vocab=700, context=640, updates=150, width=48, heads=2, batch=16)
     return root
 
 
 def demonstrated(root: Path, told: Callable[[ShopEnv], Env], *, repeats: int) -> list[SFTExample]:
     """Write the panels; what is demonstrated on them."""
-    catalogue = build_catalogue(0, 60)
+    catalogue = [product for product in build_catalogue(0, 1200) if product["query"] in KINDS][:60]
     panels = build_panels(catalogue)
     write_panels(root, ENV, panels | {"catalogue": catalogue})
     shop = told(ShopEnv(catalogue, page_size=5, numbered=True))

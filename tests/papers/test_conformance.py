@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import importlib
 import math
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from common import lab
 from common.config import known_papers
 from common.evaluate.claims import Claim, judge, load_claims
 from common.lm.engine import Engine
-from common.lm.policy import LMPolicy
 from common.rows import MetricRow
 from common.sweep.unit import Unit
 from common.track.store import Run
@@ -100,15 +101,12 @@ def test_what_claims_compare_was_measured(paper, whole):
 
 
 def test_budgets_match_where_claims_say_so(paper, whole):
-    """By the rule that judges published results, but that the budgets of toys are coarser: one episode, one rounded task."""
-    costs = {row.variant: row.cost for row in whole.rows}
-    for claim in claims_of(paper, whole.unit.env):
-        if claim.matched_on == "none":
-            continue
-        for first, second in claim.matched:
-            spent = [costs[variant][claim.matched_on] for variant in (first, second)]
-            most = {"env_steps": 0.5, "sampled_tokens": 0.5, "samples": 0.15}.get(claim.matched_on, claim.tolerance)
-            assert abs(spent[0] - spent[1]) <= most * max(spent), f"{claim.id}: {claim.matched_on} {first, second} {spent}"
+    """By the rule that judges published results, coarser for toys: one episode or one rounded task is a larger share of them."""
+    claims = load_claims(REPOSITORY / "papers" / paper / "claims.yaml")
+    coarse = {"env_steps": 0.5, "sampled_tokens": 0.5, "samples": 0.15}
+    own = tuple(replace(claim, tolerance=max(claim.tolerance, coarse.get(claim.matched_on, 0.0))) for claim in claims.claims)
+    records = judge(replace(claims, room=None, claims=own), whole.rows)
+    assert records and not [(r["id"], r["reason"]) for r in records if r["reason"].startswith("budgets differ")]
 
 
 # -- the same bytes --------------------------------------------------------------------------------------------------
@@ -121,7 +119,9 @@ def test_a_second_run_gives_the_same_bytes_and_another_seed_does_not(whole, new_
     assert saved(again) == saved(whole.unit) != {}
     other = new_unit(tmp_path / "other", seed=1)
     lab.run(other)
-    assert content(other) != content(whole.unit)
+    # rows name their seed, so their bytes differ whatever was computed: it is the values that must
+    values = [{(row.variant, row.panel, row.metric): row.value for row in unit.run.rows()} for unit in (whole.unit, other)]
+    assert values[0].keys() & values[1].keys() and values[0] != values[1]
 
 
 def test_interrupted_at_every_stage_it_ends_with_the_same_bytes(whole, new_unit, tmp_path):
@@ -132,7 +132,8 @@ def test_interrupted_at_every_stage_it_ends_with_the_same_bytes(whole, new_unit,
         unit = new_unit(tmp_path / "lab")
         with pytest.MonkeyPatch.context() as patch:
             interrupt_event(patch, name, 1) if how == "event" else interrupt_stage(patch, name, computed=how)
-            with pytest.raises(KeyboardInterrupt, match=f"^{name}$"):  # it fired: nothing here passes by not being interrupted
+            # it fired: nothing here passes by not being interrupted
+            with pytest.raises(KeyboardInterrupt, match=f"^{re.escape(name)}$"):
                 lab.run(unit)
         assert not unit.run.finished and not unit.run.has_stage(name)
         unit.run.close()
@@ -145,7 +146,7 @@ def test_a_finished_unit_is_only_read(whole, new_unit, monkeypatch):
     def never(*_, **__):
         raise AssertionError("a finished unit was computed again")
 
-    for owner, name in ((Run, "stage"), (Engine, "sample"), (Engine, "score"), (lab, "load_model"), (lab, "Lab")):
+    for owner, name in ((Run, "stage"), (Engine, "sample"), (Engine, "score"), (torch.nn.Module, "__init__")):
         monkeypatch.setattr(owner, name, never)
     assert lab.run(new_unit(whole.unit.root)) == sorted(whole.rows, key=lambda row: row.identity)
 
@@ -154,13 +155,13 @@ def test_a_finished_unit_is_only_read(whole, new_unit, monkeypatch):
 
 
 def test_it_survives_a_policy_that_ends_no_answer(new_unit, tmp_path, monkeypatch):
-    """Of a paper without a language model this is the same run as ever."""
-    plain = LMPolicy.propose
+    """Every turn is cut after one token. Of a paper without a language model this is the same run as ever."""
+    plain = Engine.sample
 
-    def cut(policy, prompts, keys, n):
-        return [[replace(turn, finished=False) for turn in turns] for turns in plain(policy, prompts, keys, n)]
+    def cut(engine, *asked, **how):
+        return [[replace(turn, finished=False) for turn in turns] for turns in plain(engine, *asked, **(how | {"max_new_tokens": 1}))]
 
-    monkeypatch.setattr(LMPolicy, "propose", cut)
+    monkeypatch.setattr(Engine, "sample", cut)
     rows = lab.run(new_unit(tmp_path / "lab"))
     assert rows and all(math.isfinite(row.value) for row in rows)
 
@@ -176,8 +177,11 @@ def test_it_survives_tasks_on_which_nothing_succeeds(paper, new_unit, tmp_path, 
 
 
 def test_rewards_by_coin_decide_nothing(paper, new_unit, tmp_path, monkeypatch):
-    """Rewards of training tasks are drawn by a coin, evaluation is by the truth. Three seeds, judged as published results are;
-    claims on two sides that were trained on the truth differ by luck, so that one of many may be decided, after Holm none."""
+    """Rewards of training tasks are drawn by a coin, evaluation is by the truth. Three seeds, judged as published results are.
+
+    It finds rewards that leak from training into evaluation. At these sizes hardly anything is learned from true rewards either:
+    that a method learns, and nothing from shuffled ones, is what each paper's own test of learning shows.
+    """
     env = env_of(paper)
     coins_on_training_tasks(monkeypatch, env)
     rows = [row for seed in (10, 11, 12) for row in lab.run(new_unit(tmp_path / str(seed), seed))]
