@@ -9,7 +9,6 @@ import importlib
 import math
 import re
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pytest
 import torch
