@@ -1,44 +1,33 @@
 """SCoRe (Kumar et al. 2024, arXiv:2409.12917): self-correction by two-stage on-policy reinforcement learning.
 
-A policy answers, is asked to check and write the answer again (nothing is said about whether it was right),
-and answers a second time. Correctness r_k ∈ {0, 1} is checked by the environment. Two stages:
+A policy answers, is asked to check and write the answer again (nothing is said about whether it was right), and answers a
+second time. The environment checks correctness r_k ∈ {0, 1}. Two stages of REINFORCE, each turn credited with its own reward:
 
-    I    max E[ r_2 − β₂·KL_1 − β₁·KL_2 ]                      turn 2 learns while turn 1 is pinned to the base
+    I    max E[ r_2 − β₂·KL_1 − β₁·KL_2 ]                      turn 2 learns while turn 1 is held near the base
     II   max E[ r_1 + r_2 + α·(r_2 − r_1) − β₁·(KL_1 + KL_2) ]  both learn, corrections are paid extra
 
-by REINFORCE with a baseline, each turn credited with its own reward (γ = 0). What it is compared with starts
-from the same base model and sees as many sampled answers in as many updates:
+All variants start from one base model and see as many sampled answers in as many updates:
 
-    base          the warm-started policy, asked twice
-    self_refine   no training: the base judges its first answer by the critic's question it was warm-started
-                  with ("good?") and writes a second one only where "no" is the likelier answer. A nano policy
-                  reads no instructions; this question is all the prompting there is (Madaan et al. 2023)
-    star          SFT on the base's own two-turn traces that end right (the paper's D⁺_STaR)
-    pair_sft      SFT on the base's wrong first answers, each paired with a right one of the same task
+    base, self_refine     asked twice; self_refine rewrites only what its own critic calls wrong (Madaan et al. 2023)
+    star, pair_sft        SFT on own two-turn traces that end right; on own wrong first answers completed by right ones
     single_turn_rl, stage2_only, no_bonus (both stages, α = 0), score
-    repeat        single_turn_rl's first answers written again: Δ = 0 and copy = 1 by definition
+    repeat                single_turn_rl's first answers written again: Δ = 0 and copy = 1 by definition
 
 Differs from the paper:
- 1. Nano policies trained from scratch instead of Gemini 1.5; countdown-answer-v1 (finding is harder than
-    checking) and arithmetic-v1 (it is not) instead of MATH and HumanEval. Sizes will not carry over.
- 2. The second turn exists in the base's demonstrations (a right answer kept, a wrong one replaced), since a
-    nano policy could not write one otherwise; the wrong ones are not its own mistakes.
- 3. The paper does not state its KL estimator. Ours is exact at every token of the policy's own sample.
- 4. The baseline is the mean reward of the other samples of the same task, by turn (the paper: a baseline).
- 5. With γ = 0 the part −α·r₁ of the bonus is a constant of the state in which turn 2 is written, so in
-    expectation the bonus is turn 2's reward times 1 + α (tested); what is left of it is variance. Our α is
-    smaller than the paper's 10, see params.yaml.
- 6. Stages I and II each take half of the updates; the last weights are taken, not the best on training reward;
-    no offline first attempts are mixed in. The KL reference is the base model in both stages.
- 7. One round of STaR. Only right answers of its traces carry loss: a wrong first attempt is context.
- 8. Policies are evaluated as they are trained, sampling at temperature 1 (``test.draws`` dialogues a task);
-    the paper's greedy decoding is reported beside it (``greedy_*``). Greedily, the nano base already repeats
-    nine answers of ten, so that hardly anything between two turns is left to be seen.
- 9. A pretrained chat model (``model``) is prompted for its second turn, as in the paper, and answers in prose: right
-    or wrong is the number that a solution declares last, ``copy`` compares these numbers, and what is imitated are
-    whole solutions. All its weights are trained, or adapters of ``lora_rank`` beside them: new ones in each phase, which are
-    then added to the weights (the paper does not say what it trains). Beside 4-bit weights (``four_bit``) stage II goes on
-    with stage I's adapters instead, and policies are evaluated with what they trained, multiplied out.
+ 1. Nano policies trained from scratch instead of Gemini 1.5; countdown-answer-v1 (finding is harder than checking) and
+    arithmetic-v1 (it is not) instead of MATH and HumanEval. Sizes will not carry over.
+ 2. The base's demonstrations hold second turns (a right answer kept, a wrong one replaced), which a nano policy could not
+    write otherwise; the wrong ones are not its own mistakes.
+ 3. The KL is exact at every token of the policy's own sample (the paper does not state its estimator).
+ 4. The baseline is the mean reward of the other samples of the same task, by turn.
+ 5. With credit by turn −α·r₁ is a constant of the state in which turn 2 is written: in expectation the bonus multiplies turn
+    2's reward by 1 + α (tested). Our α is smaller than the paper's 10.
+ 6. Each stage takes half of the updates; the last weights are taken; no offline first attempts are mixed in.
+ 7. One round of STaR. Only right answers of its traces carry loss.
+ 8. Evaluated sampling at temperature 1, as trained; greedily (``greedy_*``) the base repeats nine answers of ten.
+ 9. A pretrained chat model (``model``) answers in prose: right or wrong, and ``copy``, is the number that a solution
+    declares last; whole solutions are imitated. Adapters (``lora_rank``) are new in each phase, then added to the weights;
+    beside 4-bit weights stage II goes on with stage I's.
 """
 
 from __future__ import annotations
@@ -50,16 +39,16 @@ import numpy as np
 import torch
 
 from common.config import Evaluation, ModelParams
-from common.evaluate.correction import Attempts, attempts_of, correction
+from common.evaluate.correction import Attempts, correction
 from common.lab import BASE, Collected, Lab, Measured, Trained, Variant, spent
-from common.learn.batches import SFTExample
 from common.learn.policy_gradient import CreditedTurn, Dialogue, leave_one_out, turn_rewards
 from common.lm.engine import Engine
 from common.lm.policy import LMPolicy
 from common.types import Cost, Message, Trajectory, Turn
+from papers.score.maths import pair_examples, star_examples
 
 WARMUP = 4
-"""Updates of linear warm-up at the beginning of each phase, whose Adam starts anew (ours)."""
+"""Updates of linear warm-up in each phase, whose Adam starts anew (ours)."""
 
 
 @dataclass(frozen=True)
@@ -170,10 +159,8 @@ def reinforce(lab: Lab, name: str, phase: Phase, *, start: Trained, part: int) -
 
 def sample(lab: Lab, engine: Engine, update: int, *, turns: int) -> tuple[list[Trajectory], Attempts]:
     """Episodes of one update (from 0), ``group`` of a task side by side, and their correctness [P · group, turns]."""
-    p = lab.p.rl
-    tasks = lab.batch(update, p.tasks * 2 // turns)
-    asked, episodes = lab.sample(lab.policy(engine), tasks, "rl", update, group=p.group, turns=turns)
-    return episodes, attempts_of(lab.env, asked, episodes)
+    tasks = lab.batch(update, lab.p.rl.tasks * 2 // turns)
+    return lab.attempts(lab.policy(engine), tasks, "rl", update, group=lab.p.rl.group, turns=turns)
 
 
 def dialogues_of(episodes: Sequence[Trajectory], correct: np.ndarray, phase: Phase, *, group: int) -> list[Dialogue]:
@@ -201,9 +188,9 @@ def imitate(lab: Lab, variant: Condition) -> Trained:
 
     def collect(_: Engine) -> Collected:
         episodes, attempts, cost = lab.once("traces", lambda: traces(lab))
-        chosen = star_examples(attempts, episodes) if variant.traces == "star" else pair_examples(
-            attempts, episodes, most=lab.p.sft.pairs_per_task)  # fmt: skip
-        return Collected(chosen, cost)
+        if variant.traces == "star":
+            return Collected(star_examples(attempts, episodes), cost)
+        return Collected(pair_examples(attempts, episodes, most=lab.p.sft.pairs_per_task), cost)
 
     return lab.fit(variant.name, collect, lr=lab.p.sft.lr, max_steps=lab.p.rl.updates, batch_size=lab.p.sft.batch,
                    order=("sft", variant.traces))  # fmt: skip
@@ -216,37 +203,6 @@ def traces(lab: Lab) -> tuple[list[Trajectory], Attempts, Cost]:
     correct = np.concatenate([attempts.correct for _, attempts in drawn])
     attempts = Attempts(correct, tuple(said for _, attempts in drawn for said in attempts.answers))
     return [episode for episodes, _ in drawn for episode in episodes], attempts, spent(engine, correct.size)
-
-
-def star_examples(attempts: Attempts, episodes: Sequence[Trajectory]) -> list[SFTExample]:
-    """Every right answer of the traces that end right: first ones that were kept or replaced by another right
-    one, and second ones."""
-    return [
-        SFTExample(step.prompt, step.turn.text)
-        for right, episode in zip(attempts.correct, episodes, strict=True)
-        if right[-1]
-        for good, step in zip(right, episode.steps, strict=True)
-        if good and step.turn.finished
-    ]
-
-
-def pair_examples(attempts: Attempts, episodes: Sequence[Trajectory], *, most: int) -> list[SFTExample]:
-    """Second turns after a wrong first answer, completed by a right first answer to the same task.
-
-    At most ``most`` per task; distinct wrong answers in the order sampled, right ones in turn.
-    """
-    wrong: dict[str, dict[str, Trajectory]] = {}
-    right: dict[str, list[str]] = {}  # as they were written
-    for said, good, episode in zip(attempts.answers, attempts.correct[:, 0], episodes, strict=True):
-        if not good:
-            wrong.setdefault(episode.task_id, {}).setdefault(said[0], episode)
-        elif (text := episode.steps[0].turn.text) not in right.setdefault(episode.task_id, []):
-            right[episode.task_id].append(text)
-    return [
-        SFTExample(episode.steps[1].prompt, answers[i % len(answers)])
-        for task, answers in right.items()
-        for i, episode in enumerate(list(wrong.get(task, {}).values())[:most])
-    ]
 
 
 # -- 3. ways to answer without training ------------------------------------------------------------------------
