@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from common.envs.last_line import LastLine
 from common.envs.shop.catalogue import build_catalogue, build_panels
 from common.envs.shop.engine import ShopEnv
 from common.envs.shop.reading import follow, goal_of, outcome, page_of, wanted
@@ -78,16 +77,3 @@ def test_the_demonstrated_purchase_fits_unless_the_type_is_a_synonym(shop):
         if seen.reward == 1.0:
             synonym = task.data["wordings"][0].split()
             assert outcome(task.data["instruction"], page) in ("fits", *(f"lacks {word}" for word in synonym))
-
-
-def test_the_last_line_acts(shop):
-    env, tasks = shop
-    query = env.reset(tasks[0]) and env.actions()[0]
-    thinking = LastLine(env)
-    assert thinking.reset(tasks[0]) == env.reset(tasks[0]) and thinking.max_steps == env.max_steps
-    start = thinking.snapshot()
-    plain = thinking.step(query)
-    after, prompt = thinking.snapshot(), thinking.prompt()
-    thinking.restore(start)
-    assert thinking.step(f"search[x]: list, better: list\n{query}\n") == plain
-    assert (thinking.snapshot(), thinking.prompt()) == (after, prompt) == (env.snapshot(), env.prompt())

@@ -17,6 +17,7 @@ import pytest
 from common.envs.countdown import step_actions
 from common.envs.versions.countdown_v1 import CountdownEnv
 from common.evaluate.rollouts import evaluate
+from common.lab import BASE, Lab, Trained
 from common.learn.policy import dpo
 from common.learn.settings import DPOSettings
 from common.lm.engine import Engine
@@ -51,9 +52,10 @@ def flipped(pair: PreferencePair) -> PreferencePair:
     return dataclasses.replace(turned, ref_chosen=pair.ref_rejected, ref_rejected=pair.ref_chosen)
 
 
-def success(work, engine: Engine) -> float:
+def success(lab: Lab, trained: Trained) -> float:
     """Mean over four episodes at temperature 1 of each held-out task; the same random numbers for every policy."""
-    return fmean(evaluate(work.env, work.panels["test"], LMPolicy(engine), seed=k)[0]["success"] for k in range(4))
+    policy = LMPolicy(lab.engine(trained))
+    return fmean(evaluate(lab.env, lab.panels["test"], policy, seed=k)[0]["success"] for k in range(4))
 
 
 @pytest.fixture(scope="module")
@@ -64,14 +66,16 @@ def outcomes(tiny, new_unit, tmp_path_factory) -> dict[str, list[float]]:
     for seed in SEEDS:
         root = tmp_path_factory.mktemp("learn")
         (root / "data").symlink_to(tiny / "data")
-        work = method.Experiment(new_unit(root, seed=seed, overrides=OVERRIDES))
-        found["base"].append(success(work, work.engine("base", 0)))
+        lab = Lab(new_unit(root, seed=seed, overrides=OVERRIDES), method)
+        found["base"].append(success(lab, BASE))
         for name in ("agent_q", "alpha0", "shuffled"):
             with pytest.MonkeyPatch.context() as patch:
                 if name == "shuffled":
-                    patch.setattr(method, "tree_pairs", lambda *args, seed=seed: shuffled(plain(*args), seed))
-                work.train_round(method.Variant(name, "agent_q", 1, 0.0 if name == "alpha0" else 0.5), 1)
-            found[name].append(success(work, work.engine(name, 1)))
+                    turned = lambda trees, seed=seed, **how: shuffled(plain(trees, **how), seed)  # noqa: E731
+                    patch.setattr(method, "tree_pairs", turned)
+                alpha = 0.0 if name == "alpha0" else 0.5
+                trained = method.improve(lab, method.Condition(name, "trees", 1, alpha, line=name, round=1), start=BASE)
+            found[name].append(success(lab, trained))
     print({name: [round(value, 3) for value in values] for name, values in found.items()})
     return found
 

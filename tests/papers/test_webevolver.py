@@ -1,4 +1,4 @@
-"""WebEvolver's unit: its rows by hand, what may touch the environment, budgets, repetition and resume; learning.
+"""WebEvolver's unit: budgets by hand, what may touch the environment, and that the world model learns.
 
 The world is a shop of sixty products with a half-taught policy.
 """
@@ -13,17 +13,13 @@ import pytest
 
 from common.envs.panels import load_panel
 from common.envs.shop.engine import ShopEnv
-from common.envs.shop.judge import judge
-from common.envs.shop.shorthand import touched, untouched
-from common.evaluate.claims import load_claims
+from common.lab import Lab, run
 from common.rng import generator
-from common.search.experience import OVER, Moment, Tried, shown
-from common.search.lookahead import Seen, act
-from common.types import Observation, Step, Trajectory, Turn
-from papers.webevolver import method
+from common.types import Turn
+from papers.webevolver import maths, method
+from papers.webevolver.lookahead import act, actor, imagined
 from tests.papers.small_shop import ENV, build
-from tests.papers.units import content, open_unit
-
+from tests.papers.units import open_unit
 
 
 @pytest.fixture(scope="module")
@@ -39,28 +35,25 @@ def new_unit(world):
 @pytest.fixture(scope="module")
 def whole(new_unit, tmp_path_factory):
     unit = new_unit(tmp_path_factory.mktemp("whole") / "lab")
-    return unit, method.run(unit)
+    return unit, run(unit)
 
 
 # -- the unit --------------------------------------------------------------------------------------------------------
 
 
-def test_every_claimed_variant_has_its_rows(whole):
+def test_world_models_are_measured_by_foresight_and_policies_by_success(whole):
     unit, rows = whole
-    found = {(row.variant, row.panel, row.metric) for row in rows}
     names = {row.variant for row in rows}
-    claims = load_claims(Path(method.__file__).with_name("claims.yaml"), variants=names).claims
-    for claim in claims:
-        assert {(variant, claim.panel, claim.metric) for variant in claim.variants} <= found
-    worlds = {"world_1", "world_2", "world_3", "world_blind"}
-    plans = {f"webevolver+{how}" for how in method.PLANS}
-    assert names == {"start", "self_1", "self_2", "self_3", "webevolver", "blind", *worlds, *plans}
-    for name in worlds:
-        assert {(name, f"{ENV}/test", f"{metric}@1") for metric in ("tokens", "exact", "end", "meaning")} <= found
-    assert unit.run.finished and unit.run.rows() == sorted(rows, key=lambda row: row.identity)
+    trained = {variant.name for variant in method.variants(unit.params)}
+    assert names == trained | {f"webevolver+{how}" for how in method.PLANS}
+    for name in ("world_1", "world_2", "world_3", "world_blind"):
+        assert {f"{metric}@1" for metric in ("tokens", "exact", "end", "meaning")} <= {
+            row.metric for row in rows if row.variant == name and row.panel == f"{ENV}/test"}  # fmt: skip
+    assert {row.variant for row in rows if row.metric == "success"} == {
+        "start", "self_1", "self_2", "self_3", "webevolver", "blind"}  # fmt: skip
 
 
-def test_budgets_are_matched(whole):
+def test_budgets_are_those_worked_out_by_hand(whole):
     unit, rows = whole
     p, costs = unit.params, {row.variant: row.cost for row in rows}
     assert set(costs["start"].values()) == {0}
@@ -83,56 +76,15 @@ def test_budgets_are_matched(whole):
     for how in method.PLANS:
         cost, name = costs[f"webevolver+{how}"], f"webevolver+{how}"
         assert cost["env_steps"] == steps[name] + tried[name] and (tried[name] > 0) == how.startswith("real")
-        assert cost["updates"] == 0 and cost["lm_calls"] > 0
-
-
-def test_a_second_run_gives_the_same_bytes_and_another_seed_does_not(whole, new_unit, tmp_path):
-    unit = new_unit(tmp_path / "lab")
-    method.run(unit)
-    assert content(unit) == content(whole[0])
-    other = new_unit(tmp_path / "other", seed=1)
-    method.run(other)
-    assert content(other) != content(unit)
-
-
-def test_a_finished_unit_is_read_and_not_run(whole, new_unit, monkeypatch):
-    monkeypatch.setattr(method, "Experiment", None)
-    assert method.run(new_unit(whole[0].root)) == sorted(whole[1], key=lambda row: row.identity)
-
-
-def test_a_unit_that_falls_over_again_and_again_ends_with_the_same_rows(whole, new_unit, tmp_path, monkeypatch):
-    """In playing, in training, in saving, in dreaming, in evaluation and in acting."""
-    calls = (("rollout", 1), ("sft", 2), ("save_model", 1), ("dreams", 1), ("imagine", 0), ("act", 4))
-    for name, after in calls:
-        unit, plain, left = new_unit(tmp_path / "lab"), getattr(method, name), [after]
-
-        def failing(*args, plain=plain, left=left, name=name, **kwargs):
-            left[0] -= 1
-            if left[0] < 0:
-                raise KeyboardInterrupt(name)
-            return plain(*args, **kwargs)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(method, name, failing)
-            try:
-                method.run(unit)
-            except KeyboardInterrupt as fell:
-                assert str(fell) == name
-        unit.run.close()
-    unit = new_unit(tmp_path / "lab")
-    method.run(unit)
-    assert content(unit) == content(whole[0])
+        assert cost["updates"] == 0 and cost["lm_calls"] > 0  # of acting alone
 
 
 def test_dreams_that_are_all_refused_leave_self_improvement_to_the_last_bit(new_unit, tmp_path, monkeypatch):
-    monkeypatch.setattr(method, "dreamt_rows", lambda paths: [])
-    unit = new_unit(tmp_path / "lab")
-    work = method.Experiment(unit)
-    for r in (1, 2, 3):
-        work.improve(r)
-        work.model_world(f"world_{r}")
-    work.dream("webevolver", "train.world_3", touched)
-    one, two = ((unit.run.stage_path(f"train.{name}") / "model.safetensors").read_bytes()
+    monkeypatch.setattr(maths, "dreamt_rows", lambda paths: [])
+    lab = Lab(new_unit(tmp_path / "lab"), method)
+    method.dream(lab)
+    method.improve(lab, 3)
+    one, two = ((lab.run.stage_path(f"train.{name}") / "model.safetensors").read_bytes()
                 for name in ("self_3", "webevolver"))  # fmt: skip
     assert one == two
 
@@ -142,83 +94,30 @@ def test_dreams_that_are_all_refused_leave_self_improvement_to_the_last_bit(new_
 
 def test_dreams_and_imagined_look_ahead_never_ask_the_environment(whole, monkeypatch):
     """Inside the last round's dreams and inside look-ahead's simulation the shop raises."""
-    unit, _ = whole
-    work = method.Experiment(unit)
-    episodes = work.until(2)
-    engine, model = work.engine("train.self_1"), work.engine("train.world_3")
+    lab = Lab(whole[0], method)
+    episodes = method.until(lab, 2)
+    engine, model = lab.engine(method.improve(lab, 1)), lab.engine(method.model_world(lab, 3))
 
     def forbidden(*args, **kwargs):
         raise AssertionError("the environment was asked")
 
     for name in ("step", "reset", "restore", "after", "value", "q", "prompt"):
         monkeypatch.setattr(ShopEnv, name, forbidden)
-    world, starts = work.imagined(model, touched), method.unsolved(episodes)
-    paths = method.dreams(starts, work.policy(engine), world, attempts=2, steps=3, seed=0)
+    world, starts = imagined(model), maths.unsolved(episodes)
+    paths = maths.dreams(starts, actor(engine), world, attempts=2, steps=3, seed=0)
     assert starts and paths and all(2 <= len(path) <= 4 for path in paths)
     assert all(state.hidden is None for path in paths for state in path)
-    decide = work.decider("d2", engine, world)
+    decide = method.decider(lab, "d2", engine, world)
     assert len(decide(starts, list(range(len(starts))), 0)) == len(starts)
 
 
 def test_nothing_is_learned_from_tasks_of_the_test_panels(whole):
-    work = method.Experiment(whole[0])
-    episodes = work.until(2)
-    test = {task.id for panel in work.panels.values() for task in panel}
-    assert len(episodes) == 2 * len(work.tasks) and not test & {episode.task_id for episode in episodes}
-    shown = {row.prompt[0]["content"].split("\n", 1)[0] for row in method.world_rows(episodes, touched)}
-    goals = {f"goal: {task.data['instruction']}" for task in work.tasks}
-    assert shown <= goals
-
-
-# -- its parts, by hand ------------------------------------------------------------------------------------------------
-
-GOAL = "goal: soft lamp with color: red, and price lower than 50 dollars\n"
-OPEN = "a soft lamp $20\nabout: soft\ncolor: red\nchosen: none\nbuy now, < prev, back to search"
-READY = OPEN.replace("none", "red")
-LIST = "page 1\n1 a soft lamp $20\nback to search"
-
-
-def message(text: str) -> tuple[dict[str, str], ...]:
-    return ({"role": "user", "content": text},)
-
-
-def step(page: str, action: str, then: str, reward: float = 0.0, *, over: bool = False, finished: bool = True) -> Step:
-    answer = Observation(then, reward, terminated=over)
-    return Step(message(GOAL + page), Turn(action, -1.0, 3, finished), answer)
-
-
-def episode(task: str, reward: float) -> Trajectory:
-    return Trajectory(task, (step("search page", "search[soft lamp]", LIST), step(LIST, "click[1]", OPEN),
-                             step(READY, "click[buy", READY, finished=False),
-                             step(READY, "click[buy now]", "bought a", reward, over=True)))  # fmt: skip
-
-
-def test_policies_learn_accepted_episodes_and_world_models_all_of_them():
-    episodes = [episode("a", 0.5), episode("b", 1.0), episode("c", 0.0), episode("a", 1.0)]
-    rows = method.accepted_rows(episodes[:3])
-    assert [row.completion for row in rows] == ["search[soft lamp]", "click[1]", "click[buy now]"]
-    world = method.world_rows(episodes, touched)
-    assert [row.completion for row in world] == [LIST, "about: soft\ncolor: red", OVER]  # equal transitions once
-    assert [m["content"] for m in world[1].prompt] == [f"{GOAL}a soft lamp $20\nclick[1]"]
-    blind = method.world_rows(episodes, untouched)
-    assert [m["content"] for m in blind[1].prompt] == [f"{GOAL}click[1]"]
-    assert [row.completion for row in blind] == [row.completion for row in world]
-    assert [seen.prompt[0]["content"] for seen in method.unsolved(episodes)] == [GOAL + "search page"]  # of task c
-
-
-def path(*states: tuple[str, str, str]) -> list[Seen]:
-    return [Seen(message(GOAL + page), action, text, over=text == OVER) for page, action, text in states]
-
-
-def test_dreams_are_learned_from_where_the_judge_accepts_their_end():
-    bought = path(("search page", "", ""), (LIST, "search[soft lamp]", LIST), (READY, "click[1]", READY),
-                  (READY, "click[buy now]", OVER))  # fmt: skip
-    unfinished, poor = bought[:3], path((READY.replace("soft", "hard"), "", ""), (READY, "click[buy now]", OVER))
-    assert [judge(one) for one in (bought, unfinished, poor)] == [1.0, 0.5, 0.0]
-    rows = method.dreamt_rows([bought, unfinished, poor])
-    assert [(row.prompt[0]["content"], row.completion) for row in rows] == [
-        (GOAL + "search page", "search[soft lamp]"), (GOAL + LIST, "click[1]"), (GOAL + READY, "click[buy now]")
-    ]  # fmt: skip
+    lab = Lab(whole[0], method)
+    episodes, tasks = method.until(lab, 2), lab.tasks[: lab.p.play.tasks]
+    test = {task.id for panel in lab.panels.values() for task in panel}
+    assert len(episodes) == 2 * len(tasks) and not test & {episode.task_id for episode in episodes}
+    goals = {row.prompt[0]["content"].split("\n", 1)[0] for row in maths.world_rows(episodes)}
+    assert goals <= {f"goal: {task.data['instruction']}" for task in tasks}
 
 
 # -- does it learn? ----------------------------------------------------------------------------------------------------
@@ -228,32 +127,32 @@ def test_a_world_model_learns_what_actions_lead_to_and_not_from_shuffled_pages(n
     """From episodes of a demonstrator with a slipping hand, on tasks not trained on; the half-taught policy of this toy
     hardly leaves the first page. It does *not* show that the page is read: in two runs on this toy the blind model
     foresaw as much (meanings .59 against .54, .83 against .85). Nor that acting gains: the claims do, or do not."""
-    found, plain = {}, method.world_rows
+    found, plain = {}, maths.world_rows
 
-    def shuffled(episodes, view):
-        rows = plain(episodes, view)
+    def shuffled(episodes, *, blind):
+        rows = plain(episodes, blind=blind)
         pages = generator("shuffled").permutation([row.completion for row in rows]).tolist()
         return [dataclasses.replace(row, completion=page) for row, page in zip(rows, pages, strict=True)]
 
     for name, make in (("real", plain), ("shuffled", shuffled)):
         unit = new_unit(tmp_path / name, play__rounds=1, world__updates=150, world__lr=6e-3, world__batch=16)
-        work = method.Experiment(unit)
+        lab = Lab(unit, method)
 
-        def demonstrator(states, keys, step, work=work):
+        def demonstrator(states, keys, step, lab=lab):
             turns = []
             for state, key in zip(states, keys):
-                work.env.restore(state.hidden)
-                turns.append(Turn(work.env.expert(generator(key))[1], 0.0, 1))
+                lab.env.restore(state.hidden)
+                turns.append(Turn(lab.env.expert(generator(key))[1], 0.0, 1))
             return turns
 
         train, held_out = (load_panel(unit.data, f"{ENV}/{panel}") for panel in ("train", "validation"))
-        work._played = {1: act(work.env, train * 2, demonstrator, keys=range(2 * len(train)))}
-        work.walks = [[Moment(e.task_id, s.prompt, Tried(s.turn.text, shown(s.observation))) for s in e.steps]
-                      for e in act(work.env, held_out[:12], demonstrator, keys=range(12))]  # fmt: skip
+        lab.once(("played", 1), lambda: act(lab.env, train * 2, demonstrator, keys=range(2 * len(train))))
+        lab.once("base episodes", lambda: ({}, act(lab.env, held_out[:12], demonstrator, keys=range(12))))
+        world = method.Condition("world_1", "world", 1)
         with monkeypatch.context() as patch:
-            patch.setattr(method, "world_rows", make)
-            work.model_world("world_1")
-        found[name] = work.foresight("world_1", touched)
+            patch.setattr(maths, "world_rows", make)
+            trained = method.train(lab, world)
+        found[name] = method.foresight(lab, world, trained).metrics
     print({name: {k: round(v, 2) for k, v in one.items()} for name, one in found.items()})
     for metric in ("meaning@1", "tokens@1"):
         assert found["real"][metric] > found["shuffled"][metric] + 0.1, metric

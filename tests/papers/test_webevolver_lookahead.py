@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from common.search.transitions import OVER
-from common.search.lookahead import (
-    Imagined, LookAhead, Real, Seen, Simulation, Votes, act, distinct, first_best, foresee, voted,
-)  # fmt: skip
-from common.types import Observation, Task, Turn
+from common.types import Cost, Observation, Task, Turn
+from papers.webevolver.lookahead import (
+    Alone, Exact, Imagined, LookAhead, Metered, Real, Seen, Simulation, Votes, act, distinct, first_best, foresee,
+    voted,
+)
 
 
 def turn(text: str, finished: bool = True, n_tokens: int = 2) -> Turn:
@@ -124,6 +125,33 @@ def test_nothing_is_looked_at_where_the_samples_agree():
     env.reset(None)
     look = LookAhead(Says("-"), Simulation(Real(env), Says("+"), number, 2), k=3, draws=4)
     assert look([state("at 0", (0, 0))], [0], 0)[0].text == "-" and env.asked == 0 and not look.decisions
+
+
+class Spending:
+    """An engine that has sampled ten tokens more each time it is looked at."""
+
+    def __init__(self) -> None:
+        self.tokens = 0
+
+    @property
+    def cost(self) -> Cost:
+        self.tokens += 10
+        return Cost(sampled_tokens=self.tokens)
+
+
+def test_acting_alone_is_metered_step_by_step_and_exact_values_decide_alike():
+    meter = Metered(Alone(Says("+")), [Spending(), Spending()])
+    for step in (0, 1):
+        assert [t.text for t in meter([state("s")] * 3, [0, 0, 0], step)] == ["+"] * 3
+    assert meter.tokens == [20, 20]
+
+    class Valued:
+        def q(self, hidden, action):
+            return {"-": 0.1, "+": 0.7}[action] + hidden
+
+    assert Exact(Valued())([state("s", 0), state("s", 1)], ["-", "+"], [0, 0]) == [(0.1, []), (1.7, [])]
+    look = LookAhead(Says("-", "+"), Exact(Valued()), k=2, draws=2)
+    assert look([state("s", 0)], [0], 0)[0].text == "+"
 
 
 def test_votes_spend_what_they_are_given():
