@@ -82,7 +82,7 @@ story.results()
 # %%
 if story.rows:
     show.present([correction.turns(story.rows, story.ladder), correction.transitions(story.rows, story.ladder),
-                  correction.confidence_critique(story.rows, story.ladder), gains.parts(story.rows, story.ladder)])
+                  correction.confidence_and_critique(story.rows, story.ladder), gains.parts(story.rows, story.ladder)])
 
 # %% [markdown]
 # ## Single dialogues

@@ -72,7 +72,7 @@ def transitions(rows: Sequence[MetricRow], variants: Sequence[str], *, prefix: s
     return figure
 
 
-def confidence_critique(rows: Sequence[MetricRow], variants: Sequence[str], *, prefix: str = "") -> Figure:
+def confidence_and_critique(rows: Sequence[MetricRow], variants: Sequence[str], *, prefix: str = "") -> Figure:
     """CL (keeping right answers) against CS (repairing wrong ones), means over seeds, a point for each variant."""
     figure, columns = panel_columns(rows, variants, f"{prefix}cl", 3.6)
     for axes, panel in columns:

@@ -41,7 +41,7 @@ def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure |
     """The rates of the probability mode, beside the sampled ones of the family."""
     text = ("Without sampling, from the policy's own probabilities of all listed answers (`prob_…`). At most "
             "`prob_missing` of its first answers are not listed.")
-    return [text, pictures.confidence_critique(rows, variants, prefix="prob_")]
+    return [text, pictures.confidence_and_critique(rows, variants, prefix="prob_")]
 
 
 def examples(artifacts: Path) -> list[Figure | str]:
