@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from common.lm import base
+from common import base
 from common.base import demonstrations, later_requests, train_base
 from common.lm.bases import SMOKE, BaseSettings, has_base, settings_for
 from common.lm.models import load_model

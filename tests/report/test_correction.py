@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from common.report.correction import BLUE, RED, confidence_critique, dialogue_table, dialogues, transitions, turns
+from common.report.correction import BLUE, RED, confidence_and_critique, dialogue_table, dialogues, transitions, turns
 from common.report.show import svg
 from common.rows import COST_FIELDS, MetricRow
 
