@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 from common.evaluate import habits, rollouts
 from common.probes.game import TASKS, Scripted, Spelling, named, told
@@ -16,4 +17,6 @@ def probe() -> dict[str, float | str]:
     first = episodes[0].steps[0]
     thought = replace(first, turn=Turn("think\nact", -1.0, 2), observation=Observation("invalid x"))
     found = named("summary", summary) | {"episodes": told(episodes)} | named("habits", habits.habits(episodes, invalid="so far"))
+    engine = SimpleNamespace(prompt_ids=lambda prompt: prompt[-1]["content"])
+    found["cost"] = repr(rollouts.sampling_cost(episodes, engine))
     return found | named("habits.one", habits.habits([replace(episodes[0], steps=(thought,))], invalid="invalid"))

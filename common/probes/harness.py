@@ -16,7 +16,7 @@ from common.learn.batches import SFTExample
 from common.learn.policy_gradient import CreditedTurn, leave_one_out
 from common.lm.engine import Engine
 from common.lm.models import save_model
-from common.probes.tiny import model, one_thread, tokenizer
+from common.probes.tiny import model, one_thread, tensor, tokenizer
 from common.track.store import Run, UnitSpec
 from common.types import PreferencePair, Task
 
@@ -62,7 +62,7 @@ def variants(p: Params) -> list[Variant]:
 def train(lab: Lab, variant: Variant) -> Trained:
     if variant.name == "base":
         return BASE
-    first = lab.fit("sft", lambda engine: sampled(lab, engine), order=("sft", 1), lr=1e-3, max_steps=2, batch_size=4)
+    first = lab.fit("sft", lambda engine: lab.once("examples", lambda: sampled(lab, engine)), order=("sft", 1), lr=1e-3, max_steps=2, batch_size=4)
     if variant.name == "sft":
         return first
     if variant.name == "dpo":
@@ -105,7 +105,13 @@ def probe() -> dict[str, float | str]:
         lab = Small(unit, method)
         rows = sorted(rows_of(lab), key=lambda row: row.identity)
         order = [task.id for task in lab.tasks]
+        engine = lab.engine(lab.method.train(lab, Variant("sft")))
+        acted = lab.episodes("again", lambda: lab.policy(engine, 0.0))
+        told = [(one.task_id, [step.turn.text for step in one.steps]) for one in acted["test"]]
+        weights = {name: value for one in ("sft", "dpo", "gradient") for name, value in tensor(
+            f"weights.{one}", next(lab.engine(lab.method.train(lab, Variant(one))).model.parameters())).items()}
         unit.run.close()
     found: dict[str, float | str] = {"order": repr(order), "rows": repr([(row.variant, row.panel, row.metric, row.n, row.scale) for row in rows]),
+                                     "acted": repr(told),
                                      "costs": repr([sorted(row.cost.items()) for row in rows if row.metric == "success"])}  # fmt: skip
-    return found | {f"{row.variant}.{row.metric}": row.value for row in rows}
+    return found | weights | {f"{row.variant}.{row.metric}": row.value for row in rows}

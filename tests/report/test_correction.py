@@ -25,7 +25,7 @@ def rows(seeds: range) -> list[MetricRow]:
 
 
 @pytest.mark.parametrize("seeds", [range(0), range(1), range(3)])
-@pytest.mark.parametrize("draw", [turns, transitions, confidence_critique])
+@pytest.mark.parametrize("draw", [turns, transitions, confidence_and_critique])
 def test_every_picture_is_drawn_with_any_number_of_seeds(draw, seeds):
     figure = draw(rows(seeds), ("base", "score"))
     assert svg(figure) and figure.get_figwidth() <= 10

@@ -25,6 +25,7 @@ NOT_RUN = {
     "common/envs/latex_answer.py": {"same_answer", "_balanced"},  # no environment asks
     "common/envs/shop/webshop.py": {"_missing"},  # an error
     "common/envs/user_rows.py": {"_hub", "_files"},  # the network, an error
+    "common/lab.py": {"Lab.make_env", "Lab.panel", "run"},  # the probe has tasks and a folder of its own
     "common/learn/losses.py": {"value_mse"},  # of a trainer that no paper uses
     "common/learn/watch.py": {"Watched._join_ranks", "Watched.get_train_dataloader.<locals>.collate",  # several processes
                               "Watched._require_finite.<locals>.batch",  # a training that failed
@@ -133,13 +134,11 @@ CHANGES = {
                                     lambda old: lambda *a, c, unvisited: old(*a, c=1.3 * c, unvisited=unvisited), "basic"),
     "a backup": ("search", "common.search.mcts.backup", lambda old: lambda path, r, g, s: old(path, r, 0.999 * g, s), "basic.value"),
     "who is asked in a rollout": ("rollouts", "common.search.rollout.derive", lambda old: lambda *parts: old(*parts, "other"), "episodes"),
-    "credit": ("expansion", "common.search.expansion.fmean", lambda old: lambda some: max(some), "expansion"),
-    "votes": ("expansion", "common.evaluate.team.majority", lambda old: lambda said: 0, "vote"),
-    "which look-ahead wins": ("foresight", "common.search.lookahead.first_best", lambda old: lambda scores: len(scores) - 1, "ahead"),
+    "how a model is asked": ("foresight", "common.evaluate.foresight.asked", lambda old: lambda prompt, action: prompt, "forecasts"),
+    "the seed of a batch's order": ("harness", "common.lab.derive", lambda old: lambda *parts: old(*parts, "other"), "weights"),
     "a measure of episodes": ("evaluation", "common.evaluate.rollouts.fmean", lambda old: lambda some: 0.5, "summary"),
     "a measure of answers": ("correction", "common.evaluate.correction.relative_score", lambda old: lambda a, b: 0.5, "correction"),
     "levels": ("decompose", "common.evaluate.decompose.relative_score", lambda old: lambda a, b: 0.5, "levels"),
-    "a frontier": ("frontier", "common.evaluate.frontier._slope", lambda old: scaled(old, 1.01), "frontier"),
     "a reading of pages": ("wrappers", "common.probes.wrappers.outcome", lambda old: lambda goal, page: "fits", "pages"),
     "demonstrations": ("base", "common.base.CRITIC_SHARE", lambda old: 0.9, "examples"),
     "an environment's reward": ("env:arithmetic-v1", "common.envs.versions.arithmetic_v1.ArithmeticEnv.score",
