@@ -134,7 +134,7 @@ CHANGES = {
                                     lambda old: lambda *a, c, unvisited: old(*a, c=1.3 * c, unvisited=unvisited), "basic"),
     "a backup": ("search", "common.search.mcts.backup", lambda old: lambda path, r, g, s: old(path, r, 0.999 * g, s), "basic.value"),
     "who is asked in a rollout": ("rollouts", "common.search.rollout.derive", lambda old: lambda *parts: old(*parts, "other"), "episodes"),
-    "how a model is asked": ("foresight", "common.evaluate.foresight.asked", lambda old: lambda prompt, action: prompt, "forecasts"),
+    "how alike two pages are": ("foresight", "common.evaluate.foresight.token_accuracy", lambda old: scaled(old, 0.9), "fidelity"),
     "the seed of a batch's order": ("harness", "common.lab.derive", lambda old: lambda *parts: old(*parts, "other"), "weights"),
     "a measure of episodes": ("evaluation", "common.evaluate.rollouts.fmean", lambda old: lambda some: 0.5, "summary"),
     "a measure of answers": ("correction", "common.evaluate.correction.relative_score", lambda old: lambda a, b: 0.5, "correction"),
