@@ -109,8 +109,8 @@ def test_other_code_is_named_and_a_fresh_clone_says_copied(copied, explained):
 
 
 def test_code_that_no_number_depends_on_leaves_tables_attested_and_units_finished(copied, explained, run_in):
-    rows = copied / "common/rows.py"
-    rows.write_text(rows.read_text() + "\nSPARE = 1\n")
+    strict = copied / "common/config/strict.py"
+    strict.write_text(strict.read_text() + "\nSPARE = 1\n")
     text = explained(copied, "toy/D0.1")
     assert "source    attested: computed by other code that behaves the same (only code that no number depends on differs)" in text
     assert text.count("computed here by other code that behaves the same, unit ") == 4 and "STALE" not in text

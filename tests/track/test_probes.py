@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
+import os
+import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 
-from common import probes
 from common.sweep.attest import known_layers
 from common.track.code import Modules
-from common.track.fingerprints import differences, read, rounded
+from common.track.fingerprints import differences, read
 from common.track.layers import PROBES, covered
+from tests.track.entered import run
 
 ROOT = Path(__file__).resolve().parents[2]
 LAYERS = known_layers()
@@ -55,32 +57,14 @@ def defined(path: Path) -> set[str]:
     return found
 
 
-def run(name: str) -> dict:
-    """What a layer's probe returns. NotAttestable where it cannot run here."""
-    probe = importlib.import_module(LAYERS[name].entries[0].removesuffix(".py").replace("/", ".")).probe
-    return rounded(probe(name.removeprefix("env:")) if name.startswith("env:") else probe())
-
-
 @pytest.fixture(scope="module")
-def seen():
-    """Layer → (its values, the functions that its probe entered), for all layers that can run here."""
-    found = {}
-    for name in LAYERS:
-        codes: set = set()
-
-        def note(frame, *_, add=codes.add) -> None:
-            add(frame.f_code)
-
-        sys.setprofile(note), threading.setprofile(note)
-        try:
-            values = run(name)
-        except probes.NotAttestable:
-            assert "reasoning-gym" in name  # an optional package
-            continue
-        finally:
-            sys.setprofile(None), threading.setprofile(None)
-        found[name] = values, {(code.co_filename, code.co_qualname) for code in codes}
-    return found
+def seen(tmp_path_factory):
+    """Layer → (its values, the functions that its probe entered), for all layers that can run here. In a process of its own,
+    where nothing that is remembered was asked for before."""
+    out = tmp_path_factory.mktemp("probes") / "entered.json"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-m", "tests.track.entered", str(out)], cwd=ROOT, env=environment, check=True)
+    return {name: (values, {tuple(one) for one in entered}) for name, (values, entered) in json.loads(out.read_text()).items()}
 
 
 def test_every_layer_is_attested_and_behaves_as_recorded(seen):
