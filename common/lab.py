@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -51,27 +51,11 @@ from common.rng import derive, generator
 from common.rows import MetricRow, cost_of
 from common.search.rollout import rollout
 from common.track.lines import write_lines
-from common.track.store import Run
+from common.track.store import Unit
 from common.types import Cost, Task, Trajectory
 
 KEPT_TASKS = 60
 """Tasks of the first panel whose sampled episodes are kept as an artifact, to be read by people."""
-
-
-class Unit(Protocol):
-    """What :func:`common.sweep.unit.open_unit` gives: names, checked parameters, an open run folder."""
-
-    root: Path
-    paper: str
-    env: str
-    seed: int
-    profile: str
-    params: Any
-    run: Run
-    base: Path | None
-
-    @property
-    def data(self) -> Path: ...
 
 
 @dataclass(frozen=True)

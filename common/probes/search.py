@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
 
-from common.probes.game import KEYS, TASKS, Scripted, Spelling, told
+from common.probes.game import KEYS, TASKS, Scripted, Spelling
 from common.search import steps
 from common.search.draw import tree_html
 from common.search.mcts import MCTSSettings, Root, search

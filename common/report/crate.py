@@ -24,7 +24,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from common.config import ConfigError, load_spec, load_yaml
+from common.config import ConfigError, load_yaml
 from common.evaluate.claims import load_claims
 from common.evaluate.publish import claims_text, read_claims
 from common.evaluate.tables import NANO

@@ -67,6 +67,12 @@ def viewer(found: Sequence[Mapping[str, Any]]) -> str:
     return f'{STYLE}<div class="imagined">{LEGEND}</div>{body}' if found else "<p>No forecast was kept.</p>"
 
 
+def examples(artifacts: Path, names: Sequence[str]) -> list[str]:
+    """For each of the world models ``names`` that the unit kept, what it imagined beside what came."""
+    kept = {name: found for name in names if (found := forecasts(artifacts, name))}
+    return [part for name, found in kept.items() for part in (f"**`{name}`**", viewer(differing(found, most=2)))]
+
+
 def differing(found: Sequence[Mapping[str, Any]], *, most: int = 3) -> list[Mapping[str, Any]]:
     """The longest forecasts in which something was imagined wrong and something right, at most one a task."""
     def rank(one: Mapping[str, Any]) -> tuple[bool, int]:

@@ -6,11 +6,10 @@ Everything is read from files: ``results/``, a paper's ``claims.yaml`` and ``REA
 
 from __future__ import annotations
 
-import inspect
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -101,11 +100,6 @@ def section(path: Path, title: str) -> str:
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     found = re.search(rf"^#+ {re.escape(title)}\n(.*?)(?=^#+ |\Z)", text, re.M | re.S)
     return found[1].strip() if found else ""
-
-
-def source(function: Callable[..., Any]) -> str:
-    """The function's source as a Markdown code block, to stand beside its equation."""
-    return f"```python\n{inspect.getsource(function).rstrip()}\n```"
 
 
 def training_points(events: Path) -> list[dict[str, Any]]:

@@ -16,7 +16,6 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from common.lm.pretrained import PRETRAINED, folder_of
 from common.sweep.declared import params_class
 from common.sweep.identity import CodeIdentity, Identities
 from common.track.provenance import lock_hash, pins_hash
-from common.track.store import Run, UnitSpec, is_finished
+from common.track.store import Run, Unit, UnitSpec, is_finished
 
 BASE_PROFILES = {"smoke": "runs/smoke/models", "cpu": "models"}
 """Profiles whose base model is trained here, and where; the others name theirs in their parameters."""
@@ -48,28 +47,6 @@ LOCK_PATIENCE = 10.0
 
 class MissingInput(ConfigError):
     """A panel or base model that another command makes; the message says which."""
-
-
-@dataclass(frozen=True)
-class Unit:
-    """An open unit: ``params`` is an instance of the paper's ``Params``, ``run`` its locked run folder.
-
-    ``base`` is the folder of the base model, None when the profile names a pretrained one or the environment has none.
-    """
-
-    root: Path
-    paper: str
-    env: str
-    seed: int
-    profile: str
-    params: Any
-    run: Run
-    base: Path | None
-
-    @property
-    def data(self) -> Path:
-        """Folder of the task panels, for ``load_panel(unit.data, "shop-v1/test")``."""
-        return self.root / "data"
 
 
 def project_root() -> Path:

@@ -234,6 +234,28 @@ class Run:
             raise StoreError(f"cannot {action}: {self.unit.name} is {state}")
 
 
+@dataclass(frozen=True)
+class Unit:
+    """An open unit: ``params`` is an instance of the paper's ``Params``, ``run`` its locked run folder.
+
+    ``base`` is the folder of the base model, None when the profile names a pretrained one or the environment has none.
+    """
+
+    root: Path
+    paper: str
+    env: str
+    seed: int
+    profile: str
+    params: Any
+    run: Run
+    base: Path | None
+
+    @property
+    def data(self) -> Path:
+        """Folder of the task panels, for ``load_panel(unit.data, "shop-v1/test")``."""
+        return self.root / "data"
+
+
 def finished_rows(path: Path) -> list[MetricRow]:
     """The metric rows of a finished run folder. StoreError when it is unfinished or was damaged since."""
     try:

@@ -59,8 +59,4 @@ def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure |
 
 def examples(artifacts: Path) -> list[Figure | str]:
     """What world models imagined beside what came, and tasks by imitation and by self-reflection."""
-    parts: list[Figure | str] = []
-    for name in ("iwm_world", "iwm"):
-        found = foresight.forecasts(artifacts, name)
-        parts += [f"**`{name}`**", foresight.viewer(foresight.differing(found, most=2))] if found else []
-    return [*parts, *stories.closely(artifacts, "imitation", "sr", last_line=True)]
+    return [*foresight.examples(artifacts, ("iwm_world", "iwm")), *stories.closely(artifacts, "imitation", "sr", last_line=True)]

@@ -73,10 +73,7 @@ def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure |
 
 def examples(artifacts: Path) -> list[Figure | str]:
     """What world models imagined beside what came, decisions that look-ahead changed, and tasks before and after."""
-    parts: list[Figure | str] = []
-    for name in ("world_3", "world_blind"):
-        found = foresight.forecasts(artifacts, name)
-        parts += [f"**`{name}`**", foresight.viewer(foresight.differing(found, most=2))] if found else []
+    parts: list[Figure | str] = foresight.examples(artifacts, ("world_3", "world_blind"))
     changed = telling(decisions(artifacts, "webevolver+d2"))
     parts += ["Decisions that look-ahead changed, with what it imagined:", viewer(changed)] if changed else []
     return [*parts, *stories.closely(artifacts, "self_3", "webevolver+d2")]
