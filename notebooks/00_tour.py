@@ -65,8 +65,8 @@ show(draw_tree(tree, max_nodes=20))
 # %% [markdown]
 # ## A policy
 #
-# A small language model, trained here from scratch on demonstrations (`make repro`), plays the same game. If it has not
-# been trained on this machine, the random policy plays instead.
+# A small language model, trained from scratch on demonstrations (`make data` fetches it), plays the same game. If it is not
+# here, the random policy plays instead.
 
 # %%
 folder = base_dir(project_root(), env, profile)
@@ -123,7 +123,7 @@ show(figures.ladder(rows, ["before", "after"]))
 # |---|---|
 # | [tree_search_dpo](tree_search_dpo.ipynb) | Agent Q: the method, its ladder, its pairs, its failures |
 # | [90_report](90_report.ipynb) | all verdicts and figures; as a page: `site/index.html` after `make report` |
-# | `results/` | the tables behind every number; `results/claims.json` has the verdicts |
+# | `results/` | the tables behind every number; `results/claims/` has the verdicts |
 # | `runs/<paper>/<key>/` | one folder per unit: parameters, events, rows, trees, pairs, episodes |
 # | `make mlflow` | the same in a browser, live while a sweep runs |
 # | `papers/<id>/method.py` | a method in one file, with its departures from the paper |

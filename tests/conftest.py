@@ -100,7 +100,7 @@ def make_lab(root: Path) -> Path:
     files = {
         "common/envs/versions/toy_v1.py": '"""toy-v1."""\n', "papers/__init__.py": "", "papers/toy/__init__.py": "", "papers/toy/method.py": METHOD,
         "papers/toy/params.yaml": PARAMS, "notebooks/toy.py": NOTEBOOK,
-        "params.yaml": "profile: cpu  # the scale\npapers: [toy]\nenvs: [toy-v1]\nseeds: [0, 1]\nworkers: 2\n",
+        "params.yaml": "profile: cpu  # the scale\npapers: [toy]\nseeds: [0, 1]\nworkers: 2\n",
         "requirements.lock": "numpy==1.0\ntoy==1.0\n", "models/toy-v1/weights.json": "{}\n",
         "data/toy-v1/manifest.json": json.dumps({"env": "toy-v1", "files": {}}),
     }

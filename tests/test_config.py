@@ -14,7 +14,7 @@ from common.config import (
 )
 from common.sweep.declared import params_class
 
-LAB = "profile: cpu\npapers: [ladder]\nenvs: [countdown-v1]\nseeds: [0, 1]\nworkers: 2\n"
+LAB = "profile: cpu\npapers: [ladder]\nseeds: [0, 1]\nworkers: 2\n"
 
 SPEC = """
 family: tree_search_dpo
@@ -116,11 +116,10 @@ def test_lab_is_typed_and_overrides_win(root):
     ("[ladder]", "[laddr]", ['unknown paper "laddr"', 'did you mean "ladder"']),
     ("[ladder]", "[]", ["papers is empty", "add one"]),
     ("[ladder]", "ladder", ["papers is 'ladder'", "must be a list"]),
-    ("[countdown-v1]", "[]", ["envs is empty", "add one"]),
     ("[0, 1]", "[0, 0]", ["seeds is [0, 0]", "must not repeat"]),
     ("[0, 1]", "[0, -1]", ["seeds holds -1", "0 or more"]),
     ("[0, 1]", "[0, 1.5]", ["seeds[1] is 1.5", "whole number"]),
-    ("workers: 2", "workers: 2\nworkers: 3", ["line 6", '"workers" appears twice']),
+    ("workers: 2", "workers: 2\nworkers: 3", ["line 5", '"workers" appears twice']),
     ("[0, 1]", "[0, 1", ["not valid YAML", "line"]),
 ])
 def test_lab_mistakes_are_told_in_one_sentence(root, old, new, words):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -15,26 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from common.config import (
-    ConfigError, LabParams, check_paper, check_profile, field_types, hint, known_papers, load_lab, load_spec,
+    ConfigError, LabParams, check_paper, check_profile, field_types, hint, load_lab, load_spec,
 )
 from common.envs import PanelError, data_hash
 from common.files import write_atomic
-from common.lm.bases import has_base
-from common.sweep.base import build_bases, outdated
 from common.sweep.declared import params_class
 from common.sweep.design import Sweep, fitted, settings
 from common.sweep.plan import (
     Planned, USER_ENVS, cost_line, default_envs, describe, parse_seeds, plan,
 )
 from common.sweep.unit import results_dir
-
-STAGE_LINES = {
-    "rerun": re.compile(r"Running stage '([^']+)'"),
-    "restored from the cache": re.compile(r"Stage '([^']+)' is cached"),
-    "unchanged": re.compile(r"(?:Stage )?'([^']+)' didn't change"),
-}
-"""How ``dvc repro`` says what it did with a stage."""
-
 
 def execute_plan(
     root: Path, planned: Sequence[Planned], workers: int, resume: str, *, folder: Path | None = None, metric: str | None = None,
@@ -106,12 +95,10 @@ def run(
         print(f"this is not what params.yaml asks, so results/ stays as it is; the rows are in runs/{paper}/, and "
               f"--results results/{paper}/metrics.NAME.jsonl publishes them beside the others")
         return 0
-    from common.sweep.collect import publish, write_stamp
+    from common.sweep.collect import publish
 
     target = results or results_dir(root, asked.profile) / paper / "metrics.jsonl"
     publish(root, planned, target)
-    if whole and results is None:
-        write_stamp(root, paper, planned, target)
     print(f"{paper}: metrics of {len(planned)} units in {_shown(root, target)}")
     return 0
 
@@ -283,119 +270,81 @@ def _best(root: Path, planned: Sequence[Planned], folder: Path, *, metric: str |
     return lines
 
 
-def repro(root: Path, *, force: bool) -> int:
-    """``dvc repro`` with a plain account of what was rerun, restored and unchanged. DVC runs one stage at a time; so that no
-    worker waits for a stage's last one, base models and units are computed before it and found by their stages."""
-    lab = load_lab(root)
-    try:
-        build_bases(root, lab.envs, workers=lab.workers)
-        if not outdated(root, lab.envs, lab.profile):  # a training failed: its stage will say so
-            _run_together(root, lab)
-    except KeyboardInterrupt:
-        print("interrupted: finished base models are kept; to resume: make repro", file=sys.stderr)
-        return 130
-    command = [sys.executable, "-m", "dvc", "repro", *(["--force"] if force else [])]
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
-    found: dict[str, list[str]] = {kind: [] for kind in STAGE_LINES}
-    # Standard error goes straight to the terminal, so that the stages' progress bars work.
-    with subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            for line in process.stdout:
-                print(line, end="", flush=True)
-                for kind, pattern in STAGE_LINES.items():
-                    found[kind] += pattern.findall(line)
-            code = process.wait()
-        except KeyboardInterrupt:
-            process.wait()
-            print("interrupted: finished units are kept; to resume: make repro", file=sys.stderr)
-            return 130
-    if code != 0:
-        print("dvc repro stopped at a failed stage (see above); finished units are kept; when corrected: make repro")
-        return code
-    touched = {kind: names for kind, names in found.items() if kind != "unchanged" and names}
-    if touched:
-        for kind, names in touched.items():
-            print(f"{kind}: {', '.join(names)}")
-    else:
-        print("Nothing had to be rerun: code, data, parameters and environment are those of the results here.")
-    return 0
+def repro(
+    root: Path, *, papers: Sequence[str] | None, seeds: str | None, profile: str | None, workers: int | None, dry_run: bool
+) -> int:
+    """Recompute published units, compare every number with the tables in ``results/``, judge, build the report.
 
-
-def _run_together(root: Path, lab: LabParams) -> None:
-    """The unfinished units of all papers in one pool. Failed ones are left to their stages to report, which try them again."""
-    planned = [one for paper in lab.papers for one in plan(root, paper, seeds=lab.seeds, profile=lab.profile)]
-    if not all(one.finished for one in planned):
-        execute_plan(root, [one for one in planned if not one.finished], lab.workers, "make repro")
-
-
-def set_params(root: Path, assignments: Sequence[str]) -> int:
-    """Change ``params.yaml`` in place, comments kept, after checking the new values: ``seeds=0-4 profile=cpu``.
-
-    ``papers=…`` (or ``papers=all``) also sets ``envs`` to what these papers need.
+    Default: seeds 0 and 1 of the first paper of each family in ``params.yaml``. No table is written: ``dvc repro`` does that.
+    Returns 1 when a unit failed or a number is not what the published seeds would give.
     """
-    values: dict[str, object] = {}
-    for text in assignments:
-        name, equals, value = text.partition("=")
-        if not equals or not value:
-            raise ConfigError(f'"{text}" is not of the form name=value; write for example seeds=0-4')
-        values[name] = (parse_seeds(value) if name == "seeds" else tuple(value.split(",")) if name in ("papers", "envs")
-                        else int(value) if name == "workers" and value.isdecimal() else value)
-    if values.get("papers") == ("all",):
-        values["papers"] = known_papers(root)
-    load_lab(root, values)
-    if "papers" in values:
-        specs = [load_spec(root, paper) for paper in values["papers"]]
-        needed = dict.fromkeys(env for spec in specs for env in default_envs(spec) if has_base(env))
-        values.setdefault("envs", tuple(needed))
-    path = root / "params.yaml"
-    before = text = path.read_text(encoding="utf-8")
-    for name, value in values.items():
-        written = f"[{', '.join(map(str, value))}]" if isinstance(value, tuple) else str(value)
-        line = re.compile(rf"^{name}:[^#\n]*?(?=\s*(?:#|$))", re.MULTILINE)
-        text, count = line.subn(f"{name}: {written}", text, count=1)
-        if count != 1:
-            raise ConfigError(f'params.yaml: no line "{name}: …" on one line to change; edit the file by hand')
-    if text != before:
-        write_atomic(path, text)
-        print(f"params.yaml changed: {', '.join(assignments)} (git diff params.yaml shows it)")
+    lab = load_lab(root)
+    profile = profile or lab.profile
+    check_profile(profile, "--profile")
+    if papers == ("all",):
+        papers = lab.papers
+    for paper in papers or ():
+        check_paper(root, paper, "--papers")
+    first = {load_spec(root, paper).family: paper for paper in reversed(lab.papers)}
+    chosen = papers or [paper for paper in lab.papers if paper in first.values()]
+    asked = parse_seeds(seeds or "0,1")
+    planned = [one for paper in chosen for one in plan(root, paper, seeds=asked, profile=profile, dry=dry_run)]
+    workers = _count(root, lab, workers, None)
+    print(f"repro: seeds {', '.join(map(str, asked))} of {', '.join(chosen)}: {cost_line(planned, workers)}", flush=True)
+    if dry_run:
+        return 0
+    failed: list[str] = []
+    if not all(one.finished for one in planned):
+        results = execute_plan(root, planned, workers, "make repro")
+        failed = [one.planned.name for one in results if one.state == "failed"]
+    from common.sweep.verify import against_published
+
+    good = [against_published(root, one) for one in planned if one.name not in failed]
+    print(flush=True)
+    claims(root, profile=profile, paper=None)
+    report(root)
+    if failed or not all(good):
+        print(f"repro: {len(failed)} of {len(planned)} units failed, {good.count(False)} gave other numbers than published; see above")
+        return 1
+    print(f"repro: {len(planned)} units recomputed, all in order; the report is site/index.html")
     return 0
 
 
-def claims(root: Path, *, profile: str | None, readme: bool) -> int:
-    """Judge all claims on the tables in ``results/`` (smoke: its own folder) and write ``claims.json``.
+def claims(root: Path, *, profile: str | None, paper: str | None) -> int:
+    """Judge all claims on the tables in ``results/`` (smoke: its own folder) and write ``claims/<paper>.json`` there.
 
-    ``readme``: also fill the marked tables of README.md and the other documents, and print the verdicts: the papers of
-    params.yaml in full, the others a line each, then what moved since the last commit.
+    ``paper``: write that of one paper and stop. Else also fill the marked tables of README.md and the other documents, and print
+    the verdicts and what moved since the last commit.
     """
     from common.evaluate.publish import insert_tables, judge_all, moved, write_claims
-    from common.evaluate.tables import claims_table, counts
+    from common.evaluate.tables import counts
     from common.sweep.sources import table_states
 
     if profile is not None:
         check_profile(profile, "--profile")
     lab = load_lab(root)
     folder = results_dir(root, profile or lab.profile)
+    if paper is not None:
+        check_paper(root, paper, "--paper")
+        records = judge_all(folder, root / "papers", paper)
+        write_claims(folder / "claims", records, [paper])
+        print(f"{len(records)} verdicts in {_shown(root, folder / 'claims' / f'{paper}.json')}")
+        return 0
     records = judge_all(folder, root / "papers")
-    write_claims(folder / "claims.json", records)
-    written = f"{len(records)} verdicts in {_shown(root, folder / 'claims.json')}"
-    if readme:
-        changed = insert_tables(root, records) if folder == root / "results" else []
-        written += "".join(f"; updated {_shown(root, path)}" for path in changed)
-        print(claims_table([record for record in records if record["paper"] in lab.papers]))
-        others = [record for record in records if record["paper"] not in lab.papers]
-        if others:
-            print("\nNot in the list of params.yaml; tables in papers/<id>/README.md:\n\n" + counts(others))
-        print()
-    print(written)
-    for line in moved(_committed_claims(root, folder), records) if readme else []:
+    before = _committed_claims(root, folder)
+    write_claims(folder / "claims", records, [path.parent.name for path in folder.glob("*/metrics.jsonl")])
+    changed = insert_tables(root, records) if folder == root / "results" else []
+    print(counts(records))
+    print(f"\n{len(records)} verdicts in {_shown(root, folder / 'claims')}" + "".join(f"; updated {_shown(root, path)}" for path in changed))
+    for line in moved(before, records):
         print(f"moved since the last commit: {line}")
     states = table_states(root, folder, records)
-    for (paper, env, of_profile), state in states.items():
+    for (name, env, of_profile), state in states.items():
         if state.stale:
-            option = "" if of_profile == "cpu" else f" PROFILE={of_profile}"
-            print(f"stale: {paper} on {env} was computed from other {', '.join(state.changed)}{state.advice}; to compute it anew: "
-                  f"make repro PAPERS={paper}{option}")
-    same = sorted({paper for (paper, _, _), state in states.items() if state.kind == "attested"})
+            option = "" if of_profile == lab.profile else f" --profile {of_profile}"
+            again = f"dvc repro run@{name}" if not option else f"python -m common run --paper {name} --envs {env}{option}"
+            print(f"stale: {name} on {env} was computed from other {', '.join(state.changed)}{state.advice}; to compute it anew: {again}")
+    same = sorted({name for (name, _, _), state in states.items() if state.kind == "attested"})
     if same:
         print(f"attested, computed by other code that behaves the same: tables of {', '.join(same)}; python -m common explain says "
               "what was recomputed")
@@ -404,9 +353,11 @@ def claims(root: Path, *, profile: str | None, readme: bool) -> int:
 
 def _committed_claims(root: Path, folder: Path) -> list[dict[str, Any]]:
     """The verdicts of the last commit; none outside git, or where they are in no commit."""
-    asked = ["git", "-C", str(root), "show", f"HEAD:./{_shown(root, folder / 'claims.json')}"]
-    shown = subprocess.run(asked, capture_output=True, text=True).stdout if shutil.which("git") else ""
-    return json.loads(shown) if shown else []
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True).stdout if shutil.which("git") else ""
+
+    names = git("ls-tree", "--name-only", "HEAD", f"./{_shown(root, folder / 'claims')}/").split()
+    return [record for name in names for record in json.loads(git("show", f"HEAD:./{name}"))]
 
 
 def attest(root: Path, layers: Sequence[str], *, check: bool, paper: str | None, against: Path | None) -> int:
@@ -518,22 +469,6 @@ def report(root: Path) -> int:
 
     page = build_site(root, root / "site", profile=load_lab(root).profile)
     print(f"report: {_shown(root, page)}")
-    return 0
-
-
-def estimate(root: Path, target: str) -> int:
-    """One or two lines on what a make target will cost, from earlier runs."""
-    free = shutil.disk_usage(root).free / 1e9
-    if target == "smoke":
-        print("make smoke: every stage and notebook at toy size, under 10 minutes on two cores; writes below runs/")
-        return 0
-    lab = load_lab(root)
-    planned = [one for paper in lab.papers for one in plan(root, paper, seeds=lab.seeds, profile=lab.profile, dry=True)]
-    print(f"make {target}: {cost_line(planned, lab.workers)}; {free:.0f} GB of disk are free")
-    absent = [env for env in sorted({one.env for one in planned})
-              if has_base(env) and not (root / "models" / env).is_dir()]
-    if absent:
-        print(f"  and first the base models of {', '.join(absent)}: a few minutes each")
     return 0
 
 

@@ -19,21 +19,22 @@ SEEDS = "0,1"
 def smoke(root: Path, *, workers: int | None) -> int:
     """Panels, base models, all papers, claims, and the notebooks that are no units. Returns the exit code.
 
-    Writes below ``runs/`` only (and ``data/`` when the panels are absent).
+    Writes below ``runs/`` only (and ``data/`` and ``models/`` where something is absent).
     """
     started, failures = time.monotonic(), []
     lab = load_lab(root)
     print(build_data(root), flush=True)
     specs = [load_spec(root, paper) for paper in known_papers(root)]
     for env in sorted({env for spec in specs for env in default_envs(spec) if has_base(env)}):
-        print(build_base(root, env, "smoke"), flush=True)
+        if not (root / "models" / env).is_dir():
+            print(build_base(root, env), flush=True)
     for spec in specs:
         if run(root, spec.paper, envs=None, seeds=SEEDS, profile="smoke", workers=workers or lab.workers, results=None,
                dry_run=False):
             failures.append(f"paper {spec.paper}")
     if not failures:
         try:
-            claims(root, profile="smoke", readme=False)
+            claims(root, profile="smoke", paper=None)
         except ConfigError as error:
             print(f"error: {error}", flush=True)
             failures.append("claims")

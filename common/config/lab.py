@@ -22,8 +22,6 @@ class LabParams:
 
     profile: str
     papers: tuple[str, ...]
-    envs: tuple[str, ...]
-    """Environments whose base models the pipeline trains before the papers' units."""
     seeds: tuple[int, ...]
     workers: int
 
@@ -41,10 +39,10 @@ def load_lab(root: Path, overrides: Mapping[str, Any] | None = None) -> LabParam
         if name not in names:
             raise ConfigError(f'override: unknown name "{name}"; {hint(name, names)}')
     values |= overrides or {}
-    types = {"profile": str, "papers": tuple[str, ...], "envs": tuple[str, ...], "seeds": tuple[int, ...], "workers": int}
+    types = {"profile": str, "papers": tuple[str, ...], "seeds": tuple[int, ...], "workers": int}
     lab = LabParams(**{name: check_value(types[name], values[name], f"params.yaml: {name}") for name in names})
     check_profile(lab.profile, "params.yaml: profile")
-    for name, items in (("papers", lab.papers), ("envs", lab.envs), ("seeds", lab.seeds)):
+    for name, items in (("papers", lab.papers), ("seeds", lab.seeds)):
         if not items:
             raise ConfigError(f"params.yaml: {name} is empty but must name at least one; add one")
         if len(set(items)) < len(items):

@@ -35,6 +35,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -121,6 +122,11 @@ class PaperClaims:
     where: str
     claims: tuple[Claim, ...]
     room: Room | None = None
+
+
+def headline(path: Path) -> str:
+    """The metric of most claims of the claims file ``path``, by which a paper's ladder is drawn."""
+    return Counter(claim.metric for claim in load_claims(path).claims).most_common(1)[0][0]
 
 
 _TYPES: dict[str, Any] = {

@@ -1,7 +1,7 @@
-"""From ``results/<paper>/metrics*.jsonl`` to ``results/claims.json`` and the tables in documents.
+"""From ``results/<paper>/metrics*.jsonl`` to ``results/claims/<paper>.json`` and the tables in documents.
 
     records = judge_all(root / "results", root / "papers")
-    write_claims(root / "results" / "claims.json", records)
+    write_claims(root / "results" / "claims", records)
     insert_tables(root)                 # README.md, docs/*.md, papers/*/README.md where they have marks
     assert not disagreements(root)         # what a test asks
 """
@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,41 +28,47 @@ def load_rows(results_dir: Path) -> list[MetricRow]:
     return [row for path in sorted(results_dir.glob("*/metrics*.jsonl")) for row in read_metrics(path)]
 
 
-def judge_all(results_dir: Path, papers_dir: Path) -> list[dict[str, Any]]:
-    """Records of all papers, in the order paper, profile, scale, claims file. A paper without results has none.
+def judge_all(results_dir: Path, papers_dir: Path, paper: str = "*") -> list[dict[str, Any]]:
+    """Records of all papers, or of one, in the order paper, profile, scale, claims file. A paper without results has none.
 
     Raises:
         ConfigError: a corrupt or mistyped claims file, a claim that names something absent, a corrupt row.
     """
     rows = load_rows(results_dir)
-    return [record for path in sorted(papers_dir.glob("*/claims.yaml")) for record in judge(load_claims(path), rows)]
+    return [record for path in sorted(papers_dir.glob(f"{paper}/claims.yaml")) for record in judge(load_claims(path), rows)]
 
 
 def claims_text(records: Sequence[dict[str, Any]]) -> str:
-    """The bytes of ``results/claims.json``: a JSON list, a function of the records alone."""
+    """The bytes of a paper's file: a JSON list, a function of the records alone."""
     return json.dumps(list(records), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def write_claims(path: Path, records: Sequence[dict[str, Any]]) -> None:
-    """Write ``results/claims.json``, all or nothing."""
-    write_atomic(path, claims_text(records))
+def write_claims(folder: Path, records: Sequence[dict[str, Any]], papers: Collection[str] = ()) -> None:
+    """Write ``<paper>.json`` into ``folder`` for each paper of ``records``, and an empty one for those of ``papers`` that have none."""
+    for paper in sorted({*papers, *(record["paper"] for record in records)}):
+        write_atomic(folder / f"{paper}.json", claims_text([record for record in records if record["paper"] == paper]))
 
 
-def read_claims(path: Path) -> list[dict[str, Any]]:
-    """The records of :func:`write_claims`. ConfigError when the file is absent or not what it wrote."""
+def read_claims(folder: Path, paper: str = "*") -> list[dict[str, Any]]:
+    """The records of :func:`write_claims`, of all papers or of one, by paper. ConfigError when a file is not what it wrote, or
+    there is none."""
     again = "run `python -m common claims` to write it again"
-    try:
-        records = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path.name} does not exist; {again}") from None
-    except ValueError as error:
-        raise ConfigError(f"{path.name} is not JSON ({error}); {again}") from None
-    if not isinstance(records, list):
-        raise ConfigError(f"{path.name} must hold a list of records; {again}")
-    for number, record in enumerate(records, start=1):
-        if not isinstance(record, dict) or tuple(record) != FIELDS:
-            raise ConfigError(f"{path.name}: record {number} does not have the fields {', '.join(FIELDS)}; {again}")
-    return records
+    found: list[dict[str, Any]] = []
+    paths = sorted(folder.glob(f"{paper}.json"))
+    if not paths:
+        raise ConfigError(f"{folder.name}/{paper}.json does not exist; {again}")
+    for path in paths:
+        try:
+            records = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ConfigError(f"{path.name} is not JSON ({error}); {again}") from None
+        if not isinstance(records, list):
+            raise ConfigError(f"{path.name} must hold a list of records; {again}")
+        for number, record in enumerate(records, start=1):
+            if not isinstance(record, dict) or tuple(record) != FIELDS:
+                raise ConfigError(f"{path.name}: record {number} does not have the fields {', '.join(FIELDS)}; {again}")
+        found += records
+    return found
 
 
 def moved(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -88,7 +94,7 @@ def moved(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]
 def insert_tables(root: Path, records: Sequence[dict[str, Any]] | None = None) -> list[Path]:
     """Fill the marked blocks of ``DOCUMENTS`` from the results; returns the files that changed.
 
-    ``records``: those of ``results/claims.json`` by default.
+    ``records``: those of ``results/claims/`` by default.
     """
     changed = []
     for path, old, new in _filled(root, records):
@@ -101,15 +107,12 @@ def insert_tables(root: Path, records: Sequence[dict[str, Any]] | None = None) -
 def disagreements(root: Path) -> list[str]:
     """Sentences on what does not follow from the results any more; empty when all agree.
 
-    Checks ``results/claims.json`` against the metric rows and the claims files, and every marked block
-    against ``results/claims.json`` and the rows.
+    Checks ``results/claims/`` against the metric rows and the claims files, and every marked block
+    against ``results/claims/`` and the rows.
     """
-    path = root / "results" / "claims.json"
-    records = read_claims(path)
-    found = []
-    if claims_text(judge_all(root / "results", root / "papers")) != path.read_text(encoding="utf-8"):
-        found.append("results/claims.json differs from what the metric rows and claims files give; "
-                     "run `python -m common claims`")
+    records, found = read_claims(root / "results" / "claims"), []
+    if records != judge_all(root / "results", root / "papers"):
+        found.append("results/claims/ differs from what the metric rows and claims files give; run `python -m common claims`")
     for document, old, new in _filled(root, records):
         if new != old:
             found.append(f"{document.relative_to(root).as_posix()} holds a table that differs from the results; "
@@ -119,7 +122,7 @@ def disagreements(root: Path) -> list[str]:
 
 def _filled(root: Path, records: Sequence[dict[str, Any]] | None) -> list[tuple[Path, str, str]]:
     if records is None:
-        records = read_claims(root / "results" / "claims.json")
+        records = read_claims(root / "results" / "claims")
     papers = [path.parent.name for path in sorted(root.glob("papers/*/claims.yaml"))]
     made = blocks(records, load_rows(root / "results"), papers)
     paths = [path for pattern in DOCUMENTS for path in sorted(root.glob(pattern))]

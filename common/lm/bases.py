@@ -1,7 +1,7 @@
 """How large each environment's base model is and how long it is warmed up: the rows of ``bases.yaml``.
-The row of an environment whose policies learn from scratch is ``none``.
 
-A file of values beside the code, so that a change of one row makes one base model stale and not all.
+A file of values beside the code, so that a change of one row makes one base model stale and not all: the pipeline has a stage for
+each row of ``shipped``.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -35,17 +36,19 @@ class BaseSettings:
 
 
 @cache
-def _rows() -> dict[str, dict]:
-    return yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+def _rows() -> dict[str, Any]:
+    """Environment → its row, or "none" where there is no base model."""
+    found = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+    return {**found["shipped"], **found["supplied"], **dict.fromkeys(found["none"], "none")}
 
 
 def has_base(env_id: str) -> bool:
-    """Whether policies of ``env_id`` start from a base model; False where its row is ``none``."""
+    """Whether policies of ``env_id`` start from a base model of ours."""
     return _rows().get(env_id) != "none"
 
 
 def settings_for(env_id: str, profile: str) -> BaseSettings:
-    """The base settings of ``env_id``; ``smoke`` is the same code path at a toy size."""
+    """The base settings of ``env_id``; ``smoke`` is the same code path at a toy size, for tests and probes."""
     row = _rows()[env_id]
     if profile == "smoke":
         row = row | SMOKE | {"context": max(row["context"], SMOKE_CONTEXT)}

@@ -53,7 +53,7 @@ def export(root: Path, paper: str, out: Path) -> Path:
     tables = sorted((root / "results" / paper).glob("metrics*.jsonl"))
     if not tables:
         raise ConfigError(f"no results of {paper} are published, so there is nothing to export; "
-                          f"run: make repro PAPERS={paper}")
+                          f"run: python -m common run --paper {paper}")
     when, commit = _committed(root, tables)
     cited = load_yaml(root / "CITATION.cff", "CITATION.cff")
     rows = [row for table in tables for row in read_metrics(table)]
@@ -85,7 +85,7 @@ def _copy(root: Path, paper: str, folder: Path, rows: list[MetricRow], cited: di
 
     for source in sorted((root / "results" / paper).iterdir()):
         take(source, f"results/{source.name}")
-    mine = [record for record in read_claims(root / "results" / "claims.json") if record["paper"] == paper]
+    mine = read_claims(root / "results" / "claims", paper)
     (folder / "results" / "claims.json").write_text(claims_text(mine), encoding="utf-8")
     for name in ("README.md", "method.py", "params.yaml", "claims.yaml"):
         if (root / "papers" / paper / name).exists():
@@ -139,7 +139,7 @@ def _describe(folder: Path, paper: str, source: str, cited: dict[str, Any], when
     inputs = [entity for name, entity in known.items() if name.startswith("data/") or name in (
         "paper/method.py", "paper/params.yaml", "paper/claims.yaml", "params.yaml", "requirements.lock")]  # fmt: skip
     made = [entity for name, entity in known.items() if name.startswith(("results/", "figures/"))]
-    command = f"make repro PAPERS={paper}" + (f" PROFILE={profiles[0]}" if len(profiles) == 1 else "")
+    command = f"python -m common run --paper {paper}" + (f" --profile {profiles[0]}" if len(profiles) == 1 else "")
     crate.add_action(software, identifier="#run", object=inputs, result=made, properties={
         "name": command, "endTime": when.isoformat(),
         "description": "Trains and evaluates every variant for every seed, judges the claims, and draws the figures"})

@@ -69,7 +69,7 @@ def ladder(
 def forest(records: Sequence[Mapping[str, Any]], *, metric: str = "success") -> Figure:
     """Effect and interval of every claim on ``metric``, right of zero where it speaks for the claim.
 
-    ``records``: those of ``results/claims.json``. Colour and marker tell the verdict; n and the corrected p
+    ``records``: those of ``results/claims/``. Colour and marker tell the verdict; n and the corrected p
     stand at the right. Claims that were not run are left out.
     """
     shown = [r for r in records if r["metric"] == metric and r["effect"] is not None]

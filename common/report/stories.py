@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +17,7 @@ from common.envs import load_panel, make
 from common.envs.answers import declared
 from common.envs.contract import Env
 from common.envs.panels import PanelError
-from common.evaluate.claims import load_claims
+from common.evaluate.claims import headline, load_claims  # noqa: F401 - notebooks ask for it here
 from common.report.show import code
 from common.rows import MetricRow, read_metrics
 from common.sweep.unit import results_dir
@@ -70,11 +69,6 @@ def claim_groups(path: Path) -> dict[str, list[str]]:
         if len(claim.better) == 1:
             above[claim.worse[0]].add(claim.better[0])
     return {name: sorted(above, key=lambda variant: -_steps_to_top(variant, above)) for name, above in groups.items()}
-
-
-def headline(path: Path) -> str:
-    """The metric of most of a paper's claims, by which its ladder is drawn."""
-    return Counter(claim.metric for claim in load_claims(path).claims).most_common(1)[0][0]
 
 
 def _steps_to_top(variant: str, above: Mapping[str, set[str]], seen: tuple[str, ...] = ()) -> int:

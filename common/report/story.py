@@ -30,6 +30,7 @@ from matplotlib.figure import Figure
 
 from common.config import ConfigError, check_paper, check_profile, hint, known_papers, load_spec
 from common.evaluate.claims import load_claims
+from common.evaluate.publish import read_claims
 from common.report import figures, show, stories, tables
 from common.rows import MetricRow
 from common.sweep.unit import MissingInput, Unit, finished_unit, open_unit, project_root, results_dir
@@ -154,8 +155,8 @@ class Story:
 
     def compare(self) -> None:
         """The verdicts of all papers of this family."""
-        path = results_dir(self.root, self.profile) / "claims.json"
-        records = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        folder = results_dir(self.root, self.profile) / "claims"
+        records = read_claims(folder) if folder.is_dir() else []
         show.say(tables.family_table([record for record in records if record["family"] == self.family]))
 
     def family_rows(self) -> dict[str, list[MetricRow]]:

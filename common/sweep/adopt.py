@@ -18,13 +18,13 @@ from common.lm.bases import has_base
 from common.sweep.base import base_key
 from common.sweep.identity import Identities
 from common.sweep.plan import read_json
-from common.sweep.unit import BASE_PROFILES, MissingInput
+from common.sweep.unit import MissingInput
 from common.track.fingerprints import Fingerprints
 from common.track.provenance import lock_hash, pins_hash
 from common.track.store import UnitSpec, read_unit
 
-BaseKeys = Mapping[tuple[str, str], str]
-"""(environment, profile) → the key under which its base model is kept."""
+BaseKeys = Mapping[str, str]
+"""Environment → the key under which its base model is kept."""
 
 
 def adopt(root: Path, identities: Identities, bases: BaseKeys) -> list[str]:
@@ -32,9 +32,9 @@ def adopt(root: Path, identities: Identities, bases: BaseKeys) -> list[str]:
     before anything was recorded."""
     units = sum(_renamed(root, marker.parent, identities.prints) for marker in sorted(root.glob("runs/*/*/DONE")))
     models = 0
-    for (env, profile), new in base_keys(root, identities).items():
-        old, kept = bases.get((env, profile), new), root / "runs" / "base"
-        here, there = kept / f"{env}-{profile}-{old}", kept / f"{env}-{profile}-{new}"
+    for env, new in base_keys(root, identities).items():
+        old, kept = bases.get(env, new), root / "runs" / "base"
+        here, there = kept / f"{env}-{old}", kept / f"{env}-{new}"
         if old != new and here.is_dir() and not there.exists():
             os.rename(here, there)
             models += 1
@@ -42,16 +42,15 @@ def adopt(root: Path, identities: Identities, bases: BaseKeys) -> list[str]:
             "now and stays" for n, what in ((units, "unit"), (models, "base model")) if n]  # fmt: skip
 
 
-def base_keys(root: Path, identities: Identities) -> dict[tuple[str, str], str]:
+def base_keys(root: Path, identities: Identities) -> dict[str, str]:
     """The present keys of base models of which the run store has some."""
     found = {}
     for env in ENV_IDS:
-        for profile in BASE_PROFILES:
-            if has_base(env) and any((root / "runs" / "base").glob(f"{env}-{profile}-*")):
-                try:
-                    found[env, profile] = base_key(root, env, profile, identities)
-                except MissingInput:
-                    continue
+        if has_base(env) and any((root / "runs" / "base").glob(f"{env}-*")):
+            try:
+                found[env] = base_key(root, env, identities)
+            except MissingInput:
+                continue
     return found
 
 

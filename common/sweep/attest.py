@@ -22,6 +22,7 @@ from common.envs import ENV_IDS, env_file
 from common.probes import NotAttestable
 from common.sweep.adopt import adopt, base_keys
 from common.sweep.identity import Identities
+from common.sweep.sources import write_identities
 from common.track.fingerprints import KEPT, Behaviour, Fingerprints, Value, behaviour_id, differences, rounded, write
 from common.track.layers import ENV, LAYERS, Covered, Layer, covered, env_layer
 
@@ -37,8 +38,8 @@ def known_layers() -> dict[str, Layer]:
 def attest(root: Path, names: Sequence[str], *, check: bool) -> int:
     """Run the probes of ``names`` (default: of all layers) where that is needed, print a line for each; the exit code.
 
-    Without ``check`` only layers whose code or probe is new are run, and ``fingerprints.json`` is written. With it all are run,
-    nothing is written, and the exit code is 1 when one is not attested or behaves otherwise than the file says.
+    Without ``check`` only layers whose code or probe is new are run, and ``fingerprints.json`` and ``results/identity/`` are
+    written. With it all are run, nothing is written, and the exit code is 1 when one is not attested or behaves otherwise than the file says.
     """
     layers = known_layers()
     for name in names:
@@ -61,7 +62,7 @@ def attest(root: Path, names: Sequence[str], *, check: bool) -> int:
     new = [name for name, same in behaves.items() if not same]
     if new:
         print(f"results of these papers are stale: {', '.join(_reaching(root, identities, new)) or 'none'}")
-    for line in adopt(root, identities, before):
+    for line in (*adopt(root, identities, before), *write_identities(root, Identities(root))):
         print(line)
     attested = sum(identities.prints.known(name, covered(identities.modules, layers[name]).digest) is not None for name in layers)
     print(f"{attested} of {len(layers)} layers are attested; {time.monotonic() - started:.0f} s")

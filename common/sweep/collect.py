@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
+import csv
+import io
 import json
 import statistics
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from common.config.strict import spell_float
+from common.evaluate.claims import headline, load_claims
+from common.evaluate.stats import t_interval
 from common.files import write_atomic
 from common.rows import MetricRow, write_metrics
 from common.sweep.plan import Planned, read_json
@@ -23,12 +26,16 @@ def rows_of(root: Path, planned: Sequence[Planned]) -> list[MetricRow]:
 
 
 def publish(root: Path, planned: Sequence[Planned], target: Path) -> None:
-    """Write ``target`` (metrics.jsonl: a function of the units alone) and, beside it, ``timing.json`` and ``source.json``.
+    """Write ``target`` (metrics.jsonl: a function of the units alone) and, beside it, what :func:`write_summary` writes,
+    ``timing.json`` and ``source.json``.
 
     ``timing.json`` holds minutes and megabytes by profile and environment for the estimates of others. It
     keeps what it says of other profiles, and of environments for which the store has no time.
     """
-    write_metrics(target, rows_of(root, planned))
+    rows = rows_of(root, planned)
+    write_metrics(target, rows)
+    if target.name == "metrics.jsonl":
+        write_summary(rows, root / "papers" / planned[0].paper / "claims.yaml", target.parent)
     record(root, planned, target)
     timing = read_json(target.parent / "timing.json")
     for profile, env in sorted({(one.profile, one.env) for one in planned}):
@@ -42,15 +49,32 @@ def publish(root: Path, planned: Sequence[Planned], target: Path) -> None:
     write_atomic(target.parent / "timing.json", json.dumps(timing, indent=1, sort_keys=True) + "\n")
 
 
-def write_stamp(root: Path, paper: str, planned: Sequence[Planned], metrics: Path) -> None:
-    """``runs/.stamps/<paper>.json``: which units of this machine's run store stand behind ``metrics``.
+def write_summary(rows: Sequence[MetricRow], claims: Path, folder: Path) -> None:
+    """Write what ``dvc metrics`` and ``dvc plots`` show of a paper's table into ``folder``.
 
-    It is a DVC out that is not in git: a fresh clone lacks it, so ``dvc repro`` computes there instead of
-    taking the committed table for its own. Same units and rows give the same bytes.
+    ``summary.json``: panel → variant → mean over seeds of the claims' headline metric, of the variants that claims compare.
+    ``ladder.csv``: the same, a line each, with the 95 % t-interval (the mean alone of a single seed) and the number of seeds.
+    A paper without claims, or without their metric, gets empty files.
     """
-    stamp = {"paper": paper, "units": sorted(one.unit.key for one in planned),
-             "metrics": hashlib.sha256(metrics.read_bytes()).hexdigest()}
-    write_atomic(root / "runs" / ".stamps" / f"{paper}.json", json.dumps(stamp, indent=1) + "\n")
+    paper = load_claims(claims) if claims.is_file() else None
+    metric = headline(claims) if paper else ""
+    variants = dict.fromkeys(name for claim in paper.claims for name in claim.variants) if paper else {}
+    values: dict[str, dict[str, list[float]]] = {}
+    for row in rows:
+        if row.metric == metric and row.variant in variants:
+            values.setdefault(row.panel, {}).setdefault(row.variant, []).append(row.value)
+    summary: dict[str, dict[str, float]] = {}
+    table = io.StringIO()
+    lines = csv.writer(table, lineterminator="\n")
+    lines.writerow(("panel", "variant", "metric", "mean", "low", "high", "seeds"))
+    for panel, by_variant in values.items():
+        for variant in (name for name in variants if name in by_variant):
+            around = t_interval(by_variant[variant])
+            bounds = (around.mean if end is None else end for end in (around.low, around.high))
+            summary.setdefault(panel, {})[variant] = round(around.mean, 4)
+            lines.writerow((panel, variant, metric, *(f"{value:.4f}" for value in (around.mean, *bounds)), around.n))
+    write_atomic(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
+    write_atomic(folder / "ladder.csv", table.getvalue())
 
 
 def means(

@@ -3,6 +3,9 @@
 ``FOLDER`` is a run store (a ``runs/`` folder) in which the paper's earlier code finished some units. For each of them, ``runs/``
 must hold the same unit, finished by the present code. When all their ``rows.jsonl`` are equal byte by byte, ``fingerprints.json``
 gets a note that the present code of ``papers/ID/`` stands for the earlier one, and results of the earlier one stay.
+
+Where the present code has other parameters, renamed ones for example, a unit with the parameters of a published table is compared with
+the unit of the present presets, and the note says that these stand for the former.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from common.sweep.adopt import adopt, current
 from common.sweep.collect import spelled
 from common.sweep.declared import params_class
 from common.sweep.identity import CodeIdentity, Identities
+from common.sweep.sources import params_digest, published_params
 from common.track.fingerprints import write
 from common.track.layers import FILE
 from common.track.store import UnitSpec, finished_rows, read_unit, unit_path
@@ -34,6 +38,7 @@ def attest_paper(root: Path, paper: str, store: Path) -> str:
         raise ConfigError(f"--against: {store} holds no finished unit of {paper}; give the runs/ folder in which its earlier code ran")
     identities, spec = Identities(root), load_spec(root, paper)
     proofs: list[tuple[UnitSpec, CodeIdentity]] = []
+    renamed: dict[str, str] = {}
     found = [(current(root, read_unit(folder), identities.prints), folder) for folder in earlier]
     for other, folder in found:
         if not other.room:
@@ -43,6 +48,10 @@ def attest_paper(root: Path, paper: str, store: Path) -> str:
         if other.env not in spec.envs:
             raise ConfigError(f"--against: {folder.name} is in {other.env}, where {paper} does not run any more; remove that unit")
         own = identities.unit(spec, other.env)
+        preset = to_json(resolve(params_class(root, spec), spec, other.profile, other.env, {}))
+        if other.params != preset and params_digest(other.params) == published_params(root, paper, other.profile, other.env):
+            renamed[params_digest(preset)] = params_digest(other.params)
+            other = replace(other, params=preset)  # noqa: PLW2901 - the unit that the present code computes in its place
         present = replace(other, room=own.room, layers=own.layers, code=own.code, digests=own.digests)
         mine = unit_path(root, present)
         if not (mine / "DONE").exists():
@@ -55,10 +64,12 @@ def attest_paper(root: Path, paper: str, store: Path) -> str:
             raise ConfigError(f"{other.name}: the rows of {folder / 'rows.jsonl'} and {(mine / 'rows.jsonl').relative_to(root)} differ, so the "
                               "present code gives other results; python -m common run computes them anew")
         proofs.append((other, own))
-    return _record(root, paper, identities, proofs)
+    return _record(root, paper, identities, proofs, renamed)
 
 
-def _record(root: Path, paper: str, identities: Identities, proofs: list[tuple[UnitSpec, CodeIdentity]]) -> str:
+def _record(
+    root: Path, paper: str, identities: Identities, proofs: list[tuple[UnitSpec, CodeIdentity]], renamed: Mapping[str, str]
+) -> str:
     rooms = {(own.digests["room"], other.room) for other, own in proofs}
     if len(rooms) > 1:
         raise ConfigError(f"--against: the units of {paper} there were computed by {len(rooms)} different codes; keep those of one")
@@ -69,11 +80,12 @@ def _record(root: Path, paper: str, identities: Identities, proofs: list[tuple[U
         raw = identities.raw(identities.parts_of_unit(spec, other.env))
         _merge(new, {name: one for name, one in raw.items() if other.layers.get(name) != one})
         _merge(old, {name: one for name, one in other.layers.items() if raw.get(name) != one})
-    if present == before and not new and not old:
+    if present == before and not new and not old and not renamed:
         raise ConfigError(f"--against: the units of {paper} there were computed by the present code; nothing is to be proven")
     units = sorted(other.name for other, _ in proofs)
     identities.prints.papers.setdefault(paper, {})[present] = {
-        "same_as": before, "with": new, "was": old, "date": datetime.date.today().isoformat(), "units": units}
+        "same_as": before, "with": new, "was": old, "date": datetime.date.today().isoformat(), "units": units,
+        **({"params": renamed} if renamed else {})}
     write(root, identities.prints)
     lines = [f"{paper}: all rows of {len(units)} unit{'s' * (len(units) > 1)} are equal ({', '.join(units)}); results of code {before} stay"]
     return "\n".join(lines + adopt(root, Identities(root), {}))

@@ -1,7 +1,7 @@
 """Where a number comes from: claim → rows → units → MLflow runs → pipeline lock → commit → environment → notebook.
 
     python -m common explain agent_q/D2.4b
-    python -m common explain results/claims.json#agent_q/D2.4b@shop-v1/test
+    python -m common explain agent_q/D2.4b@shop-v1/test
     python -m common explain malt/malt+vote/success          # any number of a paper's table: paper/variant/metric
 
 Says of every row whether it was *computed here* (the run store has its unit, by the present code or by other code that
@@ -13,7 +13,6 @@ and of the table, by ``source.json`` beside it, whether it was *computed* by thi
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from typing import Any
 
 from common.config import ConfigError, hint, load_yaml
 from common.evaluate.claims import load_claims
+from common.evaluate.publish import read_claims
 from common.rows import MetricRow, read_metrics
 from common.sweep.identity import Identities
 from common.sweep.plan import Planned, plan, read_json
@@ -39,20 +39,15 @@ OTHER, COPIED = "computed here by other code or inputs", "copied from git"
 
 
 def explain(root: Path, target: str, profile: str) -> list[str]:
-    """Lines that trace ``target``: a claim, [file#]paper/id[@panel], or the mean in a table, paper/variant/metric[@panel].
+    """Lines that trace ``target``: a claim, paper/id[@panel], or the mean in a table, paper/variant/metric[@panel].
 
     A claim is traced at ``profile``, or at others where it has no verdict there. ConfigError for what is not there.
     """
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is fetched to explain what was computed before
-    where, _, name = target.rpartition("#")
-    name, _, panel = name.partition("@")
-    if name.count("/") == 2 and not where:
+    name, _, panel = target.partition("@")
+    if name.count("/") == 2:
         return _number(root, *name.split("/"), panel, profile)
-    claims_file = root / where if where else results_dir(root, profile) / "claims.json"
-    try:
-        records = json.loads(claims_file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"claims: {claims_file.name} cannot be read ({error}); run: python -m common claims") from None
+    records = read_claims(results_dir(root, profile) / "claims")
     known = sorted({f"{one['paper']}/{one['id']}" for one in records})
     chosen = [one for one in records if f"{one['paper']}/{one['id']}" == name and panel in ("", one["panel"])]
     if name not in known:
@@ -224,7 +219,7 @@ def _pipeline(root: Path, table: Path) -> str:
             if out["path"] == name:
                 same = "the file that" if out["md5"] == md5 else "NOT the file that"
                 return f"{same} {stage} wrote, by dvc.lock"
-    return "no stage of the pipeline writes it"
+    return "published by hand with --results, beside the tables of the pipeline"
 
 
 def _commit(root: Path) -> str:

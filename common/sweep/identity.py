@@ -1,4 +1,8 @@
-"""The code that a result depends on, as its key holds it: room, fingerprints of layers, hashes of other files."""
+"""The code that a result depends on, as its key holds it: room, fingerprints of layers, hashes of other files.
+
+``results/identity/<paper>.json`` is that of every paper, with the hashes of its panels and base models: what the pipeline looks at
+to know whether a table is out of date (:func:`write_identities`).
+"""
 
 from __future__ import annotations
 
@@ -69,4 +73,3 @@ def entries(spec: PaperSpec, env: str) -> tuple[str, str]:
     Not the notebook: it calls ``run(unit)`` of the method, which writes all rows, and shows them.
     """
     return spec.method, env_file(env)
-

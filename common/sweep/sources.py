@@ -4,6 +4,9 @@
 was made by and of the numeric libraries; room, layers, ``code`` and ``digests`` of the code, as
 :class:`common.track.store.UnitSpec` has them. Written with the table; compared with the checkout's own
 (:mod:`common.track.state`).
+
+``results/identity/<paper>.json`` is what every paper's results would be computed from now, its parameters aside: environment → room,
+layers, hashes of the panels and of the base model's weights. The pipeline's stage ``run`` depends on it instead of on files of code.
 """
 
 from __future__ import annotations
@@ -15,13 +18,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.config import load_spec, resolve, to_json
+from common.config import PaperSpec, known_papers, load_spec, resolve, to_json
 from common.files import canonical, write_atomic
 from common.rows import read_metrics
 from common.sweep.base import base_key
 from common.sweep.declared import params_class
 from common.sweep.identity import Identities
-from common.sweep.plan import USER_ENVS, Planned, read_json
+from common.sweep.plan import USER_ENVS, Planned, default_envs, read_json
 from common.sweep.unit import MissingInput, base_dir, base_hash, data_hashes, folder_hash
 from common.track.provenance import lock_hash, pins_hash
 from common.track.state import UNKNOWN, State, state_of
@@ -41,11 +44,32 @@ def record(root: Path, planned: Sequence[Planned], table: Path) -> None:
     for one in {(one.profile, one.env): one for one in planned}.values():
         unit = one.unit
         parts = {"params": _sha(unit.params), "data": _sha(canonical(dict(unit.data), "data")), "pins": unit.pins,
-                 "base": _base(root, one.env, one.profile, unit.base), "code": unit.code, "lock": unit.lock}
+                 "base": _base(root, one.env, unit.base), "code": unit.code, "lock": unit.lock}
         entry = {name: _short(digest) for name, digest in parts.items()}
         entry |= {"room": unit.room, "layers": dict(unit.layers), "digests": dict(unit.digests)}
         found.setdefault(table.name, {}).setdefault(one.profile, {})[one.env] = entry
     write_atomic(table.parent / "source.json", json.dumps(found, indent=1, sort_keys=True) + "\n")
+
+
+def write_identities(root: Path, identities: Identities) -> list[str]:
+    """Write ``results/identity/``, a file for each paper; a line for each that could not be told here and stays as it is."""
+    lines = []
+    for paper in known_papers(root):
+        spec = load_spec(root, paper)
+        try:
+            found = {env: _identity(root, spec, env, identities) for env in default_envs(spec)}
+        except MissingInput as error:
+            lines.append(f"results/identity/{paper}.json stays as it is: {error}")
+            continue
+        text = json.dumps({"pins": _short(pins_hash(root)), "envs": found}, indent=1, sort_keys=True) + "\n"
+        write_atomic(root / "results" / "identity" / f"{paper}.json", text)
+    return lines
+
+
+def _identity(root: Path, spec: PaperSpec, env: str, identities: Identities) -> dict[str, Any]:
+    code = identities.unit(spec, env)
+    return {"room": code.room, "layers": code.layers, "data": _short(_sha(canonical(data_hashes(root, env), "data"))),
+            "base": _short(base_hash(root, env, "cpu"))}
 
 
 def table_state(root: Path, table: Path, paper: str, env: str, profile: str, identities: Identities | None = None) -> State:
@@ -81,6 +105,17 @@ def table_of(results: Path, paper: str, env: str, profile: str) -> Path:
     return results / paper / "metrics.jsonl"
 
 
+def params_digest(params: str) -> str:
+    """How ``source.json`` names parameters, given as their JSON."""
+    return _short(_sha(params))
+
+
+def published_params(root: Path, paper: str, profile: str, env: str) -> str:
+    """:func:`params_digest` of those behind the published rows of an environment at a profile; "" where there are none."""
+    table = table_of(root / "results", paper, env, profile)
+    return read_json(table.parent / "source.json").get(table.name, {}).get(profile, {}).get(env, {}).get("params", "")
+
+
 def _present(
     root: Path, paper: str, env: str, profile: str, identities: Identities, *, by_weights: bool
 ) -> Mapping[str, Any]:
@@ -88,7 +123,7 @@ def _present(
     params = to_json(resolve(params_class(root, spec), spec, profile, env, {}))
     base = ""
     if base_dir(root, env, profile, params) is not None:
-        base = WEIGHTS + base_hash(root, env, profile, params) if by_weights else base_key(root, env, profile, identities)
+        base = WEIGHTS + base_hash(root, env, profile, params) if by_weights else base_key(root, env, identities)
     code = identities.unit(spec, env)
     parts = {"params": _sha(params), "data": _sha(canonical(data_hashes(root, env), "data")), "base": base,
              "pins": pins_hash(root), "code": code.code, "lock": lock_hash(root)}  # fmt: skip
@@ -96,16 +131,16 @@ def _present(
         "room": code.room, "layers": code.layers, "digests": code.digests}  # fmt: skip
 
 
-def _base(root: Path, env: str, profile: str, weights: str) -> str:
+def _base(root: Path, env: str, weights: str) -> str:
     """The key under which the base model with these weights was trained here, which any clone can compute; the weights' own
     hash of one that came from elsewhere, "" for none of ours."""
     if not weights:
         return ""
-    trained = [kept for kept in (root / "runs" / "base").glob(f"{env}-{profile}-*") if folder_hash(kept) == weights]
+    trained = [kept for kept in (root / "runs" / "base").glob(f"{env}-*") if folder_hash(kept) == weights]
     keys = sorted(kept.name.rpartition("-")[2] for kept in trained)
     if not keys:
         return WEIGHTS + weights
-    present = base_key(root, env, profile)  # other code may have made the same weights
+    present = base_key(root, env)  # other code may have made the same weights
     return present if present in keys else keys[0]
 
 

@@ -32,8 +32,8 @@ from common.sweep.identity import CodeIdentity, Identities
 from common.track.provenance import lock_hash, pins_hash
 from common.track.store import Run, Unit, UnitSpec, is_finished
 
-BASE_PROFILES = {"smoke": "runs/smoke/models", "cpu": "models"}
-"""Profiles whose base model is trained here, and where; the others name theirs in their parameters."""
+BASE_PROFILES = ("smoke", "cpu")
+"""Profiles whose units start from the base models in ``models/``; the others name theirs in their parameters."""
 
 TRAINED_HERE = "nano"
 """What a parameter ``model`` says where the base model is this laboratory's own."""
@@ -69,7 +69,7 @@ def base_dir(root: Path, env: str, profile: str, params: str = "{}") -> Path | N
     named = json.loads(params).get("model", TRAINED_HERE)
     if named != TRAINED_HERE:
         return folder_of(root, named)
-    return root / BASE_PROFILES[profile] / env if profile in BASE_PROFILES and has_base(env) else None
+    return root / "models" / env if profile in BASE_PROFILES and has_base(env) else None
 
 
 def folder_hash(folder: Path) -> str:
@@ -92,9 +92,8 @@ def base_hash(root: Path, env: str, profile: str, params: str = "{}") -> str:
         if folder.parent == root / PRETRAINED:
             raise MissingInput(f"model: {where} does not exist but {env} at profile {profile} starts from it; "
                                f"run: python -m common pretrained {json.loads(params)['model']}")
-        option = "" if profile == "cpu" else f" --profile {profile}"
-        raise MissingInput(f"base model: {where} does not exist but {env} at profile {profile} starts from it; "
-                           f"run: python -m common base --env {env}{option}")
+        raise MissingInput(f"base model: {where} does not exist but {env} at profile {profile} starts from it; run: dvc pull, or "
+                           f"to train it: python -m common base --env {env}")
     return folder_hash(folder)
 
 

@@ -11,7 +11,6 @@ import importlib
 import multiprocessing
 import os
 import shutil
-import statistics
 import sys
 import tempfile
 import time
@@ -19,14 +18,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scipy.stats import t
-
 from common.config import ConfigError, LabParams, from_json, load_spec
+from common.evaluate.stats import prediction_interval
 from common.rng import generator
 from common.rows import MetricRow, read_metrics
 from common.sweep.plan import Planned, default_envs, plan
+from common.sweep.sources import table_of
 from common.sweep.unit import Unit, base_dir, results_dir
-from common.track.store import Run
+from common.track.store import Run, finished_rows, unit_path
 
 CONFIDENCE = 0.95
 
@@ -56,14 +55,6 @@ class Compared:
         return "\n  ".join([text, *self.outside[:10]])
 
 
-def prediction_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Where one more draw falls with ``confidence``, of a normal distribution known by n ≥ 2 ``values``:
-    mean ± t_{n−1} · s · √(1 + 1/n)."""
-    n, mean, sd = len(values), statistics.mean(values), statistics.stdev(values)
-    half = float(t.ppf((1 + confidence) / 2, n - 1)) * sd * (1 + 1 / n) ** 0.5
-    return mean - half, mean + half
-
-
 def compare(name: str, new: Sequence[MetricRow], published: Sequence[MetricRow]) -> Compared:
     """``new`` rows of one unit against ``published`` rows of all seeds. ConfigError for a row that was never
     published, or one that is missing."""
@@ -75,20 +66,29 @@ def compare(name: str, new: Sequence[MetricRow], published: Sequence[MetricRow])
     wanted = {(what, seed) for what, seed in known if (what[0], seed) in {(row.env, row.seed) for row in new}}
     if odd := sorted(map(str, set(got) ^ wanted)):
         raise ConfigError(f"{name}: {len(odd)} rows are in one table only, first {odd[0]}; the table in results/ "
-                          "belongs to another version of the method: run make repro")
+                          f"belongs to another version of the method, or lacks this seed; run: dvc repro run@{new[0].paper}")
     identical, inside, outside = 0, 0, []
     for (what, seed), value in got.items():
         others = by_what[what]
         if value == others[seed]:
             identical += 1
             continue
-        low, high = prediction_interval(list(others.values())) if len(others) > 1 else (others[seed], others[seed])
+        expected = prediction_interval(list(others.values()), confidence=CONFIDENCE)
+        low, high = (expected.mean if end is None else end for end in (expected.low, expected.high))
         if low <= value <= high:
             inside += 1
         else:
             outside.append(f"{' '.join(what[1:])}: {value:.6g}, published {others[seed]:.6g}, "
                            f"interval [{low:.6g}, {high:.6g}]")  # fmt: skip
     return Compared(name, identical, inside, tuple(outside))
+
+
+def against_published(root: Path, one: Planned) -> bool:
+    """Print how the rows of a unit that is finished here compare with its published ones; False when they are not in order."""
+    published = read_metrics(table_of(results_dir(root, one.profile), one.paper, one.env, one.profile))
+    found = compare(one.name, finished_rows(unit_path(root, one.unit)), published)
+    print(found, flush=True)
+    return found.ok
 
 
 def sample(root: Path, lab: LabParams, *, papers: Sequence[str], n: int, seed: int) -> list[Planned]:
@@ -99,7 +99,7 @@ def sample(root: Path, lab: LabParams, *, papers: Sequence[str], n: int, seed: i
             envs = default_envs(load_spec(root, paper))
             units += plan(root, paper, seeds=lab.seeds, profile=lab.profile, envs=envs)
     if not units:
-        raise ConfigError(f"verify: no published table of {', '.join(papers)}; run: make repro")
+        raise ConfigError(f"verify: no published table of {', '.join(papers)}; run: dvc repro")
     order = generator(seed, "verify").permutation(len(units))
     return [units[i] for i in order[:n]]
 

@@ -9,7 +9,7 @@ fingerprint, or ``unattested:<digest>`` where code was never run by its probe.
 
 ``papers`` says which code of a paper's own folder was proven to give the rows of other code, by units computed with both.
 ``with`` are the layers and files that the new code depends on and the old one did not, or not in this form, ``was`` those
-of the old code in their place.
+of the old code in their place. ``params``, where parameters were renamed: hash of the new ones → hash of those they stand for.
 """
 
 from __future__ import annotations
@@ -83,6 +83,14 @@ class Fingerprints:
             room = step["same_as"]
             passed.add(room)
         return room, dict(sorted(layers.items()))
+
+    def same_params(self, paper: str, params: str) -> set[str]:
+        """Hashes of parameters that ``papers`` names as standing for those with the hash ``params``, and itself."""
+        found = {params}
+        while more := {old for step in self.papers.get(paper, {}).values() for new, old in step.get("params", {}).items()
+                       if new in found} - found:  # fmt: skip
+            found |= more
+        return found
 
     def text(self) -> str:
         """The file's text: the same for the same content. Long mappings have a line for each entry."""

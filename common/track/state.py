@@ -73,7 +73,8 @@ def state_of(paper: str, recorded: Mapping[str, Any], present: Mapping[str, Any]
     room, layers = prints.canonical(paper, recorded["room"], recorded["layers"])
     now_room, now_layers = prints.canonical(paper, present["room"], present["layers"])
     moved = [name for name in sorted({*layers, *now_layers}) if layers.get(name) != now_layers.get(name)]
-    changed = [text for part, text in WORDS.items() if part != "room" and recorded[part] != present[part]]
+    changed = [WORDS["params"]] * (recorded["params"] not in prints.same_params(paper, present["params"]))
+    changed += [WORDS[part] for part in ("data", "base", "pins") if recorded[part] != present[part]]
     changed += [WORDS["room"]] * (room != now_room) + [words(name) for name in moved]
     if changed:
         return State("stale", tuple(changed), any(now_layers.get(name, "").startswith(UNATTESTED) for name in moved))

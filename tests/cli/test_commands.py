@@ -1,15 +1,16 @@
-"""The command line: typos before anything slow is imported, params.yaml, what repro says, damaged stores."""
+"""The command line: typos before anything slow is imported, what repro says, damaged stores."""
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from common.config import ConfigError, known_papers, load_lab
-from common.cli.commands import STAGE_LINES, set_params
+from common.config import known_papers
 from common.sweep.progress import Progress
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,9 +26,11 @@ ROOT = Path(__file__).resolve().parents[2]
     (["sweep", "--paper", "toy", "--range", "steps=1:4", "--search", "m", "--points", "3"], "says which variant's m to search for"),
     (["sweep", "--paper", "toy", "--range", "steps=1:4", "--search", "m", "--points", "3", "--variant", "v", "--panel", "test"],
      'panel is "test", a test panel, but settings are chosen where no claim is judged; use validation or train'),
-    (["set", "profil=cpu"], 'unknown name "profil"; did you mean "profile"?'),
+    (["repro", "--papers", "tooy"], 'unknown paper "tooy"; did you mean "toy"?'),
+    (["repro", "--profile", "cpuu"], 'unknown profile "cpuu"; did you mean "cpu"?'),
+    (["claims", "--paper", "tooy"], 'unknown paper "tooy"; did you mean "toy"?'),
     (["base", "--env", "shop-v2"], 'unknown environment "shop-v2"; did you mean "shop-v1"?'),
-    (["base", "--env", "shop-v1", "--profile", "gpu"], "has no base model of ours"),
+    (["base", "--env", "gsm8k-v1"], "gsm8k-v1 has no base model"),
     (["traces", "tooy"], 'unknown paper "tooy"; did you mean "toy"?'),
     (["traces", "toy"], "no unit of toy is finished here at profile cpu"),
     (["export", "toy", "--out", "crate"], "no results of toy are published"),
@@ -63,33 +66,6 @@ def test_an_unwritable_run_store_is_one_sentence(lab, run_in):
     assert "Traceback" not in result.stdout
 
 
-def test_set_changes_params_in_place_and_keeps_comments(lab):
-    assert set_params(lab, ["seeds=0-3", "profile=smoke", "workers=1"]) == 0
-    text = (lab / "params.yaml").read_text()
-    assert text == "profile: smoke  # the scale\npapers: [toy]\nenvs: [toy-v1]\nseeds: [0, 1, 2, 3]\nworkers: 1\n"
-    assert load_lab(lab).seeds == (0, 1, 2, 3)
-    set_params(lab, ["envs=a,b"])
-    set_params(lab, ["papers=all"])  # every paper there is, with the base models that they need
-    assert (load_lab(lab).papers, load_lab(lab).envs) == (("toy",), ("toy-v1",))
-
-
-@pytest.mark.parametrize("wrong", ["profile=cpuu", "seeds=x", "workers=0", "papers=nobody", "seeds", "workers=two"])
-def test_set_checks_before_it_writes(lab, wrong):
-    before = (lab / "params.yaml").read_text()
-    with pytest.raises(ConfigError):
-        set_params(lab, [wrong])
-    assert (lab / "params.yaml").read_text() == before
-
-
-def test_what_dvc_did_with_a_stage_is_read_from_its_lines():
-    lines = ["Running stage 'run@toy':", "Stage 'base@shop-v1' is cached - skipping run, checking out outputs",
-             "Stage 'claims' didn't change, skipping", "'data.dvc' didn't change, skipping"]
-    found = [(kind, pattern.findall(line)) for line in lines for kind, pattern in STAGE_LINES.items()
-             if pattern.findall(line)]
-    assert found == [("rerun", ["run@toy"]), ("restored from the cache", ["base@shop-v1"]), ("unchanged", ["claims"]),
-                     ("unchanged", ["data.dvc"])]
-
-
 def test_progress_prints_one_line_per_period_when_there_is_no_terminal(capsys):
     progress = Progress(5, "toy", stream=sys.stdout, every=0.0)
     progress.update(2, ["shop-v1 seed 0: dpo step 3"], 1.5)
@@ -98,3 +74,23 @@ def test_progress_prints_one_line_per_period_when_there_is_no_terminal(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1
     assert lines[0].startswith("toy: 2 of 5 units done, 3 remaining, ~1.5 min left") and "dpo step 3" in lines[0]
+
+
+def test_repro_recomputes_compares_and_changes_no_tracked_file(lab, run_in):
+    assert run_in(lab, "run", "--paper", "toy").returncode == 0  # publishes seeds 0 and 1
+    (lab / "notebooks/90_report.py").write_text("# %%\nprint('a report')\n")
+    table, params = lab / "results/toy/metrics.jsonl", (lab / "params.yaml").read_bytes()
+    published = table.read_bytes()
+    shutil.rmtree(lab / "runs")
+    dry = run_in(lab, "repro", "--papers", "toy", "--seeds", "0", "--dry-run")
+    assert dry.returncode == 0 and "repro: seeds 0 of toy: 1 units, 0 finished, 1 to run" in dry.stdout and not (lab / "runs/toy").exists()
+    again = run_in(lab, "repro", "--papers", "toy")
+    assert "toy toy-v1 seed 0 cpu: all 1 values identical" in again.stdout and "2 succeeded" in again.stdout, again.stdout
+    assert table.read_bytes() == published and (lab / "params.yaml").read_bytes() == params
+
+    rows = [json.loads(line) for line in published.decode().splitlines()]
+    for row in rows:
+        row["value"] += 1e6
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    other = run_in(lab, "repro", "--papers", "toy")
+    assert other.returncode == 1 and "2 gave other numbers than published" in other.stdout, other.stdout

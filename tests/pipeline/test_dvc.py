@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import shutil
 import subprocess
@@ -11,73 +13,73 @@ from pathlib import Path
 import pytest
 import yaml
 
-from common.config import load_lab, load_spec
-from common.envs import env_file
-from common.sweep.base import ENTRY
-from common.sweep.identity import entries
+from common.config import known_papers, load_spec
+from common.lm.bases import has_base
+from common.rows import read_metrics
+from common.sweep.collect import write_summary
 from common.sweep.plan import default_envs
-from common.track.code import code_hash
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 LAB = yaml.safe_load((ROOT / "params.yaml").read_text())
+CLAIMS = """paper: toy
+family: tree_search_dpo
+source: nobody's
+claims:
+  - {id: D0.1, statement: the method beats its half, better: method, worse: half, metric: total, panels: [toy-v1/test],
+     matched_on: updates, why: they are one run}
+"""
 
 
-def deps(stage: str, **item: str) -> list[str]:
-    found = STAGES[stage]["deps"]
-    for name, value in item.items():
-        found = [dep.replace(f"${{item.{name}}}", value) for dep in found]
-    assert not [dep for dep in found if "${" in dep]
-    return found
+def test_every_paper_and_every_shipped_base_model_has_its_stages():
+    assert set(LAB["papers"]) == set(known_papers(ROOT))
+    assert STAGES["run"]["matrix"] == STAGES["claims"]["matrix"] == {"paper": "${papers}"}
+    assert STAGES["base"]["foreach"] == "${shipped}"
+    shipped = yaml.safe_load((ROOT / "common/lm/bases.yaml").read_text())["shipped"]
+    needed = {env for paper in LAB["papers"] for env in default_envs(load_spec(ROOT, paper)) if has_base(env)}
+    assert needed == set(shipped)
 
 
-def uncovered(files: tuple[str, ...], listed: list[str]) -> list[str]:
-    return [file for file in files if not any(file == dep or file.startswith(dep + "/") for dep in listed)]
+def test_no_stage_lists_files_by_hand():
+    """A stage depends on folders, and on what belongs to its own paper."""
+    for name, stage in STAGES.items():
+        for dep in stage.get("do", stage).get("deps", ()):
+            assert "${" in dep or (ROOT / dep).is_dir() or dep in ("requirements.lock", "papers/index.csv"), f"{name}: {dep}"
 
 
-@pytest.mark.parametrize("paper", load_lab(ROOT).papers)  # the others are not in the pipeline
-def test_a_run_depends_on_all_code_its_units_can_reach(paper):
-    spec = load_spec(ROOT, paper)
-    listed = deps("run", paper=paper)
-    for env in default_envs(spec):
-        assert uncovered(code_hash(entries(spec, env), ROOT).files, listed) == []
-        assert env in LAB["envs"]
-    assert {"data", "models"} <= set(listed)
-    assert {f"papers/{paper}", "requirements.lock"} <= set(listed)
+def test_a_run_depends_on_what_its_results_do_and_on_its_own_parameters():
+    run = STAGES["run"]
+    assert run["deps"] == ["results/identity/${item.paper}.json"]
+    assert run["params"] == ["profile", "seeds", {"papers/${item.paper}/params.yaml": None}]  # workers are no part of any result
+    for paper in LAB["papers"]:
+        told = json.loads((ROOT / "results/identity" / f"{paper}.json").read_text())
+        assert set(told["envs"]) == set(default_envs(load_spec(ROOT, paper))) and told["pins"]
 
 
-def test_a_base_model_depends_on_all_code_it_can_reach():
-    assert STAGES["base"]["matrix"] == {"env": "${envs}"}
-    for env in LAB["envs"]:
-        listed = deps("base", env=env)
-        assert uncovered(code_hash([ENTRY, env_file(env)], ROOT).files, listed) == []
-        assert {f"data/{env}", "requirements.lock"} <= set(listed)
+def test_what_dvc_shows_follows_from_the_tables(tmp_path):
+    for table in sorted(ROOT.glob("results/*/metrics.jsonl")):
+        paper = table.parent.name
+        write_summary(read_metrics(table), ROOT / "papers" / paper / "claims.yaml", tmp_path)
+        for name in ("summary.json", "ladder.csv"):
+            assert (tmp_path / name).read_text() == (table.parent / name).read_text(), f"results/{paper}/{name}"
+        summary = json.loads((tmp_path / "summary.json").read_text())
+        assert summary and all(summary.values()), paper
 
 
-def test_an_uncovered_file_would_be_seen():
-    assert uncovered(("common/rng.py", "common/new/x.py", "common/lm2/y.py"), ["common/rng.py", "common/lm"]) == [
-        "common/new/x.py", "common/lm2/y.py"]
+def test_the_lock_names_every_table_as_it_is():
+    """``dvc.lock`` is what a fresh clone is compared with."""
+    lock = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]
+    for paper in LAB["papers"]:
+        outs = {out["path"]: out["md5"] for out in lock[f"run@{paper}"]["outs"] + lock[f"claims@{paper}"]["outs"]}
+        assert len(outs) == 4
+        for path, md5 in outs.items():
+            assert hashlib.md5((ROOT / path).read_bytes(), usedforsecurity=False).hexdigest() == md5, f"dvc commit is due: {path}"
 
 
-def test_workers_are_no_parameter_of_a_run_but_seeds_and_profile_are():
-    assert STAGES["run"]["params"] == ["profile", "seeds"]
-    assert STAGES["run"]["matrix"] == {"paper": "${papers}"}
-
-
-def test_claims_and_report_wait_for_every_paper():
-    tables = [f"results/{paper}/metrics.jsonl" for paper in LAB["papers"]]
-    tables += [path.relative_to(ROOT).as_posix() for path in ROOT.glob("results/*/metrics*.jsonl")]
-    assert set(tables) <= set(STAGES["claims"]["deps"])
-    assert set(tables) <= set(STAGES["report"]["deps"])
-    assert {f"papers/{paper}/claims.yaml" for paper in LAB["papers"]} <= set(STAGES["claims"]["deps"])
-
-
-def test_tables_are_in_git_and_the_stamp_is_not():
-    outs = STAGES["run"]["outs"]
-    assert outs == [{"results/${item.paper}/metrics.jsonl": {"cache": False}}, "runs/.stamps/${item.paper}.json"]
-    ignored = subprocess.run(["git", "check-ignore", "runs/.stamps/x.json", "models/x", "site",
-                              "results/x/metrics.jsonl"], cwd=ROOT, capture_output=True, text=True).stdout.split()
-    assert ignored == ["runs/.stamps/x.json", "models/x", "site"]
+def test_results_are_in_git_and_what_commands_make_again_is_not():
+    ignored = subprocess.run(["git", "check-ignore", "models/x", "site", "runs/x", "results/x/metrics.jsonl", "results/identity/x.json"],
+                             cwd=ROOT, capture_output=True, text=True).stdout.split()
+    assert ignored == ["models/x", "site", "runs/x"]
 
 
 def test_the_remote_is_inside_the_repository():
@@ -102,41 +104,65 @@ def dvc(root: Path, *arguments: str, environment: dict[str, str]) -> str:
     return result.stdout
 
 
-def test_dvc_reruns_what_changed_and_nothing_else(tmp_path, new_lab, environment_of, run_in):
-    """The project's own run stage on the small laboratory: twice, a saved notebook, a comment, a seed, a clone."""
+def test_dvc_reruns_what_changed_and_nothing_else(tmp_path, new_lab, environment_of):
+    """The project's own stages on the small laboratory: twice, a notebook that was saved, a comment, a seed, a parameter, a clone."""
     root = new_lab(tmp_path / "lab")
     environment = {**environment_of(root), "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
-    (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"run": STAGES["run"]}}))
+    stages = {name: STAGES[name] for name in ("attest", "run", "claims")}
+    stages["attest"] = stages["attest"] | {"cmd": "python -m common attest rollouts"}  # the toy reaches no other probe
+    (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    (root / "papers/toy/claims.yaml").write_text(CLAIMS)
+    method = root / "papers/toy/method.py"
+    text = method.read_text().replace('variant="method"', "variant=name").replace("value=total", "value=value")
+    method.write_text(text.replace("cost=cost)]", 'cost=cost) for name, value in (("method", total), ("half", total / 2))]'))
     for name in (".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, root / name)
-    for command in (["git", "init", "-q"], ["git", "add", "-A"]):
-        subprocess.run(command, cwd=root, check=True, env=environment)
-    dvc(root, "init", "-q", environment=environment)
+    (root / ".dvc/plots").mkdir(parents=True)
+    shutil.copy(ROOT / ".dvc/plots/ladder.json", root / ".dvc/plots")
+    for command in (["init", "-q"], ["config", "user.email", "a@b.c"], ["config", "user.name", "a"]):
+        subprocess.run(["git", *command], cwd=root, check=True, env=environment)
+    dvc(root, "init", "-q", "-f", environment=environment)
 
-    first = run_in(root, "repro")
-    assert first.returncode == 0 and first.stdout.endswith("rerun: run@toy\n"), first.stdout
+    def repro(*targets: str) -> list[str]:
+        told = dvc(root, "repro", *targets, environment=environment)
+        return re.findall(r"Running stage '([^']+)'", told)
+
+    def units() -> set[str]:
+        return {path.parent.name for path in root.glob("runs/toy/*/DONE")}
+
+    def commit() -> None:
+        subprocess.run("git add -A && git commit -qm state", shell=True, cwd=root, check=True, env=environment)
+
+    assert repro() == ["attest", "run@toy", "claims@toy"]
     table = root / "results/toy/metrics.jsonl"
-    assert len(table.read_text().splitlines()) == 2
+    assert len(table.read_text().splitlines()) == 4 and len(units()) == 2
     (root / "notebooks/toy.ipynb").write_text("{}")  # opened and saved
-    second = run_in(root, "repro").stdout
-    assert "Running stage" not in second and "Nothing had to be rerun" in second
-    assert "up to date" in dvc(root, "status", environment=environment)
+    assert repro() == [] and "up to date" in dvc(root, "status", environment=environment)
+    commit()
 
-    before, rows = {path.parent.name for path in root.glob("runs/toy/*/DONE")}, table.read_text()
-    method = root / "papers/toy/method.py"
     method.write_text(method.read_text() + "\n# a comment changes the file but no result\n")
+    assert repro() == ["attest"]
+
     params = root / "params.yaml"
     params.write_text(params.read_text().replace("[0, 1]", "[0, 1, 2]"))
-    again = dvc(root, "repro", environment=environment)
-    assert "3 units, 2 finished, 1 to run" in again and "1 succeeded, 0 failed, 2 skipped" in again
-    assert len({path.parent.name for path in root.glob("runs/toy/*/DONE")} - before) == 1
-    assert table.read_text().startswith(rows)
+    before, rows = units(), table.read_text()
+    assert repro("run@toy") == ["run@toy"] and len(units() - before) == 1
+    assert set(rows.splitlines()) < set(table.read_text().splitlines())
+    assert repro() == ["claims@toy"]
+    commit()
 
-    # A clone has the table but not the stamp: it must compute, not believe.
-    shutil.rmtree(root / "runs")
-    shutil.rmtree(root / ".dvc/cache")
-    changed = [line for line in dvc(root, "status", environment=environment).splitlines() if ":       " in line]
-    assert [line.split(":")[0].strip() for line in changed] == ["not in cache"]
-    lock, rows = (root / "dvc.lock").read_text(), table.read_text()
-    assert "3 succeeded" in dvc(root, "repro", environment=environment)
-    assert (root / "dvc.lock").read_text() == lock and table.read_text() == rows
+    subprocess.run(["git", "clone", "-q", str(root), str(tmp_path / "clone")], check=True, env=environment)
+    shutil.copytree(root / "data", tmp_path / "clone/data")  # what `dvc pull` brings
+    shutil.copytree(root / "models", tmp_path / "clone/models")
+    assert "up to date" in dvc(tmp_path / "clone", "status", environment=environment)
+
+    shown = dvc(root, "exp", "run", "-S", "papers/toy/params.yaml:parameters.steps.default=2", "run@toy", environment=environment)
+    assert "Running stage 'run@toy'" in shown and "Ran experiment" in shown
+    assert table.read_text() != rows
+    moved = dvc(root, "params", "diff", environment=environment)
+    assert "parameters.steps.default" in moved and re.search(r"\b4\s+2\b|4 *\| *2", moved), moved
+    assert "method" in dvc(root, "metrics", "diff", environment=environment)
+    assert "toy-v1/test" in dvc(root, "metrics", "show", environment=environment)
+    page = dvc(root, "plots", "show", environment=environment).strip().splitlines()[-1].removeprefix("file://")
+    assert "95 % interval" in Path(page).read_text()
+    assert "run@toy" in dvc(root, "dag", environment=environment)

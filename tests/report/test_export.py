@@ -53,7 +53,7 @@ def lab(tmp_path):
     manifest = {"env": "shop-v1", "files": {name: {"rows": 2, "sha256": hashlib.sha256(text.encode()).hexdigest()}
                                             for name, text in texts.items()}}  # fmt: skip
     files = {"papers/toy/claims.yaml": CLAIMS, "papers/toy/method.py": '"""m"""\n', "papers/toy/README.md": "# Toy\n",
-             "results/claims.json": "[]\n", "LICENSE": "licence\n", "requirements.lock": "x==1\n",
+             "results/claims/toy.json": "[]\n", "LICENSE": "licence\n", "requirements.lock": "x==1\n",
              "params.yaml": "seeds: [0]\n", "docs/images/toy_ladder.png": "png",
              "data/shop-v1/manifest.json": json.dumps(manifest),
              "CITATION.cff": (REPOSITORY / "CITATION.cff").read_text(encoding="utf-8"), ".gitignore": "/data\n",
@@ -114,7 +114,7 @@ def test_the_crate_says_who_made_what_by_which_command(lab, tmp_path):
         "results/metrics.jsonl", "results/claims.json", "paper/method.py", "figures/toy_ladder.png",
         "models/shop-v1.md", "data/shop-v1/croissant.json"}  # fmt: skip
     (action,) = crate.get_by_type("CreateAction")
-    assert action["name"] == "make repro PAPERS=toy PROFILE=cpu" and action["endTime"] == "2026-01-02T03:04:05+00:00"
+    assert action["name"] == "python -m common run --paper toy --profile cpu" and action["endTime"] == "2026-01-02T03:04:05+00:00"
     assert {"results/metrics.jsonl", "figures/toy_ladder.png"} <= {entity.id for entity in action["result"]}
     assert {"paper/method.py", "data/shop-v1/test.jsonl"} <= {entity.id for entity in action["object"]}
     head = subprocess.run(["git", "-C", str(lab), "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()

@@ -171,11 +171,11 @@ def test_a_unit_that_was_finished_by_unattested_code_stays_finished(lab, capsys)
 def test_a_base_model_that_was_trained_by_unattested_code_stays_kept(lab, monkeypatch):
     monkeypatch.setattr(adopting, "ENV_IDS", ("toy-v1",))
     monkeypatch.setattr(base, "settings_for", lambda *_: settings_for("shop-v1", "cpu"))  # there is no row of the toy's
-    key = base.base_key(lab, "toy-v1", "cpu")
-    (lab / "runs/base" / f"toy-v1-cpu-{key}").mkdir(parents=True)
+    key = base.base_key(lab, "toy-v1")
+    (lab / "runs/base" / f"toy-v1-{key}").mkdir(parents=True)
     assert attest(lab, ["rollouts"], check=False) == 0
-    assert [path.name for path in (lab / "runs/base").iterdir()] == [f"toy-v1-cpu-{base.base_key(lab, 'toy-v1', 'cpu')}"] != [
-        f"toy-v1-cpu-{key}"]
+    assert [path.name for path in (lab / "runs/base").iterdir()] == [f"toy-v1-{base.base_key(lab, 'toy-v1')}"] != [
+        f"toy-v1-{key}"]
 
 
 def test_a_unit_from_before_layers_is_adopted_by_what_a_table_of_its_code_says(lab):
@@ -282,6 +282,21 @@ def test_other_rows_prove_nothing(refactored):
     with pytest.raises(ConfigError, match="toy toy-v1 seed 1 cpu: the rows of .* differ, so the present code gives other results"):
         attest_paper(lab, "toy", store)
     assert (lab / "fingerprints.json").read_bytes() == before and state(lab).stale
+
+
+def test_renamed_parameters_stand_for_those_of_the_published_table(refactored):
+    lab, store = refactored
+    edit(lab, "papers/toy/method.py", "    pause: float\n", "    wait: float\n")
+    edit(lab, "papers/toy/method.py", "unit.params.pause", "unit.params.wait")
+    edit(lab, "papers/toy/params.yaml", "  pause:", "  wait:")
+    assert "parameters" in state(lab).changed
+    with pytest.raises(ConfigError, match="is missing: toy toy-v1 seed 0 cpu"):
+        attest_paper(lab, "toy", store)
+    [finish(lab, seed, value=float(seed)) for seed in (0, 1)]
+    assert "all rows of 2 units are equal" in attest_paper(lab, "toy", store)
+    assert state(lab).kind == "attested"
+    edit(lab, "papers/toy/params.yaml", "wait: {default: 0.0", "wait: {default: 0.001")
+    assert state(lab).changed == ("parameters",)  # another value was not proven
 
 
 def test_a_store_without_the_paper_or_of_unknown_code_is_told(refactored):

@@ -74,7 +74,7 @@ def test_the_executed_notebook_is_kept_with_the_values_it_was_given(finished):
 
 
 def test_units_of_two_papers_share_the_workers(tmp_path, new_lab, run_in, statuses):
-    """What `make repro` does before DVC: one pool, a sweep of each paper in MLflow, and their stages find all finished."""
+    """What `make repro` does: one pool, a sweep of each paper in MLflow; commands of one paper then find its units finished."""
     root = new_lab(tmp_path / "lab")
     for name in ("method.py", "params.yaml", "__init__.py"):
         target = root / "papers/twin" / name
@@ -84,8 +84,9 @@ def test_units_of_two_papers_share_the_workers(tmp_path, new_lab, run_in, status
     (root / "notebooks/toy.py").write_text(notebook.replace(
         "from papers.toy import method", 'import importlib\n\nmethod = importlib.import_module(f"papers.{paper}.method")'))
     (root / "params.yaml").write_text((root / "params.yaml").read_text().replace("[toy]", "[toy, twin]"))
-    code = ("from pathlib import Path; from common.config import load_lab; from common.cli.commands import _run_together; "
-            "root = Path('.').resolve(); _run_together(root, load_lab(root))")
+    code = ("from pathlib import Path; from common.cli.commands import execute_plan; from common.sweep.plan import plan; "
+            "root = Path('.').resolve(); "
+            "execute_plan(root, [one for p in ('toy', 'twin') for one in plan(root, p, seeds=(0, 1), profile='cpu')], 2, 'make repro')")
     shown = subprocess.run([sys.executable, "-c", code], cwd=root, text=True, stdin=subprocess.DEVNULL,
                            env={**os.environ, "LAB_ROOT": str(root), "PYTHONPATH": str(root)}, capture_output=True, check=True).stdout
     assert "4 succeeded, 0 failed, 0 skipped" in shown

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from common.config import ConfigError
+from common.evaluate.publish import read_claims
 from common.rows import MetricRow, cost_of, read_metrics
 from common.sweep import explain as explaining
 from common.sweep.explain import _found, _mlflow
 from common.sweep.sources import table_of
-from common.sweep.verify import compare, prediction_interval
+from common.sweep.verify import compare
 from common.types import Cost
 
 CLAIMS = """paper: toy
@@ -43,7 +44,7 @@ def published(tmp_path_factory, new_lab, run_in):
     method.write_text(text.replace("cost=cost)]", "cost=cost) for name, value in both.items()]"))
     (lab / "papers/toy/claims.yaml").write_text(CLAIMS)
     (lab / "params.yaml").write_text((lab / "params.yaml").read_text().replace("[0, 1]", "[0, 1, 2, 3]"))
-    for command in (["run", "--paper", "toy"], ["claims", "--no-readme"]):
+    for command in (["run", "--paper", "toy"], ["claims"]):
         done = run_in(lab, *command)
         assert done.returncode == 0, done.stdout
     return lab
@@ -66,22 +67,21 @@ def copied(published, tmp_path):
 
 
 def test_a_claim_is_traced_to_units_runs_and_notebooks(published, explained):
-    text = explained(published, "results/claims.json#toy/D0.1")
+    text = explained(published, "toy/D0.1")
     assert "claim     toy/D0.1 on toy-v1/test: the method beats its half" in text and "STALE" not in text
     assert text.count("computed here, unit ") == 4 and "copied" not in text
     units = sorted(path.parent.name for path in (published / "runs/toy").glob("*/DONE"))
     for key in units:
         assert f"unit {key}" in text and f"executed notebook runs/toy/{key}/notebook.ipynb" in text
     assert text.count("MLflow run ") == 4 and text.count(" FINISHED") == 4
-    [record] = json.loads((published / "results/claims.json").read_text())
+    [record] = json.loads((published / "results/claims/toy.json").read_text())
     assert f"method {record['value_better']:.6g}, half {record['value_worse']:.6g}" in text
 
 
 def test_a_claim_is_traced_at_the_profile_asked_for(tmp_path, monkeypatch):
-    (tmp_path / "results").mkdir()
     records = [{"paper": "toy", "id": name, "panel": "toy-v1/test", "profile": profile}
                for name, profile in (("D0.1", "cpu"), ("D0.1", "gpu"), ("D0.2", "gpu"))]  # fmt: skip
-    (tmp_path / "results/claims.json").write_text(json.dumps(records))
+    monkeypatch.setattr(explaining, "read_claims", lambda folder: records)
     monkeypatch.setattr(explaining, "_claim", lambda _, record: [f"{record['id']} {record['profile']}"])
     assert explaining.explain(tmp_path, "toy/D0.1", "cpu") == ["D0.1 cpu"]
     assert explaining.explain(tmp_path, "toy/D0.1", "gpu") == ["D0.1 gpu"]
@@ -114,7 +114,7 @@ def test_code_that_no_number_depends_on_leaves_tables_attested_and_units_finishe
     text = explained(copied, "toy/D0.1")
     assert "source    attested: computed by other code that behaves the same (only code that no number depends on differs)" in text
     assert text.count("computed here by other code that behaves the same, unit ") == 4 and "STALE" not in text
-    told = run_in(copied, "claims", "--no-readme").stdout
+    told = run_in(copied, "claims").stdout
     assert "attested, computed by other code that behaves the same: tables of toy;" in told and "stale" not in told
     assert "4 units, all finished: nothing to run" in run_in(copied, "run", "--paper", "toy", "--dry-run").stdout
 
@@ -128,7 +128,6 @@ def test_a_changed_rule_is_out_of_date(copied, explained):
 @pytest.mark.parametrize(("target", "message"), [
     ("toy/D0.2", 'claim: "toy/D0.2" has no verdict; did you mean "toy/D0.1"'),
     ("toy/D0.1@toy-v1/tset", 'no verdict on "toy-v1/tset"; did you mean "toy-v1/test"'),
-    ("results/nothing.json#toy/D0.1", "nothing.json cannot be read"),
     ("toy/hafl/total", 'variant: "hafl" is not in the rows of toy; did you mean "half"'),
     ("toy/half/totl", 'metric: "totl" is not in the rows of toy; did you mean "total"'),
     ("tooy/half/total", 'paper: "tooy" has no rows in results/'),
@@ -152,12 +151,6 @@ def test_verify_recomputes_and_notices_a_changed_table(copied, run_in):
 def row(seed: int, value: float, variant: str = "a") -> MetricRow:
     return MetricRow(paper="p", env="toy-v1", profile="cpu", scale="nano", variant=variant, seed=seed,
                      panel="toy-v1/test", metric="m", value=value, n=1, cost=cost_of(Cost()))  # fmt: skip
-
-
-def test_prediction_interval_by_hand():
-    # mean 2, s = 1, n = 3: 2 ± t(2, .975) · √(4/3), t = 4.302653
-    low, high = prediction_interval([1.0, 2.0, 3.0])
-    assert (low, high) == pytest.approx((2 - 4.302653 * (4 / 3) ** 0.5, 2 + 4.302653 * (4 / 3) ** 0.5), abs=1e-5)
 
 
 def test_rows_are_identical_inside_outside_or_not_comparable():
@@ -188,25 +181,24 @@ def test_a_clone_without_a_run_store_knows_whether_its_tables_are_stale(copied, 
     shutil.rmtree(copied / "runs")
     text = explained(copied, "toy/D0.1")
     assert "source    computed by this code, from these parameters" in text and text.count("copied from git") == 4
-    assert "stale" not in run_in(copied, "claims", "--no-readme").stdout
+    assert "stale" not in run_in(copied, "claims").stdout
 
     method = copied / "papers/toy/method.py"
     method.write_text(method.read_text() + "\nUNUSED = 1\n")
     assert "source    STALE: other than when it was computed: code of the paper's own folder\n" in explained(copied, "toy/D0.1")
     params = copied / "papers/toy/params.yaml"
     params.write_text(params.read_text().replace("pause: {default: 0.0", "pause: {default: 0.1"))
-    said = run_in(copied, "claims", "--no-readme").stdout
+    said = run_in(copied, "claims").stdout
     assert ("stale: toy on toy-v1 was computed from other parameters, code of the paper's own folder; to compute it anew: "
-            "make repro PAPERS=toy") in said
-    assert "| claim |" not in said and "| claim |" in run_in(copied, "claims").stdout
+            "dvc repro run@toy") in said
 
     (copied / "results/toy/source.json").unlink()
     assert "source    of unknown origin" in explained(copied, "toy/D0.1")
-    assert "stale" not in run_in(copied, "claims", "--no-readme").stdout
+    assert "stale" not in run_in(copied, "claims").stdout
 
 
 def test_every_published_verdict_can_be_told():
-    records = json.loads((Path(__file__).parents[2] / "results/claims.json").read_text())
+    records = read_claims(Path(__file__).parents[2] / "results" / "claims")
     results = Path(__file__).parents[2] / "results"
     rows = {path: {(row.env, row.profile) for row in read_metrics(path)} for path in results.glob("*/metrics*.jsonl")}
     for record in records:

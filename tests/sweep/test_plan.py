@@ -151,7 +151,7 @@ def test_estimates_prefer_the_store_then_the_published_time_then_the_paper(lab):
 
 def test_smoke_never_shares_a_folder_with_results(lab):
     assert results_dir(lab, "smoke") == lab / "runs/smoke/results" and results_dir(lab, "cpu") == lab / "results"
-    assert base_dir(lab, "toy-v1", "smoke") == lab / "runs/smoke/models/toy-v1"
+    assert base_dir(lab, "toy-v1", "smoke") == lab / "models/toy-v1"
     assert base_dir(lab, "toy-v1", "gpu") is None
     assert base_hash(lab, "toy-v1", "cpu") == folder_hash(lab / "models/toy-v1")
 
