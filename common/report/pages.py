@@ -30,7 +30,7 @@ SIGNS = {"supported": "▲", "contradicted": "▼", "inconclusive": "○"}
 FAMILIES = {"self_correction": "Self-correction", "tree_search_dpo": "Tree-search DPO", 
             "multi_agent": "Multi-agent training", "world_models": "World models"}  # fmt: skip
 DOCUMENTS = {"results.md": ("docs/results.md", "All verdicts"), "adding-a-paper.md": ("docs/adding-a-paper.md", "How to add a paper"),
-             "walkthrough.md": ("docs/walkthrough.md", "A walk through the laboratory"),
+             "pipeline.md": ("docs/pipeline.md", "The pipeline"), "walkthrough.md": ("docs/walkthrough.md", "A walk through the laboratory"),
              "sweeps.md": ("docs/sweeps.md", "Sweeps"), "scaling.md": ("docs/scaling.md", "Many GPUs"),
              "tracking.md": ("docs/tracking.md", "Runs in MLflow"), "identity.md": ("docs/identity.md", "What a result is the result of"),
              "metrics.md": ("docs/metrics.md", "Glossary of metrics"),

@@ -117,11 +117,10 @@ def test_dvc_reruns_what_changed_and_nothing_else(tmp_path, new_lab, environment
     method.write_text(text.replace("cost=cost)]", 'cost=cost) for name, value in (("method", total), ("half", total / 2))]'))
     for name in (".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, root / name)
-    (root / ".dvc/plots").mkdir(parents=True)
-    shutil.copy(ROOT / ".dvc/plots/ladder.json", root / ".dvc/plots")
     for command in (["init", "-q"], ["config", "user.email", "a@b.c"], ["config", "user.name", "a"]):
         subprocess.run(["git", *command], cwd=root, check=True, env=environment)
-    dvc(root, "init", "-q", "-f", environment=environment)
+    dvc(root, "init", "-q", environment=environment)
+    shutil.copytree(ROOT / ".dvc/plots", root / ".dvc/plots")
 
     def repro(*targets: str) -> list[str]:
         told = dvc(root, "repro", *targets, environment=environment)
