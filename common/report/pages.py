@@ -105,8 +105,13 @@ def pages(lab: Lab) -> dict[str, str]:
         pictured = _pictures(lab, paper)
         made |= {f"images/{name}": text for name, (text, _) in pictured.items()}
         made[f"papers/{paper.id}.md"] = paper_page(lab, paper, {name: alt for name, (_, alt) in pictured.items()})
-    made |= {page: _text(lab.root / file) for page, (file, _) in DOCUMENTS.items() if (lab.root / file).exists()}
+    made |= {page: _document(lab.root / file) for page, (file, _) in DOCUMENTS.items() if (lab.root / file).exists()}
     return made
+
+
+def _document(path: Path) -> str:
+    """A document whose links to papers' READMEs lead to the papers' pages, which show those READMEs on the site."""
+    return re.sub(r"\]\((?:\.\./)?papers/(\w+)/README\.md", r"](papers/\1.md", _text(path))
 
 
 def navigation(lab: Lab, made: Mapping[str, str]) -> list[Any]:
