@@ -18,7 +18,7 @@ from typing import Any
 from common.evaluate.claims import load_claims
 from common.evaluate.publish import judge_all, load_rows
 from common.evaluate.tables import NANO, _number, blocks
-from common.report import pictures, stories, tables
+from common.report import pictures, published, tables
 from common.report.notebooks import Executed, executed
 from common.report.show import svg
 from common.rows import MetricRow
@@ -292,7 +292,7 @@ def commands(lab: Lab, paper: Paper, rows: Sequence[MetricRow], records: Sequenc
     if records:
         lines.append(f"python -m common explain {paper.id}/{records[0]['id']}@{records[0]['panel']}{option}")
     if rows:
-        metric = stories.headline(lab.root / "papers" / paper.id / "claims.yaml")
+        metric = published.headline(lab.root / "papers" / paper.id / "claims.yaml")
         first = min(rows, key=lambda row: (row.profile != lab.profile, row.metric != metric, row.identity))
         lines.append(f"python -m common explain {paper.id}/{first.variant}/{first.metric}{option}")
     shown = ", ".join(f'<a href="../notebooks/{one.name}.html">{one.env}, seed {one.seed}{_of(one, lab.profile)}</a>'

@@ -19,7 +19,7 @@ from PIL import Image
 from common.evaluate.publish import load_rows
 from common.evaluate.tables import NANO
 from common.files import storage
-from common.report import figures, stories
+from common.report import figures, published
 from common.rows import MetricRow
 from common.sweep.plan import USER_ENVS
 from common.sweep.unit import project_root
@@ -47,10 +47,10 @@ def drawn(root: Path) -> dict[str, tuple[Figure, str]]:
 def of_paper(rows: Sequence[MetricRow], records: Sequence[Mapping[str, Any]], claims: Path) -> dict[str, Figure]:
     """Kind → figure of one paper's ``rows`` (some kinds need what the paper may not have), and the forest of its
     ``records`` if there are any. ``claims``: the paper's claims.yaml, which has the order of its ladder."""
-    metric, paper = stories.headline(claims), rows[0].paper
-    rungs = max((stories.present(rows, group, metric) for group in stories.claim_groups(claims).values()), key=_some)
+    metric, paper = published.headline(claims), rows[0].paper
+    rungs = max((published.present(rows, group, metric) for group in published.claim_groups(claims).values()), key=_some)
     made = {"ladder": figures.ladder(rows, rungs, metric=metric)}
-    if searched := stories.acting(rows, rungs):
+    if searched := published.acting(rows, rungs):
         made["acting"] = figures.ladder(rows, searched, metric="planned_success")
     if any(row.variant.startswith(f"{paper}@theta=") for row in rows):
         made["audit"] = figures.audit(rows, f"{paper}@theta=")
