@@ -12,8 +12,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from common.report.examples import read_records
-
 MOST = 100
 """Pairs, trees or decisions on one page; the file beside it has all that were recorded."""
 
@@ -33,12 +31,13 @@ def draw_unit(path: Path) -> dict[str, dict[str, str]]:
 
 
 def pages(artifacts: Path) -> dict[str, str]:
-    """File name → page, of all pairs, expansions and decisions below ``artifacts``; empty when it recorded none."""
+    """File name → page, of all pairs, expansions and decisions below ``artifacts``; empty when the unit recorded none."""
     kinds = {"pairs.*.jsonl": pairs_page, "trees.jsonl": expansions_page, "decisions.*.jsonl": decisions_page}
     made = {}
     for pattern, draw in kinds.items():
         for path in sorted(artifacts.glob(pattern)):
-            if rows := read_records(path):
+            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            if rows:
                 made[f"{path.stem}.html"] = draw(path.stem, rows)
     return made
 
