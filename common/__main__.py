@@ -189,7 +189,7 @@ def _dispatch(root: Path, options: argparse.Namespace) -> int:
         return commands.traces(root, options.paper, profile=options.profile, episodes=options.episodes)
     if name == "publish-model":
         check_paper(root, options.paper, "paper")
-        from common.report.publish import publish_model
+        from common.report.exports.registry import publish_model
 
         print(publish_model(root, options.paper, env=options.env, profile=options.profile, variant=options.variant,
                             policy=options.policy, seed=options.seed))

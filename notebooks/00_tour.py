@@ -16,7 +16,7 @@ from common.envs.versions.countdown_v1 import CountdownEnv
 from common.evaluate.claims import Claim, PaperClaims, judge
 from common.evaluate.tables import claims_table
 from common.learn.losses import dpo_losses
-from common.report import figures, stories
+from common.report import figures, published
 from common.report.show import quiet, say, show
 from common.report.toy import ScriptedPolicy, toy_rows
 from common.search.draw import draw_tree
@@ -131,10 +131,10 @@ show(figures.ladder(rows, ["before", "after"]))
 #
 # From a notebook, a sweep runs beside the kernel and is looked at from any cell, also after the browser was closed:
 #
-#     from common.report.live import sweep_view
+#     from common.report.sweeps import sweep_view
 #     from common.sweep.background import start_in_background
 #     sweep_view(start_in_background("--paper agent_q --envs countdown-v1 --profile smoke --grid search.alpha=0,1"))
 
 # %%
 for where in ("countdown-v1", "shop-v1"):
-    print(stories.published(project_root(), "agent_q", where, profile)[1])
+    print(published.published_rows(project_root(), "agent_q", where, profile)[1])

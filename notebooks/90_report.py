@@ -9,9 +9,10 @@
 profile: str = "cpu"  # whose figures to draw; smoke has tables of its own, all others share results/
 
 # %%
+from common.evaluate.claims import headline
 from common.evaluate.publish import judge_all, load_rows
 from common.evaluate.tables import claims_table
-from common.report import figures, stories, tables
+from common.report import figures, published, tables
 from common.report.show import say, show
 from common.sweep.unit import project_root, results_dir
 
@@ -23,9 +24,9 @@ records = [record for record in everything if record["profile"] == profile]
 
 # %%
 papers, seeds = sorted({row.paper for row in rows}), sorted({row.seed for row in rows})
-groups = {paper: stories.claim_groups(root / "papers" / paper / "claims.yaml") for paper in papers}
+groups = {paper: published.claim_groups(root / "papers" / paper / "claims.yaml") for paper in papers}
 ladders = {paper: next(iter(groups[paper].values())) for paper in papers}
-headlines = {paper: stories.headline(root / "papers" / paper / "claims.yaml") for paper in papers}
+headlines = {paper: headline(root / "papers" / paper / "claims.yaml") for paper in papers}
 places = sorted({(row.paper, row.env) for row in rows})
 say(f"{len(rows):,} metric rows and {len(records)} verdicts, from seeds {', '.join(map(str, seeds)) or '(none yet)'}; "
     f"{', '.join(f'{paper} on {env}' for paper, env in places) or 'nothing has been run yet'}.")
@@ -57,7 +58,7 @@ for paper, env in places:
     mine = [row for row in rows if (row.paper, row.env) == (paper, env)]
     metric = headlines[paper]
     say(f"**{paper}** on **{env}**")
-    show(figures.ladder(mine, stories.present(mine, ladders[paper], metric), metric=metric))
+    show(figures.ladder(mine, published.present(mine, ladders[paper], metric), metric=metric))
 
 # %% [markdown]
 # ## Search at test time
@@ -68,7 +69,7 @@ for paper, env in places:
 # %%
 for paper, env in places:
     mine = [row for row in rows if (row.paper, row.env) == (paper, env)]
-    if searched := stories.acting(mine, ladders[paper]):
+    if searched := published.acting(mine, ladders[paper]):
         show(figures.ladder(mine, searched, metric="planned_success"))
 
 # %% [markdown]
@@ -92,7 +93,7 @@ for paper in papers:
 # %%
 for paper in papers:
     mine = [row for row in rows if row.paper == paper]
-    shown = dict.fromkeys([*ladders[paper], *stories.acting(mine, ladders[paper])])
+    shown = dict.fromkeys([*ladders[paper], *published.acting(mine, ladders[paper])])
     say(f"**{paper}**", tables.cost_table(mine, list(shown)))
 say("Time and disk of one unit:", tables.timing_table(results))
 

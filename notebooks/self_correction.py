@@ -40,7 +40,7 @@ story = open_story(paper=paper, env=env, seed=seed, profile=profile, overrides=o
 
 # %%
 from common.evaluate import decompose
-from common.report import correction, gains, show
+from common.report import correction, show
 
 table = {"base": (0.526, 0.158, 0.046), "SCoRe": (0.600, 0.014, 0.058)}  # acc@1, right → wrong, wrong → right
 levels = {name: decompose.Levels(acc, 1 - c2i / acc, i2c / (1 - acc)) for name, (acc, c2i, i2c) in table.items()}
@@ -82,7 +82,7 @@ story.results()
 # %%
 if story.rows:
     show.present([correction.turns(story.rows, story.ladder), correction.transitions(story.rows, story.ladder),
-                  correction.confidence_and_critique(story.rows, story.ladder), gains.parts(story.rows, story.ladder)])
+                  correction.confidence_and_critique(story.rows, story.ladder), correction.parts(story.rows, story.ladder)])
 
 # %% [markdown]
 # ## Single dialogues
@@ -109,7 +109,7 @@ story.curves()
 
 # %%
 story.compare()
-show.say(gains.change_table(story.family_rows(), f"{story.env}/test"))
+show.say(correction.change_table(story.family_rows(), f"{story.env}/test"))
 
 # %% [markdown]
 # ## Exercises

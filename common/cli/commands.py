@@ -34,7 +34,7 @@ def execute_plan(
     from common.sweep.board import Board, board_folder
     from common.sweep.execute import check_writable, execute, summary
     from common.sweep.together import compute_together, launched
-    from common.report.kept import drawn
+    from common.report.unit_pages import draw_unit
     from common.track.mlflow_log import Tracker
 
     check_writable(root)
@@ -45,7 +45,7 @@ def execute_plan(
         if not compute_together(root, planned):
             sys.exit(0)  # rank 0 executes the notebooks
     try:
-        with Tracker(root, drawn=drawn) as tracker:
+        with Tracker(root, drawn=draw_unit) as tracker:
             tags = {"lab.profile": planned[0].profile, "lab.workers": str(workers), "lab.command": resume}
             papers = ", ".join(dict.fromkeys(one.paper for one in planned))
             board = Board(root, folder or board_folder(root, planned), paper=papers, command=resume, metric=metric)
@@ -233,23 +233,25 @@ def _target(root: Path, asked: Sweep) -> str:
 def _ladder(claims: Path) -> list[str]:
     """Variants of a paper's claims, best first; then, for metrics that only a policy by itself has, those that are measured in
     several ways without the way (``malt`` of ``malt+vote``)."""
-    from common.report import stories
+    from common.evaluate.claims import headline
+    from common.report import published
 
-    named = [name for group in stories.claim_groups(claims).values() for name in reversed(group)]
+    named = [name for group in published.claim_groups(claims).values() for name in reversed(group)]
     return list(dict.fromkeys([*named, *(name.partition("+")[0] for name in named)]))
 
 
 def _best(root: Path, planned: Sequence[Planned], folder: Path, *, metric: str | None, variant: str | None) -> list[str]:
     """A line for each panel with the setting whose mean over seeds is highest, and its picture in ``folder``. Without
     ``metric`` and ``variant`` those of the paper's claims: the metric of most, the top of the first ladder."""
-    from common.report import stories
+    from common.evaluate.claims import headline
+    from common.report import published
     from common.report.sweeps import parallel
     from common.sweep.collect import means, spelled
 
     claims = root / "papers" / planned[0].paper / "claims.yaml" if planned else Path()
     ladder: list[str] = []
     if claims.is_file():
-        metric = metric or stories.headline(claims)
+        metric = metric or headline(claims)
         ladder = _ladder(claims)
     found = means(root, planned, metric=metric) if metric else {}
     variant = variant or next((name for name in ladder if name in {key[1] for key in found}), None)
@@ -407,7 +409,7 @@ def notebook(root: Path, paper: str, *, env: str, seed: int, profile: str) -> in
 
 def traces(root: Path, paper: str, *, profile: str, episodes: int) -> int:
     """Show in MLflow what a paper's finished units kept: ``episodes`` traces of every variant, pages and figures."""
-    from common.report.kept import drawn
+    from common.report.unit_pages import draw_unit
     from common.track.mlflow_log import Tracker
     from common.track.store import read_unit
 
@@ -420,7 +422,7 @@ def traces(root: Path, paper: str, *, profile: str, episodes: int) -> int:
     if not done:
         raise ConfigError(f"no unit of {paper} is finished here at profile {profile}, so there is nothing to show; "
                           f"run: python -m common run --paper {paper} --profile {profile}")
-    with Tracker(root, drawn=drawn) as tracker:
+    with Tracker(root, drawn=draw_unit) as tracker:
         for path, unit in done:
             run = tracker.reopen(unit.key)
             said = (f"{tracker.show(run, path, episodes=episodes)} traces, MLflow run {run.run_id}" if run.run_id else
@@ -453,7 +455,7 @@ def check_room(root: Path, paper: str) -> int:
 def export(root: Path, paper: str, out: Path) -> int:
     """Write the RO-Crate of a paper's results."""
     check_paper(root, paper, "paper")
-    from common.report.crate import export as write
+    from common.report.exports.crate import export as write
 
     folder = write(root, paper, out)
     files = [path for path in folder.rglob("*") if path.is_file()]

@@ -1,24 +1,23 @@
-"""Self-correction as pictures: from the first to the second attempt, what was repaired and broken, and dialogues.
+"""Self-correction: accuracy from turn to turn, answers repaired and broken, and gains split into confidence and critique.
 
 Pure functions as in :mod:`common.report.figures`, with its colours, widths and intervals.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from common.evaluate.decompose import Levels, change
 from common.evaluate.stats import t_interval
-from common.report.figures import BLUE, CYCLE, GREEN, GREY, INK, MARKERS, ORANGE, RED, WIDTH
+from common.report.figures import (
+    BLUE, CYCLE, GREEN, GREY, INK, MARKERS, NOTE, ORANGE, RED, margin_note, mean_on_line, panel_axes,
+)  # fmt: skip
+from common.report.tables import markdown, mean_and_half
 from common.rows import MetricRow
-
-NOTE = "mean ± 95 % t-interval over training seeds; small dots: single seeds"
 
 
 def turns(rows: Sequence[MetricRow], variants: Sequence[str], *, prefix: str = "") -> Figure:
@@ -32,43 +31,39 @@ def turns(rows: Sequence[MetricRow], variants: Sequence[str], *, prefix: str = "
             one, two, delta = (seed_values(rows, panel, variant, f"{prefix}{m}") for m in ("acc@1", "acc@2", "delta"))
             if not delta:
                 continue
-            _interval(axes, one, y + 0.12, GREY, "o")
-            _interval(axes, two, y - 0.12, BLUE if fmean(two) >= fmean(one) else RED, "D")
-            found = t_interval(delta)
-            half = "" if found.high is None else f" ± {found.high - found.mean:.3f}"
+            mean_on_line(axes, one, y + 0.12, GREY, "o")
+            mean_on_line(axes, two, y - 0.12, BLUE if fmean(two) >= fmean(one) else RED, "D")
             n = next(r.n for r in rows if (r.panel, r.variant) == (panel, variant) and r.metric == f"{prefix}delta")
-            axes.annotate(f"Δ {found.mean:+.3f}{half}   {found.n} × {n}", (1.01, y), va="center", fontsize=8,
-                          xycoords=("axes fraction", "data"), color="#444444")  # fmt: skip
+            margin_note(axes, y, f"Δ {mean_and_half(delta, '+.3f')}   {len(delta)} × {n}")
         axes.set_xlabel(f"{prefix}accuracy (share of tasks)\n{panel}")
         axes.plot([], [], "o", color=GREY, label="first attempt")
         axes.plot([], [], "D", color=BLUE, label="second, not worse")
         axes.plot([], [], "D", color=RED, label="second, worse")
         axes.set_xlim(left=0)
-    finish(figure, columns, variants)
+    _finish(figure, columns, variants)
     return figure
 
 
-def transitions(rows: Sequence[MetricRow], variants: Sequence[str], *, prefix: str = "") -> Figure:
+def transitions(rows: Sequence[MetricRow], variants: Sequence[str]) -> Figure:
     """Share of tasks repaired (wrong then right, to the right) and broken (to the left), and the copy rate (cross)."""
-    figure, columns = panel_columns(rows, variants, f"{prefix}i2c", 0.42 * len(variants) + 1.5)
+    figure, columns = panel_columns(rows, variants, "i2c", 0.42 * len(variants) + 1.5)
     for axes, panel in columns:
         for y, variant in enumerate(variants):
             for metric, sign, colour in (("i2c", 1, GREEN), ("c2i", -1, ORANGE)):
-                values = seed_values(rows, panel, variant, f"{prefix}{metric}")
+                values = seed_values(rows, panel, variant, metric)
                 if values:
                     axes.barh(y, sign * fmean(values), height=0.5, color=colour, alpha=0.85)
                     found = t_interval(values)
                     if found.low is not None:
                         axes.plot([sign * found.low, sign * found.high], [y, y], color=INK, lw=1.2)
-            copied = seed_values(rows, panel, variant, f"{prefix}copy")
+            copied = seed_values(rows, panel, variant, "copy")
             if copied:
-                axes.annotate(f"copies {fmean(copied):.0%}", (1.01, y), xycoords=("axes fraction", "data"),
-                              va="center", fontsize=8, color="#444444")  # fmt: skip
+                margin_note(axes, y, f"copies {fmean(copied):.0%}")
         axes.axvline(0, color=INK, lw=0.8)
-        axes.set_xlabel(f"{prefix}share of tasks: broken (left), repaired (right)\n{panel}")
+        axes.set_xlabel(f"share of tasks: broken (left), repaired (right)\n{panel}")
         axes.plot([], [], "s", color=GREEN, label="wrong → right")
         axes.plot([], [], "s", color=ORANGE, label="right → wrong")
-    finish(figure, columns, variants)
+    _finish(figure, columns, variants)
     return figure
 
 
@@ -91,43 +86,67 @@ def confidence_and_critique(rows: Sequence[MetricRow], variants: Sequence[str], 
     return figure
 
 
-def dialogues(artifacts: Path, variant: str) -> dict[str, list[dict[str, Any]]]:
-    """task id → turns of the dialogue that the run kept of ``variant``; empty when it kept none."""
-    path, found = artifacts / f"dialogues.{variant}.jsonl", {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        turn = json.loads(line)
-        found.setdefault(turn["task"], []).append(turn)
-    return found
+def parts(rows: Sequence[MetricRow], variants: Sequence[str]) -> Figure:
+    """Δ of each variant (diamond) as the sum of what confidence loses (to the left) and critique gains."""
+    figure, columns = panel_columns(rows, variants, "delta", 0.42 * len(variants) + 1.5)
+    for axes, panel in columns:
+        for y, variant in enumerate(variants):
+            found = levels_of(rows, panel, variant)
+            if not found:
+                continue
+            for part, colour in (("confidence", ORANGE), ("critique", GREEN)):
+                value = fmean([getattr(one, part) for one in found.values()])
+                axes.barh(y, value, height=0.5, color=colour, alpha=0.85)
+            interval = t_interval([one.delta for one in found.values()])
+            if interval.low is not None:
+                axes.plot([interval.low, interval.high], [y, y], color=INK, lw=1.4)
+            axes.plot([interval.mean], [y], "D", color=INK, ms=6, mec="white", mew=0.6)
+        axes.axvline(0, color=GREY, lw=0.8)
+        axes.set_xlabel(f"share of tasks\n{panel}")
+        axes.barh(0, 0, color=ORANGE, label="confidence: Acc₁·(CL − 1)")
+        axes.barh(0, 0, color=GREEN, label="critique: (1 − Acc₁)·CS")
+        axes.plot([], [], "D", color=INK, label="their sum, Δ")
+    _finish(figure, columns, variants)
+    return figure
 
 
-def dialogue_table(told: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]], *, most: int = 8) -> str:
-    """Dialogues of several variants on the same tasks as a Markdown table; ✓ and ✗ are the environment's.
+def levels_of(rows: Sequence[MetricRow], panel: str, variant: str) -> dict[int, Levels]:
+    """seed → Acc_1, CL and CS of ``variant``, as far as they were published."""
+    by_seed: dict[int, dict[str, float]] = {}
+    for row in rows:
+        if (row.panel, row.variant) == (panel, variant) and row.metric in ("acc@1", "cl", "cs"):
+            by_seed.setdefault(row.seed, {})[row.metric] = row.value
+    return {seed: Levels(one["acc@1"], one.get("cl"), one.get("cs"))
+            for seed, one in sorted(by_seed.items()) if "acc@1" in one and len(one) > 1}  # fmt: skip
 
-    ``told``: variant → :func:`dialogues`. Of long texts beginning and end. Tasks on which the variants' last answers
-    differ in correctness come first. One line of text where no task has a dialogue of every variant.
+
+def change_table(found: Mapping[str, Sequence[MetricRow]], panel: str) -> str:
+    """How far each variant's Δ is from that of its paper's base, split by Acc₁, CL and CS; means over seeds.
+
+    ``found``: paper → its rows. Variants without a turn of their own to correct in (no CL, no CS) are left out.
     """
-    shared = [task for task in next(iter(told.values()), {}) if all(task in one for one in told.values())]
-    if not shared:
-        return "No dialogues to show: this unit was not run on this machine."
-    split = {task: len({one[task][-1]["correct"] for one in told.values()}) for task in shared}
-    chosen = sorted(shared, key=lambda task: -split[task])[:most]
-    lines = [f"| task | {' | '.join(told)} |", "|---|" + "---|" * len(told)]
-    for task in chosen:
-        cells = [" → ".join(f"`{_plain(_short(turn['answer']))}` {'✓' if turn['correct'] else '✗'}" for turn in one[task])
-                 for one in told.values()]  # fmt: skip
-        lines.append(f"| {_plain(_short(next(iter(told.values()))[task][0]['prompt']))} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    lines = []
+    for paper, rows in found.items():
+        base = levels_of(rows, panel, "base")
+        for variant in dict.fromkeys(row.variant for row in rows):
+            mine = levels_of(rows, panel, variant)
+            seeds = [seed for seed in mine if seed in base and _comparable(base[seed], mine[seed])]
+            if variant == "base" or not seeds:
+                continue
+            moved = [change(base[seed], mine[seed]) for seed in seeds]
+            columns = [[mine[seed].delta for seed in seeds]]
+            columns += [[getattr(one, part) for one in moved] for part in ("total", "first", "confidence", "critique")]
+            lines.append((paper, f"`{variant}`", *(mean_and_half(column, "+.3f") for column in columns), len(seeds)))
+    head = ("paper", "variant", "Δ", "Δ − base's", "by Acc₁", "by confidence (CL)", "by critique (CS)", "seeds")
+    return markdown(head, lines, numbers=6) if lines else "Nothing has been measured yet."
+
+
+def _comparable(before: Levels, after: Levels) -> bool:
+    """Whether both rates are defined for one of the policies at least, as a toy run's often are not."""
+    return all(getattr(before, name) is not None or getattr(after, name) is not None for name in ("cl", "cs"))
 
 
 # -- shared parts ----------------------------------------------------------------------------------------
-
-
-def _short(text: str, most: int = 220) -> str:
-    return text if len(text) <= most else f"{text[: most // 2]} […] {text[-most // 2 :]}"
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|").replace("`", "'").replace("$", "\\$") or " "
 
 
 def seed_values(rows: Sequence[MetricRow], panel: str, variant: str, metric: str) -> list[float]:
@@ -136,31 +155,17 @@ def seed_values(rows: Sequence[MetricRow], panel: str, variant: str, metric: str
     return [r.value for r in sorted(mine, key=lambda r: r.seed)]
 
 
-def _interval(axes: Axes, values: Sequence[float], y: float, colour: str, marker: str) -> None:
-    found = t_interval(values)
-    axes.plot(values, [y] * len(values), "o", color=colour, alpha=0.35, ms=3, mew=0)
-    if found.low is not None:
-        axes.plot([found.low, found.high], [y, y], color=colour, lw=1.8, solid_capstyle="round")
-    axes.plot([found.mean], [y], marker, color=colour, ms=6, mec="white", mew=0.6)
-
-
 def panel_columns(
     rows: Sequence[MetricRow], variants: Sequence[str], metric: str, height: float
 ) -> tuple[Figure, list[tuple[Axes, str]]]:
     """A figure of ``height`` inches with a column for each panel that has ``metric`` of a variant: (axes, panel)."""
     panels = sorted({row.panel for row in rows if row.metric == metric and row.variant in variants})
-    figure = Figure(figsize=(WIDTH, height), layout="constrained", facecolor="white")
-    axes = list(figure.subplots(1, max(len(panels), 1), squeeze=False, sharey="row")[0])
-    if not panels:
-        axes[0].text(0.5, 0.5, "nothing was measured yet, or it is not defined (no right answer, no wrong one)",
-                     ha="center", transform=axes[0].transAxes)  # fmt: skip
-    for one in axes:
-        for side in ("top", "right"):
-            one.spines[side].set_visible(False)
+    figure, axes = panel_axes(
+        panels, height, "nothing was measured yet, or it is not defined (no right answer, no wrong one)")
     return figure, list(zip(axes, panels))
 
 
-def finish(figure: Figure, columns: Sequence[tuple[Axes, str]], variants: Sequence[str]) -> None:
+def _finish(figure: Figure, columns: Sequence[tuple[Axes, str]], variants: Sequence[str]) -> None:
     """Put the variants on the vertical axes, and legend and note on the figure."""
     for axes, _ in columns:
         axes.set_yticks(range(len(variants)), variants)
@@ -169,4 +174,5 @@ def finish(figure: Figure, columns: Sequence[tuple[Axes, str]], variants: Sequen
     if columns:
         figure.legend(*columns[0][0].get_legend_handles_labels(), loc="outside upper left", ncols=3, frameon=False,
                       fontsize=9)  # fmt: skip
-        figure.supxlabel(NOTE, fontsize=8, color="#555555")
+        note = "mean ± 95 % t-interval over training seeds; small dots: single seeds"
+        figure.supxlabel(note, **NOTE)

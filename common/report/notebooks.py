@@ -1,4 +1,4 @@
-"""Executed notebooks as pages: texts, code, tables, figures and formulas in one file that loads nothing."""
+"""Executed notebooks: those in the run store, and each as one HTML file that loads nothing."""
 
 from __future__ import annotations
 
@@ -11,38 +11,15 @@ from pathlib import Path
 import nbformat
 
 from common.config import ConfigError
-from common.report import maths
-from common.report.webcheck import foreign
+from common.report.selfcontained import draw_formulas, foreign
 from common.rows import MetricRow
 from common.sweep.unit import BASE_PROFILES
 from common.track.store import finished_rows, read_unit
 
+THEME = Path(__file__).with_name("theme")
 WITHOUT_CODE = ("90_report",)
-"""Notebooks whose readers want what they show, not how."""
-
-STYLE = """:root{color-scheme:light dark}:root:has(#light:checked){color-scheme:light}
-:root:has(#dark:checked){color-scheme:dark}
-body{font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;margin:0;
-color:light-dark(#222,#ddd);background:light-dark(#fff,#1c1e26)}
-main{max-width:1060px;margin:0 auto;padding:1rem 1.2rem 5rem;overflow-wrap:break-word}
-nav{display:flex;flex-wrap:wrap;gap:.4rem 1.5rem;justify-content:space-between;
-border-bottom:1px solid light-dark(#ddd,#444);padding:.6rem 1.2rem}
-nav fieldset{border:0;margin:0;padding:0;display:flex;gap:.8rem}nav legend{float:left;padding-right:.8rem}
-h1{font-size:1.9rem;line-height:1.2}
-h2{margin-top:2.6rem;border-bottom:1px solid light-dark(#ddd,#444);padding-bottom:.2rem}
-a{color:light-dark(#0057a0,#7cb7f5)}code,pre{font:0.88em/1.45 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
-code{background:light-dark(#f3f3f3,#2b2e3a);padding:.1em .25em;border-radius:3px}
-pre{background:light-dark(#f6f6f6,#262833);padding:.8em;overflow-x:auto}pre code{padding:0;background:none}
-.highlight .k,.highlight .kn,.highlight .kc,.highlight .ow,.highlight .nn+.k{color:light-dark(#0057a0,#7cb7f5)}
-.highlight .s1,.highlight .s2,.highlight .sa,.highlight .sd,.highlight .si{color:light-dark(#8a4b00,#f0b070)}
-.highlight .c1{color:light-dark(#5a6470,#9aa4b2);font-style:italic}
-.highlight .mi,.highlight .mf{color:light-dark(#00694e,#5fcfae)}
-table{border-collapse:collapse;font-size:.85rem;display:block;overflow-x:auto;margin:1rem 0}
-th,td{border-bottom:1px solid light-dark(#e2e2e2,#3a3d4a);padding:.32rem .6rem;text-align:left;vertical-align:top}
-th{border-bottom:2px solid #999}tr:hover td{background:light-dark(#f7fafc,#262833)}
-img{max-width:100%;height:auto;border-radius:4px}
-.formula{overflow-x:auto;margin:1rem 0;text-align:center}.anchor-link{display:none}"""
-
+"""Notebooks whose pages show outputs only."""
+STYLE = (THEME / "notebook.css").read_text(encoding="utf-8").strip()
 SCHEMES = ('<label><input type="radio" name="scheme" id="system" checked> system</label>'
            '<label><input type="radio" name="scheme" id="light"> light</label>'
            '<label><input type="radio" name="scheme" id="dark"> dark</label>')
@@ -95,7 +72,7 @@ def page(path: Path, home: str = "") -> str:
     for number, cell in enumerate(notebook.cells, start=1):
         cell["id"] = f"cell{number}"  # of its own accord nbformat draws another one each time
         if cell.cell_type == "markdown":
-            cell.source = maths.drawn(cell.source)
+            cell.source = draw_formulas(cell.source)
     exporter = HTMLExporter(template_name="basic", exclude_input=path.stem in WITHOUT_CODE, exclude_input_prompt=True,
                             exclude_output_prompt=True)
     body, _ = exporter.from_notebook_node(notebook)

@@ -15,10 +15,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from common.evaluate.claims import load_claims
+from common.evaluate.claims import headline, load_claims
 from common.evaluate.publish import judge_all, load_rows
 from common.evaluate.tables import NANO, _number, blocks
-from common.report import pictures, stories, tables
+from common.report import pictures, published, tables
 from common.report.notebooks import Executed, executed
 from common.report.show import svg
 from common.rows import MetricRow
@@ -105,8 +105,13 @@ def pages(lab: Lab) -> dict[str, str]:
         pictured = _pictures(lab, paper)
         made |= {f"images/{name}": text for name, (text, _) in pictured.items()}
         made[f"papers/{paper.id}.md"] = paper_page(lab, paper, {name: alt for name, (_, alt) in pictured.items()})
-    made |= {page: _text(lab.root / file) for page, (file, _) in DOCUMENTS.items() if (lab.root / file).exists()}
+    made |= {page: _document(lab.root / file) for page, (file, _) in DOCUMENTS.items() if (lab.root / file).exists()}
     return made
+
+
+def _document(path: Path) -> str:
+    """A document whose links to papers' READMEs lead to the papers' pages, which show those READMEs on the site."""
+    return re.sub(r"\]\((?:\.\./)?papers/(\w+)/README\.md", r"](papers/\1.md", _text(path))
 
 
 def navigation(lab: Lab, made: Mapping[str, str]) -> list[Any]:
@@ -131,14 +136,14 @@ def family_name(family: str) -> str:
 def front(lab: Lab) -> str:
     """At a glance, then every verdict in a table that a script makes sortable and filterable."""
     counts = Counter(record["verdict"] for record in lab.records)
-    told = ", ".join(f"**{counts[verdict]} {verdict}**" for verdict in SIGNS)
+    counted = ", ".join(f"**{counts[verdict]} {verdict}**" for verdict in SIGNS)
     parts = ["---\ntitle: Verdicts\nhide: [navigation, toc]\n---\n\n# Do the papers' claims hold?\n",
              "Training methods of papers on LLM agents, replicated with nano policies trained from scratch and with pretrained "
              "language models. The training seed is the unit of all statistics: effects are differences of means in the "
              "direction of the claim, paired by seed, with t-intervals; *supported* and *contradicted* are decided after "
              "Holm's correction over all claims of a paper on a panel, by rules written into `papers/<id>/claims.yaml`. "
              "*Inconclusive* does not mean that there is no effect.\n",
-             (f"{len(lab.records)} verdicts: {told}.\n" if lab.records
+             (f"{len(lab.records)} verdicts: {counted}.\n" if lab.records
               else "No claim has been judged yet: run `make repro`.\n"),
              "## At a glance\n", glance(lab), "\n## Every verdict\n", verdict_table(lab)]
     return "\n".join(parts)
@@ -146,8 +151,7 @@ def front(lab: Lab) -> str:
 
 def glance(lab: Lab) -> str:
     """Counts of verdicts, a line for each paper and model that it started from."""
-    lines = [f"| paper | model | family | {' | '.join(f'{sign} {verdict}' for verdict, sign in SIGNS.items())} | seeds |",
-             "|---|---|---|---:|---:|---:|---:|"]
+    lines = []
     for paper in lab.papers:
         runs: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
         for record in lab.records:
@@ -155,12 +159,12 @@ def glance(lab: Lab) -> str:
                 runs.setdefault((record["profile"], record["scale"]), []).append(record)
         for (profile, scale), mine in (runs or {("", ""): []}).items():
             counts = Counter(record["verdict"] for record in mine)
-            numbers = [str(counts[verdict]) for verdict in SIGNS] if mine else ["not recorded", "", ""]
+            numbers = [counts[verdict] for verdict in SIGNS] if mine else ["not recorded", "", ""]
             seeds = max((record["n_seeds"] for record in mine), default="")
             old = " (stale)" if any(one.stale for (of, _, at), one in lab.states.items() if (of, at) == (paper.id, profile)) else ""
-            cells = (f"[{paper.name}](papers/{paper.id}.md){old}", scale, family_name(paper.family), *numbers, str(seeds))
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+            lines.append((f"[{paper.name}](papers/{paper.id}.md){old}", scale, family_name(paper.family), *numbers, seeds))
+    head = ("paper", "model", "family", *(f"{sign} {verdict}" for verdict, sign in SIGNS.items()), "seeds")
+    return tables.markdown(head, lines, numbers=4) + "\n"
 
 
 def verdict_table(lab: Lab) -> str:
@@ -216,11 +220,10 @@ def paper_list(lab: Lab) -> str:
                              for paper in lab.papers)]  # fmt: skip
     others = [line for line in index(lab.root) if not line["paper_folder"]]
     if others:
-        parts += [f"\n## Not replicated here ({len(others)})\n", "| paper | family | status | note |",
-                  "|---|---|---|---|"]
-        for line in others:
-            cells = (f"[{line['title']}]({line['url']})", family_name(line["family"]), line["status"], line["note"])
-            parts.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+        cells = [(f"[{line['title']}]({line['url']})", family_name(line["family"]), line["status"], line["note"])
+                 for line in others]  # fmt: skip
+        escaped = [[cell.replace("|", "\\|") for cell in line] for line in cells]
+        parts += [f"\n## Not replicated here ({len(others)})\n", tables.markdown(("paper", "family", "status", "note"), escaped)]
     return "\n".join(parts) + "\n"
 
 
@@ -287,7 +290,7 @@ def commands(lab: Lab, paper: Paper, rows: Sequence[MetricRow], records: Sequenc
     if records:
         lines.append(f"python -m common explain {paper.id}/{records[0]['id']}@{records[0]['panel']}{option}")
     if rows:
-        metric = stories.headline(lab.root / "papers" / paper.id / "claims.yaml")
+        metric = headline(lab.root / "papers" / paper.id / "claims.yaml")
         first = min(rows, key=lambda row: (row.profile != lab.profile, row.metric != metric, row.identity))
         lines.append(f"python -m common explain {paper.id}/{first.variant}/{first.metric}{option}")
     shown = ", ".join(f'<a href="../notebooks/{one.name}.html">{one.env}, seed {one.seed}{_of(one, lab.profile)}</a>'

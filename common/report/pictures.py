@@ -1,4 +1,4 @@
-"""``docs/images/*.png``: the pictures of the README, drawn from the tables in ``results/``.
+"""Figures that stand for a paper: the README's ``docs/images/*.png``, and those of the paper's page on the site.
 
     python -m common.report.pictures            # writes them; the same tables give the same pictures
 
@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from PIL import Image
 
+from common.evaluate.claims import headline
 from common.evaluate.publish import load_rows
 from common.evaluate.tables import NANO
 from common.files import storage
-from common.report import figures, stories
+from common.report import figures, published
 from common.rows import MetricRow
 from common.sweep.plan import USER_ENVS
 from common.sweep.unit import project_root
@@ -32,7 +32,7 @@ SHOWS = {"ladder": "its variants from the bottom to the top, as the paper orders
 """What a kind of picture shows, in words."""
 
 
-def drawn(root: Path) -> dict[str, tuple[Figure, str]]:
+def draw(root: Path) -> dict[str, tuple[Figure, str]]:
     """File name → (figure, hash of its rows): for each paper with results its ladder, what search adds when
     acting, and its pair audit, of models trained here. Environments that need a user's files are left to the report."""
     made = {}
@@ -47,10 +47,11 @@ def drawn(root: Path) -> dict[str, tuple[Figure, str]]:
 def of_paper(rows: Sequence[MetricRow], records: Sequence[Mapping[str, Any]], claims: Path) -> dict[str, Figure]:
     """Kind → figure of one paper's ``rows`` (some kinds need what the paper may not have), and the forest of its
     ``records`` if there are any. ``claims``: the paper's claims.yaml, which has the order of its ladder."""
-    metric, paper = stories.headline(claims), rows[0].paper
-    rungs = max((stories.present(rows, group, metric) for group in stories.claim_groups(claims).values()), key=_some)
+    metric, paper = headline(claims), rows[0].paper
+    rungs = max((published.present(rows, group, metric) for group in published.claim_groups(claims).values()),
+                key=lambda names: len(names) > 1)  # the first group of claims with something to compare
     made = {"ladder": figures.ladder(rows, rungs, metric=metric)}
-    if searched := stories.acting(rows, rungs):
+    if searched := published.acting(rows, rungs):
         made["acting"] = figures.ladder(rows, searched, metric="planned_success")
     if any(row.variant.startswith(f"{paper}@theta=") for row in rows):
         made["audit"] = figures.audit(rows, f"{paper}@theta=")
@@ -64,25 +65,10 @@ def write(root: Path) -> list[Path]:
     folder, paths = root / FOLDER, []
     with storage(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for name, (figure, source) in drawn(root).items():
+        for name, (figure, source) in draw(root).items():
             figure.savefig(folder / name, dpi=110, metadata={"Source": source, "Software": None})
             paths.append(folder / name)
     return paths
-
-
-def to_draw(root: Path) -> list[str]:
-    """Names of pictures that are missing or were drawn from other rows than those in ``results/``."""
-    found = []
-    for name, (_, source) in drawn(root).items():
-        path = root / FOLDER / name
-        if not path.exists() or Image.open(path).info.get("Source") != source:
-            found.append(name)
-    return found
-
-
-def _some(rungs: Sequence[str]) -> bool:
-    """Whether there is something to compare: of several groups of claims, the first of which this is true is drawn."""
-    return len(rungs) > 1
 
 
 def _hash(rows: Sequence[MetricRow]) -> str:

@@ -17,10 +17,10 @@ from typing import Any
 from common.config import ConfigError
 from common.files import storage, write_atomic
 from common.report import notebooks, pages
-from common.report.webcheck import broken
+from common.report.notebooks import THEME
+from common.report.selfcontained import broken
 
 NOTEBOOK = "notebooks/90_report.py"
-THEME = Path(__file__).with_name("theme")
 NOT_OURS = ("404.html", "sitemap.xml", "sitemap.xml.gz")
 """What MkDocs adds for a server: addresses from its root, and the date of the build."""
 
@@ -72,7 +72,7 @@ def mkdocs(docs: Path, site: Path, nav: list[Any]) -> None:
     from mkdocs.config import load_config
     from mkdocs.exceptions import MkDocsException
 
-    warnings = _Kept()
+    warnings = _Warnings()
     logger = logging.getLogger("mkdocs")
     logger.addHandler(warnings)
     try:
@@ -82,16 +82,16 @@ def mkdocs(docs: Path, site: Path, nav: list[Any]) -> None:
         build(config)
         config.plugins.on_shutdown()
     except MkDocsException as error:
-        told = warnings.messages or [str(error)]
-        raise ConfigError(f"the site was not written: {told[0]}; mend that page's source") from None
+        first = (warnings.messages or [str(error)])[0]
+        raise ConfigError(f"the site was not written: {first}; mend that page's source") from None
     finally:
         logger.removeHandler(warnings)
     for name in NOT_OURS:
         (site / name).unlink(missing_ok=True)
 
 
-class _Kept(logging.Handler):
-    """Keeps warnings and errors instead of printing them."""
+class _Warnings(logging.Handler):
+    """Collects warnings and errors instead of printing them."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)

@@ -21,6 +21,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,11 +30,12 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from common.config import ConfigError, check_paper, check_profile, hint, known_papers, load_spec
-from common.evaluate.claims import load_claims
+from common.evaluate.claims import headline, load_claims
 from common.evaluate.publish import read_claims
-from common.report import figures, show, stories, tables
+from common.report import figures, published, show, tables
 from common.rows import MetricRow
 from common.sweep.unit import MissingInput, Unit, finished_unit, open_unit, project_root, results_dir
+from common.track.events import read_events
 
 Parts = Sequence[Figure | str]
 
@@ -54,7 +56,7 @@ class Room:
 def room_of(root: Path, paper: str) -> Room:
     """The room of ``paper``; what ``figures.py`` leaves out is taken from its claims."""
     claims = root / "papers" / paper / "claims.yaml"
-    rungs = next(iter(stories.claim_groups(claims).values()), [])
+    rungs = next(iter(published.claim_groups(claims).values()), [])
     metrics = dict.fromkeys(claim.metric for claim in load_claims(claims).claims)
     found: dict[str, Any] = {"ladder": tuple(rungs), "columns": tuple(metrics)[:6], "shown": tuple(rungs)}
     if importlib.util.find_spec(f"papers.{paper}.figures"):
@@ -96,7 +98,7 @@ class Story:
 
     def readme(self, title: str) -> str:
         """A section of the paper's README, "" where it has none of that title."""
-        return stories.section(self.root / "papers" / self.paper / "README.md", title)
+        return published.section(self.root / "papers" / self.paper / "README.md", title)
 
     # -- what the cells show -------------------------------------------------------------------------------------
 
@@ -114,11 +116,11 @@ class Story:
                 self.own = lab.run(self.unit)
         elif self.unit:
             self.own = self.unit.run.rows()
-        others, self.where = stories.published(self.root, self.paper, self.env, self.profile)
-        self.rows = stories.together(self.own, [] if self.overrides else others)
-        show.say(self.said())
+        others, self.where = published.published_rows(self.root, self.paper, self.env, self.profile)
+        self.rows = published.together(self.own, [] if self.overrides else others)
+        show.say(self.note())
 
-    def said(self) -> str:
+    def note(self) -> str:
         """Where the numbers below come from, and how to get others."""
         how = f"set `train = True` in the parameters cell, or run `python -m common run --paper {self.paper} --envs {self.env}`"
         if self.own:
@@ -130,9 +132,9 @@ class Story:
         show.say("**In the paper**", self.readme("What the paper reports"), f"**Here.** {self.where}")
         if not self.rows:
             return
-        metric = stories.headline(self.root / "papers" / self.paper / "claims.yaml")
+        metric = headline(self.root / "papers" / self.paper / "claims.yaml")
         panel = [row for row in self.rows if row.panel != f"{self.env}/train"]
-        show.show(figures.ladder(panel, stories.present(panel, self.ladder, metric), metric=metric))
+        show.show(figures.ladder(panel, published.present(panel, self.ladder, metric), metric=metric))
         show.say(tables.summary_table(panel, self.ladder, self.room.columns), "What each variant cost:",
                  tables.cost_table(panel, self.ladder))
         show.present(self.room.results(self.rows, self.ladder))
@@ -147,7 +149,7 @@ class Story:
     def curves(self) -> None:
         """Metrics of training, update by update."""
         events = self.unit.run.path / "events.jsonl" if self.unit else Path("none")
-        points = [point for point in stories.training_points(events) if point["variant"] in self.room.shown]
+        points = [point for point in training_points(events) if point["variant"] in self.room.shown]
         if points:
             show.show(figures.curves(points, self.room.curves))
         else:
@@ -162,7 +164,7 @@ class Story:
     def family_rows(self) -> dict[str, list[MetricRow]]:
         """Paper → rows on this environment, for every paper of the family that has some."""
         papers = [paper for paper in known_papers(self.root) if load_spec(self.root, paper).family == self.family]
-        found = {paper: stories.published(self.root, paper, self.env, self.profile)[0] for paper in papers}
+        found = {paper: published.published_rows(self.root, paper, self.env, self.profile)[0] for paper in papers}
         return {paper: rows for paper, rows in (found | {self.paper: self.rows}).items() if rows}
 
     def exercises(self) -> None:
@@ -200,3 +202,15 @@ def open_story(
         unit = None
     show.quiet()
     return Story(root, paper, env, seed, profile, given["overrides"], spec.family, room_of(root, paper), unit, train)
+
+
+def training_points(events: Path) -> list[dict[str, Any]]:
+    """Records with variant, round, update, metric, value: what the trainer logged after each update."""
+    points = []
+    for event in read_events(events):
+        for name, value in event["metrics"].items():
+            found = re.fullmatch(r"r(\d+)/train/(\w+)", name)
+            if found:
+                points.append({"variant": event["variant"], "round": int(found[1]), "update": event["step"],
+                               "metric": found[2], "value": value})
+    return points

@@ -1,7 +1,7 @@
 """A sweep that outlives whoever started it: a notebook's kernel, a closed browser, a terminal.
 
     started = start_in_background("--paper agent_q --grid search.alpha=0,0.5,1 --seeds 0-1")
-    sweep_view(started)                # common.report.live; also later, from another kernel, as sweep_view()
+    sweep_view(started)                # common.report.sweeps; also later, from another kernel, as sweep_view()
     started.stop()                     # like Ctrl-C: what is finished is kept, the same words go on with the rest
 """
 

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from common.envs.contract import Env
 from common.learn.losses import dpo_losses
-from common.report import figures, stories
+from common.report import examples as cases
+from common.report import figures, published
+from common.report.figures import CYCLE, MARKERS
 from common.report.show import code, source
 from common.rows import MetricRow
 from common.search import steps
@@ -53,9 +56,9 @@ def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure |
               "large budget": {0.0: "agent_q_alpha0_big", 0.5: "agent_q_big", 1.0: "agent_q_alpha1_big"}}  # fmt: skip
     return [
         "What search at test time adds to each policy on the same tasks, beside the best of n by the same critic:",
-        figures.ladder(rows, stories.acting(rows, variants), metric="planned_success"),
+        figures.ladder(rows, published.acting(rows, variants), metric="planned_success"),
         "What each variant spent:",
-        figures.budget(rows, stories.present(rows, variants)),
+        budget(rows, published.present(rows, variants)),
         "Each pair can be checked by exact action values: is the chosen action worth more? A larger threshold θ leaves "
         "fewer pairs. Below, α: the weight of the search's value against the critique, after one round.",
         figures.audit(rows, "agent_q@theta="),
@@ -66,20 +69,44 @@ def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure |
 
 def examples(artifacts: Path) -> list[Figure | str]:
     """A search tree, tasks before and after training, and pairs that exact values contradict."""
-    found, known = trees(artifacts), stories.world(artifacts)
+    found, known = trees(artifacts), cases.world(artifacts)
     if not found or known is None:
-        return [stories.NO_RUN]
+        return [cases.NO_RUN]
     theta = json.loads((artifacts.parent / "config.resolved.json").read_text(encoding="utf-8"))["learn"]["theta"]
     return [
         "Of the trees that the run kept, the one whose first actions differ most in value. Colour is Q, size the "
         "number of visits; hollow nodes were proposed and never tried, squares are finished episodes, the bold path is "
         "the most visited.",
         draw_tree(telling(found), max_nodes=24),
-        *stories.closely(artifacts, "base", "agent_q"),
+        *cases.compare_episodes(artifacts, "base", "agent_q"),
         "Pairs of which the search is sure and which exact values contradict: too few simulations, a lucky rollout, or "
         "the critic?",
         wrong_pairs(found, *known, theta=theta),
     ]
+
+
+def budget(rows: Sequence[MetricRow], variants: Sequence[str]) -> Figure:
+    """Success of each variant against the environment steps that it spent, means over seeds."""
+    found = figures.by_panel(rows, variants, "success")
+    figure, columns = figures.panel_axes(found, 3.8)
+    for axes, (panel, by_variant) in zip(columns, found.items()):
+        spent = {v: sum(r.cost["env_steps"] for r in mine) / len(mine) for v, mine in by_variant.items()}
+        for variant, mine in by_variant.items():
+            k = variants.index(variant) % len(CYCLE)
+            figures.line_of_means(axes, {spent[variant]: [row.value for row in mine]}, colour=CYCLE[k], marker=MARKERS[k],
+                                  label=variant, seeds=True)  # fmt: skip
+        axes.set_xlim(left=-0.03 * max(1, *spent.values()))
+        axes.set_title(panel, fontsize=10)
+        axes.set_xlabel("env steps a seed,\nlearning and acting")
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.grid(color="#e6e6e6", lw=0.8)
+    if found:
+        columns[0].set_ylabel("success")
+    handles = {label: line for axes in columns for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    if handles:
+        order = [variant for variant in variants if variant in handles]
+        figure.legend([handles[v] for v in order], order, loc="outside right center", frameon=False, fontsize=8)
+    return figure
 
 
 def trees(artifacts: Path) -> list[Tree]:
@@ -103,9 +130,9 @@ def wrong_pairs(found: Sequence[Tree], env: Env, tasks: Mapping[str, Task], *, t
         for pair in step_pairs(tree, theta, tree.alpha):
             exact = audit([pair], env, [tasks[tree.task_id]], [tree]).exact_margins[0]
             if exact < -1e-9:
-                sides = (f"`{stories.cell(text, 50)}`" for text in (pair.chosen, pair.rejected))
+                sides = (f"`{cases.table_cell(text, 50)}`" for text in (pair.chosen, pair.rejected))
                 margins = (f"{pair.q_chosen - pair.q_rejected:+.2f}", f"{exact:+.2f}")
-                cells = (stories.cell(pair.prompt[-1]["content"], 160), *sides, *margins)
+                cells = (cases.table_cell(pair.prompt[-1]["content"], 160), *sides, *margins)
                 lines.append((exact, f"| {' | '.join(cells)} |"))
     if not lines:
         return f"No pair of these {len(found)} trees is wrong at θ = {theta:g}."

@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from common.evaluate.decompose import change
-from common.report import correction as pictures
+from common.report import correction
+from common.report.examples import dialogue_table, dialogues
 from common.report.show import code, source
 from common.rows import MetricRow
 from papers.confidence_critique.maths import levels
@@ -41,9 +42,9 @@ def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure |
     """The rates of the probability mode, beside the sampled ones of the family."""
     text = ("Without sampling, from the policy's own probabilities of all listed answers (`prob_…`). At most "
             "`prob_missing` of its first answers are not listed.")
-    return [text, pictures.confidence_and_critique(rows, variants, prefix="prob_")]
+    return [text, correction.confidence_and_critique(rows, variants, prefix="prob_")]
 
 
 def examples(artifacts: Path) -> list[Figure | str]:
     """Dialogues on which the variants differ at the end."""
-    return [pictures.dialogue_table({name: pictures.dialogues(artifacts, name) for name in DIALOGUES})]
+    return [dialogue_table({name: dialogues(artifacts, name) for name in DIALOGUES})]

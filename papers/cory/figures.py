@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from common.evaluate.stats import t_interval
 from common.learn.policy_gradient import leave_one_out
-from common.report import dialogue, tables
+from common.report import tables
+from common.report.examples import dialogue_contrasts, dialogue_viewer, dialogues
 from common.report.figures import CYCLE, INK, MARKERS, WIDTH
 from common.report.show import code, source
 from common.rows import MetricRow
@@ -59,11 +60,11 @@ def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure |
 
 def examples(artifacts: Path) -> list[Figure | str]:
     """Up to three dialogues before and after training: one repaired by the observer, one broken, one of the pioneer."""
-    kept = {name: dialogue.dialogues(artifacts, name) for name in DIALOGUES}
-    chosen = dialogue.contrasts(kept["base"], kept["cory"])
+    kept = {name: dialogues(artifacts, name) for name in DIALOGUES}
+    chosen = dialogue_contrasts(kept["base"], kept["cory"])
     if not chosen:
         return ["No dialogues to show: this unit was not run on this machine, or training changed none of those kept."]
-    return [part for kind, task in chosen for part in (f"**{kind}**", dialogue.viewer(kept, task))]
+    return [part for kind, task in chosen for part in (f"**{kind}**", dialogue_viewer(kept, task))]
 
 
 def against_kl(

@@ -8,7 +8,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from common.envs.shop.reading import outcome
-from common.report import figures, foresight, stories
+from common.report import figures, published
+from common.report.examples import compare_episodes, forecast_examples
 from common.report.show import code, source
 from common.rows import MetricRow
 from common.search.transitions import Transition, Tried
@@ -53,10 +54,10 @@ def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure |
         figures.ablation(rows, series, xlabel="share of the demonstrated tasks"),
         "How foresight fades with depth. `start` and `imitation` were never trained to foresee: they show what chance "
         "gives.",
-        foresight.depths(rows, stories.present(rows, FORESEEING, "tokens@1")),
+        figures.depths(rows, published.present(rows, FORESEEING, "tokens@1")),
     ]
 
 
 def examples(artifacts: Path) -> list[Figure | str]:
     """What world models imagined beside what came, and tasks by imitation and by self-reflection."""
-    return [*foresight.examples(artifacts, ("iwm_world", "iwm")), *stories.closely(artifacts, "imitation", "sr", last_line=True)]
+    return [*forecast_examples(artifacts, ("iwm_world", "iwm")), *compare_episodes(artifacts, "imitation", "sr", last_line=True)]

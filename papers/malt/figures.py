@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from textwrap import wrap
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from common.envs.roles import ROLES
-from common.evaluate.stats import t_interval
 from common.learn import losses
-from common.report import dialogue, stories, tables
-from common.report.figures import BLUE, GREY, INK, MARKERS, RED, WIDTH
+from common.report import published, tables
+from common.report.examples import by_task, dialogue_contrasts, dialogue_viewer, dialogues
+from common.report.figures import BLUE, GREY, INK, MARKERS, RED, WIDTH, mean_on_line
 from common.report.show import code, source
 from common.rows import MetricRow
 from common.types import Turn
@@ -72,11 +72,11 @@ def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure |
         "`+vote` elects one of equally many last answers; a trio's answer costs several times the tokens of a "
         "single agent's. With `+vote_tok` the single agent votes until it has spent as much. One answer, or one "
         "chain, each; `greedy_success` decodes greedily:",
-        tables.summary_table(test, stories.present(test, NAMES), ALONE),
+        tables.summary_table(test, published.present(test, NAMES), ALONE),
         "Success mixes three roles. Does the generator answer better, does the verifier see more mistakes (or does "
         "it call everything right), does the refiner keep right answers and repair wrong ones? `malt_base_…` gives "
         "one role back to the base.",
-        roles(test, stories.present(test, TRIOS)),
+        roles(test, published.present(test, TRIOS)),
         "How true is the credit? It knows outcomes; the environment knows which answers are right and which "
         "verdicts are true. `label_…`: share of labels that agree with the truth. `pair_true`: of the verifier's "
         "pairs whose verdicts differ in truth, the share that prefer the true one; `pair_alike`: the share in "
@@ -87,8 +87,8 @@ def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure |
 
 def examples(artifacts: Path) -> list[Figure | str]:
     """The tree of one question, and three chains before and after training."""
-    found = telling(expansions(artifacts))
-    kept = {name: dialogue.dialogues(artifacts, name) for name in ("trio", "malt_sft", "malt")}
+    found = telling(list(by_task(artifacts / "trees.jsonl").values()))
+    kept = {name: dialogues(artifacts, name) for name in ("trio", "malt_sft", "malt")}
     if not found or not all(kept.values()):
         return ["This unit kept no trees and chains on this machine."]
     parts: list[Figure | str] = [
@@ -99,21 +99,12 @@ def examples(artifacts: Path) -> list[Figure | str]:
         "Chains before and after training, ✓ right and ✗ wrong (of a critique: whether its verdict is true); all "
         "variants meet the same random numbers.",
     ]
-    for kind, task in dialogue.contrasts(kept["trio"], kept["malt"]):
-        parts += [f"**{kind}**", dialogue.viewer(kept, task)]
+    for kind, task in dialogue_contrasts(kept["trio"], kept["malt"]):
+        parts += [f"**{kind}**", dialogue_viewer(kept, task)]
     return parts
 
 
 # -- drawing -------------------------------------------------------------------------------------------------------
-
-
-def expansions(artifacts: Path) -> list[Branches]:
-    """The expansions that a run kept, each with its branches in order; empty when it kept none."""
-    path, found = artifacts / "trees.jsonl", {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        row = json.loads(line)
-        found.setdefault(row["task"], []).append(row)
-    return list(found.values())
 
 
 def telling(found: Sequence[Branches]) -> Branches | None:
@@ -189,12 +180,8 @@ def roles(rows: Sequence[MetricRow], variants: Sequence[str]) -> Figure:
             values = [row.value for row in sorted(rows, key=lambda r: r.seed)
                       if (row.variant, row.metric) == (variant, metric)]  # fmt: skip
             if values:
-                found, colour = t_interval(values), BLUE if y else GREY
-                axes.plot(values, [y] * len(values), "o", color=colour, alpha=0.35, ms=3, mew=0)
-                if found.low is not None:
-                    axes.plot([found.low, found.high], [y, y], color=colour, lw=1.8, solid_capstyle="round")
-                axes.plot([found.mean], [y], MARKERS[0 if y else 1], color=colour, ms=6, mec="white", mew=0.6)
-                axes.annotate(f"{found.mean:.2f}", (1.0, y), xycoords=("axes fraction", "data"), xytext=(-2, 0),
+                mean_on_line(axes, values, y, BLUE if y else GREY, MARKERS[0 if y else 1])
+                axes.annotate(f"{fmean(values):.2f}", (1.0, y), xycoords=("axes fraction", "data"), xytext=(-2, 0),
                               textcoords="offset points", ha="right", va="center", fontsize=8, color="#444444")
         axes.set_title(title, fontsize=9, color=INK)
         axes.set_xlim(0, 1.12)

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from common.evaluate.stats import t_interval
 from common.evaluate.votes import majority
-from common.report.correction import dialogue_table, dialogues, panel_columns, seed_values
+from common.report.correction import panel_columns, seed_values
+from common.report.examples import dialogue_table, dialogues
 from common.report.figures import CYCLE, MARKERS
 from common.report.show import code, source
 from common.rows import MetricRow

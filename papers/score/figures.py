@@ -9,7 +9,8 @@ import torch
 from matplotlib.figure import Figure
 
 from common.learn import policy_gradient as pg
-from common.report import correction as pictures
+from common.report import correction
+from common.report.examples import dialogue_table, dialogues
 from common.report.show import code, source
 from common.rows import MetricRow
 
@@ -38,9 +39,9 @@ def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure |
     """The paper decodes greedily; beside the sampled results of the family."""
     return ["SCoRe reports greedy decoding. Here the greedy base already repeats nearly all of its answers, so that hardly "
             "anything is left to be seen between two turns; this is why everything above was sampled.",
-            pictures.turns(rows, variants, prefix="greedy_")]  # fmt: skip
+            correction.turns(rows, variants, prefix="greedy_")]  # fmt: skip
 
 
 def examples(artifacts: Path) -> list[Figure | str]:
     """Dialogues on which the variants differ at the end."""
-    return [pictures.dialogue_table({name: pictures.dialogues(artifacts, name) for name in SHOWN})]
+    return [dialogue_table({name: dialogues(artifacts, name) for name in SHOWN})]

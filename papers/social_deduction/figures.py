@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 
 from common.envs.deduction import belief
 from common.evaluate.stats import t_interval
-from common.report import stories
-from common.report.dialogue import dialogues, one_line
+from common.report import published
+from common.report.examples import dialogues, one_line
 from common.report.figures import BLUE, CYCLE, GREY, INK, MARKERS, RED, WIDTH
 from common.report.show import code, source
 from common.rows import MetricRow
@@ -59,7 +59,7 @@ def toy() -> list[str]:
 
 def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure | str]:
     """What the crew believe, and what their messages are worth to ideal listeners."""
-    crews = stories.present(rows, CREWS)
+    crews = published.present(rows, CREWS)
     return [
         "`silent` and `honest` are yardsticks: ideal listeners who hear nothing, and who hear every crew member name "
         "one of the two it saw. Does the crew believe the truth more after every message (listening), and are its "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -12,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from common.evaluate.stats import t_interval
-from common.report import figures, foresight, stories, tables
+from common.report import figures, published, tables
+from common.report.examples import compare_episodes, forecast_examples, read_records
 from common.report.figures import CYCLE, GREY, MARKERS, WIDTH
 from common.report.show import UNPRINTABLE, code, source
 from common.rows import MetricRow
@@ -59,7 +59,7 @@ def toy() -> list[Figure | str]:
 
 def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure | str]:  # noqa: ARG001
     """Foresight by depth beside success by depth of look-ahead; all ways of acting; what they cost."""
-    acting = stories.present(rows, ("webevolver", *(f"webevolver+{how}" for how in PLANS)), "planned_success")
+    acting = published.present(rows, ("webevolver", *(f"webevolver+{how}" for how in PLANS)), "planned_success")
     return [
         "A second step of look-ahead can only pay where the second page is foreseen; real pages are foreseen "
         "perfectly. All act with the same weights on the same tasks.",
@@ -67,16 +67,16 @@ def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure |
         figures.ladder(rows, acting, metric="planned_success"),
         tables.cost_table(rows, acting),
         "How foresight fades with depth; `world_blind` shows how much can be written without seeing the page.",
-        foresight.depths(rows, stories.present(rows, WORLDS, "tokens@1")),
+        figures.depths(rows, published.present(rows, WORLDS, "tokens@1")),
     ]
 
 
 def examples(artifacts: Path) -> list[Figure | str]:
     """What world models imagined beside what came, decisions that look-ahead changed, and tasks before and after."""
-    parts: list[Figure | str] = foresight.examples(artifacts, ("world_3", "world_blind"))
-    changed = telling(decisions(artifacts, "webevolver+d2"))
+    parts: list[Figure | str] = forecast_examples(artifacts, ("world_3", "world_blind"))
+    changed = telling(read_records(artifacts / "decisions.webevolver+d2.jsonl"))
     parts += ["Decisions that look-ahead changed, with what it imagined:", viewer(changed)] if changed else []
-    return [*parts, *stories.closely(artifacts, "self_3", "webevolver+d2")]
+    return [*parts, *compare_episodes(artifacts, "self_3", "webevolver+d2")]
 
 
 STYLE = """<style>.decisions{color:#222;background:#fff;border-collapse:collapse;font:13px/1.45 monospace;margin:.6em 0}
@@ -130,21 +130,9 @@ def _values(rows: Sequence[MetricRow], variant: str, metric: str) -> list[float]
 
 
 def _line(axes: Axes, points: Mapping[int, Sequence[float]], k: int, label: str) -> None:
-    means = {x: t_interval(values) for x, values in points.items() if values}
-    if not means:
-        return
-    colour, shift = CYCLE[k % 8], 0.03 * k
-    axes.plot([x + shift for x in means], [one.mean for one in means.values()], marker=MARKERS[k % 8], color=colour,
-              lw=1.6, label=label)  # fmt: skip
-    for x, one in means.items():
-        if one.low is not None:
-            axes.plot([x + shift] * 2, [one.low, one.high], color=colour, lw=1.6, alpha=0.7)
-
-
-def decisions(artifacts: Path, variant: str) -> list[dict[str, Any]]:
-    """The decisions that a run kept of ``variant``; empty when it kept none."""
-    path = artifacts / f"decisions.{variant}.jsonl"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    measured = {x: values for x, values in points.items() if values}
+    if measured:
+        figures.line_of_means(axes, measured, colour=CYCLE[k % 8], marker=MARKERS[k % 8], label=label, shift=0.03 * k)
 
 
 def telling(found: Sequence[Mapping[str, Any]], *, most: int = 2) -> list[Mapping[str, Any]]:

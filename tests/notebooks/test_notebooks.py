@@ -11,7 +11,7 @@ import pytest
 
 from common.config import known_papers
 from common.evaluate.claims import FAMILIES
-from common.report.stories import section
+from common.report.published import section
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "notebooks").glob("*.py"))

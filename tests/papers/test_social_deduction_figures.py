@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from common.report.dialogue import dialogues
+from common.report.examples import dialogues
 from common.report.show import svg
 from common.rows import COST_FIELDS, MetricRow
 from papers.social_deduction import figures

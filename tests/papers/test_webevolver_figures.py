@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from common.report.show import svg
 from common.rows import COST_FIELDS, MetricRow
-from papers.webevolver.figures import decision_html, decisions, foresight_and_success, telling, viewer
+from papers.webevolver.figures import decision_html, foresight_and_success, telling, viewer
 
 DECISION = {"prompt": "goal: a <b>lamp</b>\npage 1", "step": 1, "chosen": 1, "options": ["click[1]", "click[2]"],
             "scores": [0.0, 0.5],
@@ -41,9 +39,7 @@ def test_a_decision_is_a_table_with_what_was_taken_marked():
     assert "No decision" in viewer([]) and viewer([DECISION]).count("<table") == 1
 
 
-def test_decisions_are_read_back_and_those_that_scores_changed_come_first(tmp_path):
+def test_decisions_that_scores_changed_come_first():
     plain = DECISION | {"chosen": 0}
     other = DECISION | {"prompt": "goal: b\npage 1"}
-    (tmp_path / "decisions.x.jsonl").write_text(json.dumps(DECISION) + "\n")
-    assert decisions(tmp_path, "x") == [DECISION] and decisions(tmp_path, "absent") == []
     assert telling([plain, DECISION, DECISION, other]) == [DECISION, other] and telling([plain]) == []

@@ -1,18 +1,20 @@
-"""Pictures of self-correction: they draw what the rows say, with one seed, several, and none."""
+"""Pictures and tables of self-correction: they show what the rows say, with one seed, several, and none."""
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
-from common.report.correction import BLUE, RED, confidence_and_critique, dialogue_table, dialogues, transitions, turns
+from common.report.correction import change_table, confidence_and_critique, levels_of, parts, transitions, turns
+from common.report.figures import BLUE, RED
 from common.report.show import svg
 from common.rows import COST_FIELDS, MetricRow
 
 
+PANEL = "arithmetic-v1/test"
+
+
 def row(variant: str, seed: int, metric: str, value: float) -> MetricRow:
-    return MetricRow("score", "arithmetic-v1", "cpu", "nano", variant, seed, "arithmetic-v1/test", metric, value, 400,
+    return MetricRow("score", "arithmetic-v1", "cpu", "nano", variant, seed, PANEL, metric, value, 400,
                      dict.fromkeys(COST_FIELDS, 0))  # fmt: skip
 
 
@@ -49,21 +51,38 @@ def test_intervals_need_two_seeds():
     assert spans[1] > spans[0]
 
 
-def test_dialogues_that_differ_come_first_and_text_is_harmless(tmp_path):
-    def told(variant: str, ends: dict[str, bool]) -> dict:
-        lines = [{"task": task, "turn": turn, "prompt": f"p {task}", "answer": "a|`$b\n",
-                  "correct": turn == 2 and right}
-                 for task, right in ends.items() for turn in (1, 2)]  # fmt: skip
-        (tmp_path / f"dialogues.{variant}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        return dialogues(tmp_path, variant)
+def gains(seeds: range) -> list[MetricRow]:
+    names = ("acc@1", "delta", "cl", "cs")
+    values = {"base": (0.4, -0.06, 0.7, 0.1), "rise_self": (0.5, 0.1, 0.9, 0.3)}
+    made = [row(variant, seed, name, value + 0.01 * seed)
+            for seed in seeds for variant, found in values.items() for name, value in zip(names, found)]  # fmt: skip
+    return made + [row("rise_self+vote", seed, "success", 0.58) for seed in seeds]
 
-    base, score = told("base", {"x": True, "y": False}), told("score", {"x": True, "y": True, "z": True})
-    table = dialogue_table({"base": base, "score": score}).splitlines()
-    assert [line.split(" | ")[0] for line in table[2:]] == ["| p y", "| p x"]
-    assert table[2].count("✓") == 1 and table[2].count("✗") == 3 and "a\\|'\\$b" in table[2]
-    long = [{"prompt": "p", "answer": "a" * 300 + "|end", "correct": False}] * 2
-    told = dialogue_table({"base": {"t": long}})
-    assert told.count("aaa […] aaa") == 2 and told.count("a\\|end") == 2 and len(told) < 600
-    assert dialogues(tmp_path, "absent") == {}
-    for nothing in ({}, {"base": base, "absent": {}}):
-        assert dialogue_table(nothing).startswith("No dialogues to show")
+
+@pytest.mark.parametrize("seeds", [range(0), range(1), range(3)])
+def test_parts_of_gains_are_drawn_with_any_number_of_seeds(seeds):
+    figure = parts(gains(seeds), ("base", "rise_self"))
+    assert svg(figure) and figure.get_figwidth() <= 10
+    if not seeds:
+        assert "nothing was measured" in figure.axes[0].texts[0].get_text()
+
+
+def test_bars_are_the_two_parts_of_the_gain():
+    axes = parts(gains(range(1)), ("base",)).axes[0]
+    drawn = sorted(bar.get_width() for bar in axes.patches if bar.get_width())  # those of the legend have no width
+    assert drawn == pytest.approx([-0.4 * 0.3, 0.6 * 0.1])
+
+
+def test_the_table_splits_the_way_from_the_base_and_adds_up():
+    made = gains(range(1))
+    assert levels_of(made, PANEL, "rise_self+vote") == {}
+    table = change_table({"rise": made}, PANEL)
+    [line] = [line for line in table.splitlines() if "`" in line]
+    name, *numbers, seeds = [cell.strip() for cell in line.split("|")[2:-1]]
+    delta, total, first, confidence, critique = map(float, numbers)
+    assert (name, seeds) == ("`rise_self`", "1")
+    assert delta == pytest.approx(0.5 * 0.9 + 0.5 * 0.3 - 0.5, abs=5e-4)
+    assert total == pytest.approx(first + confidence + critique, abs=2e-3)
+    assert confidence == pytest.approx(0.2 * 0.45, abs=5e-4) and critique == pytest.approx(0.2 * 0.55, abs=5e-4)
+    assert "±" in change_table({"rise": gains(range(3))}, PANEL)
+    assert change_table({"rise": []}, PANEL) == "Nothing has been measured yet."

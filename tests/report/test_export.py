@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from common.config import ConfigError
-from common.report.cards import best_variant, method_variant, model_card
-from common.report.crate import export
+from common.report.exports.cards import best_variant, method_variant, model_card
+from common.report.exports.crate import export
 from common.rows import COST_FIELDS, MetricRow, write_metrics
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from common.evaluate.stats import t_interval
 from common.report import figures
 from common.report.show import svg
-from common.rows import MetricRow, cost_of
+from common.rows import COST_FIELDS, MetricRow, cost_of
 from common.types import Cost
 
 
@@ -41,10 +41,9 @@ def test_a_ladder_has_means_intervals_and_n_and_colours_search_apart():
 
 def test_a_ladder_has_a_column_for_each_panel_and_leaves_out_what_was_not_run():
     rows = [*LADDER, row("base", 0, 0.4, panel="e/other")]
-    columns = figures.ladder(rows, ["base", "base+mcts"], references={"lazy": 0.05}).axes
+    columns = figures.ladder(rows, ["base", "base+mcts"]).axes
     assert [axes.get_xlabel().split("\n")[1] for axes in columns] == ["e/other", "e/test"]
     assert sum(line.get_marker() == "D" for line in columns[0].lines) == 1
-    assert "lazy" in texts(columns[0].figure)
 
 
 def test_a_forest_tells_verdicts_by_colour_and_leaves_out_what_was_not_run():
@@ -69,16 +68,6 @@ def test_an_audit_orders_thresholds_as_numbers():
     assert top.get_title() == "e/train, 2 seeds"
 
 
-def test_a_budget_puts_what_was_spent_on_x_and_names_every_variant_once():
-    rows = [row("a", 0, 0.2, steps=100), row("a", 1, 0.4, steps=300), row("b", 0, 0.5, panel="e/other", steps=7)]
-    figure = figures.budget(rows, ["a", "b"])
-    at = {axes.get_title(): list(axes.lines[0].get_xdata()) for axes in figure.axes}
-    assert at == {"e/other": [7.0], "e/test": [200.0]}
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
-    colours = {axes.get_title(): axes.lines[0].get_color() for axes in figure.axes}
-    assert colours == {"e/test": figures.CYCLE[0], "e/other": figures.CYCLE[1]}
-
-
 def test_curves_put_the_second_round_behind_the_first():
     points = [{"variant": "a", "round": r, "update": u, "metric": "loss", "value": 1.0 / (r * u)}
               for r in (1, 2) for u in (1, 2, 3)]
@@ -100,10 +89,22 @@ def test_an_ablation_leaves_out_absent_variants():
     assert list(figure.axes[0].lines[0].get_xdata()) == [0.0, 1.0]
 
 
+@pytest.mark.parametrize("seeds", [0, 1, 3])
+def test_depths_are_drawn_with_any_number_of_seeds(seeds):
+    rows = [MetricRow("p", "shop-v1", "cpu", "nano", "iwm", seed, "shop-v1/test", f"{metric}@{d}", 0.9 / d - 0.01 * seed, 9,
+                      dict.fromkeys(COST_FIELDS, 0))
+            for seed in range(seeds) for metric in ("tokens", "exact") for d in (1, 2, 3)]  # fmt: skip
+    figure = figures.depths(rows, ["iwm"])
+    assert svg(figure) and figure.get_figwidth() <= 10
+    assert [len(axes.lines[0].get_xdata()) for axes in figure.axes] == [3 * bool(seeds)] * 2
+    intervals = sum(len(line.get_xdata()) == 2 for line in figure.axes[0].lines)
+    assert intervals == (3 if seeds > 1 else 0)
+
+
 @pytest.mark.parametrize("figure", [
-    figures.ladder([], ["base"]), figures.forest([]), figures.audit([], "x"), figures.budget([], ["a"]),
+    figures.ladder([], ["base"]), figures.forest([]), figures.audit([], "x"), figures.depths([], ["a"]),
     figures.curves([], ("loss", "logp")), figures.ablation([], {"s": {0.0: "a"}}, xlabel="α"),
-], ids=["ladder", "forest", "audit", "budget", "curves", "ablation"])  # fmt: skip
+], ids=["ladder", "forest", "audit", "depths", "curves", "ablation"])  # fmt: skip
 def test_figures_of_nothing_are_drawn_and_fit_the_page(figure):
     assert figure.get_figwidth() <= figures.WIDTH
     minidom.parseString(svg(figure))

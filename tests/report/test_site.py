@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from common.config import ConfigError
-from common.report import maths, pages, site
+from common.report import pages, site
 from common.report.notebooks import page
 from common.report.show import svg
-from common.report.webcheck import Page, broken, foreign
+from common.report.selfcontained import Page, broken, draw_formulas, foreign
 from common.rows import COST_FIELDS
 from tests.report.browser import browser, program
 
@@ -262,7 +262,7 @@ def test_a_notebook_that_would_load_or_run_something_is_refused(tmp_path, conten
 
 
 def test_formulas_are_drawn_in_the_colour_of_the_text_and_code_is_left_alone():
-    text = maths.drawn(r"`$a$` and $x_1 < 2$:" "\n\n" r"$$\frac12\Big(y\Big)$$" "\n\n```\n$b$\n```\nfor \\$5, $\\underbrace{a}_{b}$")
+    text = draw_formulas(r"`$a$` and $x_1 < 2$:" "\n\n" r"$$\frac12\Big(y\Big)$$" "\n\n```\n$b$\n```\nfor \\$5, $\\underbrace{a}_{b}$")
     assert text.startswith('`$a$` and <svg role="img" aria-label="x_1 &lt; 2"') and "\n```\n$b$\n```\nfor \\$5" in text
     assert text.count("<svg") == 2 and '<div class="formula"><svg' in text and "currentColor" in text and "#ffffff" not in text
     assert text.endswith(r"<code>\underbrace{a}_{b}</code>")

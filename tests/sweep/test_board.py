@@ -17,7 +17,7 @@ import pytest
 from jupyter_client import KernelManager
 
 from common.config import ConfigError
-from common.report.live import page, sweep_view
+from common.report.sweeps import sweep_view, table_html
 from common.sweep.board import COLUMNS, Board, Reader, find_board, headline, read_board
 from common.sweep.plan import plan
 from common.sweep.progress import visible
@@ -97,7 +97,7 @@ def test_a_table_too_long_for_the_screen_keeps_what_runs_and_what_failed():
 
 
 def test_a_page_shows_texts_as_they_are():
-    assert "&lt;b&gt;" in page("head", [("failed", "<b>", "", "", "", "", "")])
+    assert "&lt;b&gt;" in table_html("head", [("failed", "<b>", "", "", "", "", "")])
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_a_terminal_shows_a_table_and_is_as_before_after_ctrl_c(slow_lab, enviro
 
 
 CELL = """
-from common.report.live import sweep_view
+from common.report.sweeps import sweep_view
 from common.sweep.background import start_in_background
 started = start_in_background("--paper toy --grid steps=3,4 --workers 1")
 sweep_view(started)

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from common.track import traces
-from common.report.kept import drawn
+from common.report.unit_pages import draw_unit
 from common.track.mlflow_log import Tracker
 from common.track.mlflow_store import inputs
 from common.track.store import Run
@@ -63,7 +63,7 @@ def test_spans_carry_what_was_recorded_and_no_more():
 
 
 def test_a_finished_unit_s_traces_are_on_its_variants_runs_once(root, finished):  # noqa: F811
-    with Tracker(root, drawn=drawn) as tracker:
+    with Tracker(root, drawn=draw_unit) as tracker:
         sweep = tracker.sweep_run("ladder", SOURCE, {})
         run = tracker.unit_run(sweep, UNIT)
         tracker.finish(run, finished.path)
@@ -82,7 +82,7 @@ def test_a_finished_unit_s_traces_are_on_its_variants_runs_once(root, finished):
     expected = {"lab.variant": "dpo", "lab.seed": "3", "lab.key": UNIT.key, "lab.reward": "1.0"}
     assert {name: tags.get(name) for name in expected} == expected
 
-    with Tracker(root, drawn=drawn) as tracker:  # later, and once more: the same runs, no trace twice
+    with Tracker(root, drawn=draw_unit) as tracker:  # later, and once more: the same runs, no trace twice
         again = tracker.reopen(UNIT.key)
         assert again.run_id == run.run_id
         assert [tracker.show(again, finished.path, episodes=n) for n in (1, 20)] == [2, 3]
@@ -101,7 +101,7 @@ def test_the_data_panels_are_inputs_by_their_hash(root):  # noqa: F811
     assert (one.dataset.name, one.dataset.digest, one.dataset.source_type) == ("shop-v1", "d" * 36, "dvc")
     assert json.loads(one.dataset.source) == {"uri": "data/shop-v1", "dvc": "abc.dir", "sha256": "d" * 64}
     assert json.loads(one.dataset.profile) == {"test": 7}
-    with Tracker(root, drawn=drawn) as tracker:
+    with Tracker(root, drawn=draw_unit) as tracker:
         run = tracker.unit_run(tracker.sweep_run("ladder", SOURCE, {}), UNIT)
     (logged,) = client(root).get_run(run.run_id).inputs.dataset_inputs
     assert (logged.dataset.name, logged.dataset.digest) == ("shop-v1/test", "da7a")
@@ -109,7 +109,7 @@ def test_the_data_panels_are_inputs_by_their_hash(root):  # noqa: F811
 
 def test_the_machine_is_watched_while_a_unit_runs(root, monkeypatch, capfd):  # noqa: F811
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
-    with Tracker(root, drawn=drawn) as tracker:
+    with Tracker(root, drawn=draw_unit) as tracker:
         run = tracker.unit_run(tracker.sweep_run("ladder", SOURCE, {}), UNIT)
         for _ in range(600):
             if "system/cpu_utilization_percentage" in client(root).get_run(run.run_id).data.metrics:

@@ -1,4 +1,4 @@
-"""Model cards: what a trained policy is and how it did, with Hugging Face's ``model-index``, filled from ``results/``.
+"""Model cards in Hugging Face's format: what a trained policy is, and its published results as a ``model-index``.
 
 A card speaks of a variant in one environment: its values are means over training seeds with their t-intervals, as
 published, whichever seed's weights lie beside it.
@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.config import ConfigError, hint
-from common.evaluate.claims import load_claims
+from common.evaluate.claims import headline, load_claims
 from common.evaluate.stats import t_interval
-from common.report.stories import headline
 from common.rows import MetricRow
 
 CONFIDENCE = 0.95
@@ -74,14 +73,14 @@ def model_card(root: Path, rows: Sequence[MetricRow], *, variant: str, env: str,
     data = ModelCardData(license=license.lower(), library_name="transformers", pipeline_tag="text-generation",
                          language="en", tags=["replication", paper, env], model_name=f"{paper}-{variant}-{env}",
                          eval_results=results)  # fmt: skip
-    head, empty = "| panel | metric | mean | 95 % interval | seeds |", "|---|---|---|---|---|"
+    head, rule = "| panel | metric | mean | 95 % interval | seeds |", "|---|---|---|---|---|"
     return "\n".join([
         "---", data.to_yaml(), "---", f"# {variant} of {paper} in {env}", "",
         f"A policy of {scale} size, trained by a replication of {claims.source} (profile `{profile}`), as the variant "
         f"`{variant}` of `papers/{paper}/method.py`. It is made to measure a training method, not to be used: it knows "
         f"{env} and nothing else.", "",
         "## Results", "", f"Means over training seeds with t-intervals, from `results/{paper}/`. Weights are always of "
-        "one of the seeds.", "", head, empty, *lines, "",
+        "one of the seeds.", "", head, rule, *lines, "",
     ])  # fmt: skip
 
 

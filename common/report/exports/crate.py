@@ -1,4 +1,4 @@
-"""A paper's results as one folder that can leave the project: an RO-Crate with its data panels and model cards.
+"""RO-Crate: a paper's results, data panels and model cards as one self-describing folder.
 
     python -m common export agent_q --out agent_q.crate
 
@@ -30,8 +30,8 @@ from common.evaluate.publish import claims_text, read_claims
 from common.evaluate.tables import NANO
 from common.files import folder_atomic
 from common.lm.bases import has_base
-from common.report.cards import method_variant, model_card
-from common.report.croissant import croissant
+from common.report.exports.cards import method_variant, model_card
+from common.report.exports.croissant import croissant
 from common.rows import MetricRow, read_metrics
 from common.sweep.plan import USER_ENVS
 from common.track.provenance import provenance
@@ -65,20 +65,19 @@ def export(root: Path, paper: str, out: Path) -> Path:
 
 
 def _committed(root: Path, files: Iterable[Path]) -> tuple[datetime, str]:
-    """When the youngest of ``files`` was committed, and the commit of the code, marked when there are changes beside
-    it."""
+    """Date of the last commit of ``files``, and the commit of the code, with a note where there are uncommitted changes."""
     names = [file.relative_to(root).as_posix() for file in files]
-    asked = ["git", "-C", str(root), "log", "-1", "--format=%cI", "--", *names]
-    said = subprocess.run(asked, capture_output=True, text=True).stdout.strip()
-    if not said:
+    command = ["git", "-C", str(root), "log", "-1", "--format=%cI", "--", *names]
+    date = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    if not date:
         raise ConfigError(f"{names[0]} is in no commit, so an export could not say which code made it; "
                           "commit the results first")
     source = provenance(root)
-    return datetime.fromisoformat(said), source.commit + (" with uncommitted changes" if source.dirty else "")
+    return datetime.fromisoformat(date), source.commit + (" with uncommitted changes" if source.dirty else "")
 
 
 def _copy(root: Path, paper: str, folder: Path, rows: list[MetricRow], cited: dict[str, Any], when: datetime) -> None:
-    """All files but the metadata."""
+    """Copy or write all files of the crate but ``ro-crate-metadata.json``."""
     def take(source: Path, target: str) -> None:
         (folder / target).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, folder / target)
@@ -154,8 +153,8 @@ def _name(author: dict[str, str]) -> str:
 
 
 def _facts(name: str) -> dict[str, Any]:
-    """What a reader should know of a file; its format by its suffix."""
-    said = {
+    """Description and media type of a file in the crate, as far as they are known."""
+    descriptions = {
         "results/metrics.jsonl": "one metric of one variant, seed and panel a line, with what it cost",
         "results/claims.json": "each claim with effect, interval, corrected p and verdict",
         "paper/claims.yaml": "what the paper says, written as comparisons before the results",
@@ -164,4 +163,4 @@ def _facts(name: str) -> dict[str, Any]:
     kinds = {"jsonl": "application/jsonlines", "json": "application/json", "md": "text/markdown",
              "yaml": "application/yaml", "png": "image/png", "py": "text/x-python"}  # fmt: skip
     kind = kinds.get(name.rpartition(".")[2])
-    return ({"description": said[name]} if name in said else {}) | ({"encodingFormat": kind} if kind else {})
+    return ({"description": descriptions[name]} if name in descriptions else {}) | ({"encodingFormat": kind} if kind else {})

@@ -8,7 +8,7 @@ import pytest
 
 from common.config import ConfigError
 from common.rows import write_metrics
-from common.report.publish import finished, publish_model, weights
+from common.report.exports.registry import finished, publish_model, weights
 from common.track.mlflow_log import Tracker
 from common.track.mlflow_store import local_uri
 from common.track.store import Run, UnitSpec

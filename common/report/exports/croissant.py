@@ -1,5 +1,4 @@
-"""Croissant metadata of the data panels: what each file holds, with its hash, for whoever loads it by
-``mlcroissant``."""
+"""Croissant metadata of the data panels: columns, types and hashes of each file, as ``mlcroissant`` loads them."""
 
 from __future__ import annotations
 

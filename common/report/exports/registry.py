@@ -1,4 +1,4 @@
-"""A trained policy in MLflow's model registry, with its signature and its card.
+"""MLflow's model registry: registers a trained policy with its signature and its model card.
 
     python -m common publish-model agent_q --env shop-v1
 
@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from common.config import ConfigError, load_yaml
-from common.report.cards import best_variant, model_card
-from common.report.stories import headline
+from common.evaluate.claims import headline
+from common.report.exports.cards import best_variant, model_card
 from common.rows import read_metrics
 from common.sweep.unit import results_dir
 from common.track.mlflow_log import Tracker
@@ -73,12 +73,12 @@ def publish_model(
                           f"publish; run: python -m common run --paper {paper} --envs {env} --profile {profile}")
     seed = min(units) if seed is None else seed
     path, rows = units[seed], read_metrics(results_dir(root, profile) / paper / "metrics.jsonl")
-    kept = weights(path)
+    available = weights(path)
     here = [row for row in rows if row.env == env]
-    chosen = variant or best_variant(here, list(kept), headline(root / "papers" / paper / "claims.yaml"))
-    folder = kept.get(policy or chosen or "")
+    chosen = variant or best_variant(here, list(available), headline(root / "papers" / paper / "claims.yaml"))
+    folder = available.get(policy or chosen or "")
     if folder is None:
-        known = ", ".join(kept) or "none: its agents are no language models"
+        known = ", ".join(available) or "none: its agents are no language models"
         raise ConfigError(f"no weights of {policy or chosen or 'any variant with results'} are kept in "
                           f"{path.relative_to(root)} (there are: {known}); name them with --policy, and the variant "
                           "they belong to with --variant")

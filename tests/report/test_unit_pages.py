@@ -3,8 +3,8 @@
 import json
 import re
 
-from common.report import kept
-from common.report.webcheck import foreign
+from common.report import unit_pages
+from common.report.selfcontained import foreign
 
 EVIL = "<script>alert(1)</script>"
 
@@ -19,14 +19,14 @@ def branch(i, parent, text, value, task="t/0"):
 
 
 def test_pairs_stand_side_by_side_the_widest_first():
-    page = kept.pairs_page("pairs.r1", [pair(0.5), pair(1.0)])
+    page = unit_pages.pairs_page("pairs.r1", [pair(0.5), pair(1.0)])
     assert page.index("t#1.0") < page.index("t#0.5") and "2 preference pairs" in page
     assert "chosen: Q 1.000, log π_ref -1.000" in page and "rejected: Q 0.250, log π_ref -2.000" in page
     assert EVIL not in page and not foreign(page)
 
 
 def test_an_expansion_unfolds_as_it_was_sampled():
-    page = kept.expansions_page("trees", [branch(0, -1, "1 + 2", 0.75), branch(1, 0, "wrong", 0.5),
+    page = unit_pages.expansions_page("trees", [branch(0, -1, "1 + 2", 0.75), branch(1, 0, "wrong", 0.5),
                                            branch(2, 0, EVIL, 1.0), branch(0, -1, "2", 0.0, task="t/1")])
     assert re.search(r"<code>1 \+ 2</code>.*?</summary><details.*?<code>wrong</code>.*?</details><details", page, re.S)
     assert "V 0.750" in page and "2 expansions" in page
@@ -34,7 +34,7 @@ def test_an_expansion_unfolds_as_it_was_sampled():
 
 
 def test_a_decision_shows_every_option_and_what_was_taken():
-    page = kept.decisions_page("decisions.x", [
+    page = unit_pages.decisions_page("decisions.x", [
         {"prompt": "goal\npage", "step": 2, "chosen": 1, "options": ["a", "b"], "scores": [0.0, 0.5],
          "paths": [[["a", "seen"]], [["b", EVIL]]]}])
     assert "step 3: goal" in page and "<code>b</code> <span class='num'>score 0.500 ✓ taken" in page
@@ -42,11 +42,11 @@ def test_a_decision_shows_every_option_and_what_was_taken():
 
 
 def test_only_what_was_kept_becomes_a_page(tmp_path):
-    assert kept.pages(tmp_path) == {} and kept.figures(tmp_path / "notebook.ipynb") == {}
+    assert unit_pages.pages(tmp_path) == {} and unit_pages.figures(tmp_path / "notebook.ipynb") == {}
     (tmp_path / "pairs.r1.jsonl").write_text("")
     (tmp_path / "pairs.r2.jsonl").write_text(json.dumps(pair(1.0)) + "\n")
     (tmp_path / "rollouts.x.jsonl").write_text("{}\n")
-    assert list(kept.pages(tmp_path)) == ["pairs.r2.html"]
+    assert list(unit_pages.pages(tmp_path)) == ["pairs.r2.html"]
 
 
 def test_figures_are_the_notebook_s_in_order(tmp_path):
@@ -54,4 +54,4 @@ def test_figures_are_the_notebook_s_in_order(tmp_path):
     shown = [{"outputs": [{"data": {"image/svg+xml": ["<svg>", f"{i}</svg>"]}}, *other]}
              for i in range(2)]
     (tmp_path / "n.ipynb").write_text(json.dumps({"cells": [{"source": "text"}, *shown]}))
-    assert kept.figures(tmp_path / "n.ipynb") == {"figure01.svg": "<svg>0</svg>", "figure02.svg": "<svg>1</svg>"}
+    assert unit_pages.figures(tmp_path / "n.ipynb") == {"figure01.svg": "<svg>0</svg>", "figure02.svg": "<svg>1</svg>"}

@@ -1,4 +1,4 @@
-"""What notebooks tell: which rows join, how a ladder is ordered, which episodes are chosen, what a trace says."""
+"""Published rows: which of them join, how a ladder is ordered, and the tables and pictures drawn from them."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from common.envs.versions.countdown_v1 import CountdownEnv
-from common.report import pictures, stories, tables
+from common.evaluate.claims import headline
+from common.report import pictures, published, story, tables
 from common.report.toy import ScriptedPolicy, toy_rows
 from common.rows import write_metrics
 from common.types import Task
-from tests.papers.units import write_panels
 
 ROOT = Path(__file__).resolve().parents[2]
 TASK = Task("t/0", "countdown-v1", "t", {"numbers": [8, 7, 24], "target": 24})
 
 
 def test_the_ladder_of_a_paper_is_read_from_its_claims():
-    groups = stories.claim_groups(ROOT / "papers/agent_q/claims.yaml")
+    groups = published.claim_groups(ROOT / "papers/agent_q/claims.yaml")
     ladder = groups["D2.4"]
     assert list(groups)[0] == "D2.4" and ladder[0] == "base" and ladder[-1] == "agent_q+mcts"
     for lower, higher in (("base", "rft"), ("rft", "traj_dpo"), ("traj_dpo", "agent_q"), ("rft_tok", "traj_dpo_tok")):
@@ -28,82 +29,43 @@ def test_the_ladder_of_a_paper_is_read_from_its_claims():
 
 
 def test_own_rows_replace_those_of_the_same_seed_and_join_no_other_profile():
-    published = toy_rows({"a": (0.1, 0.2, 0.3)})
+    others = toy_rows({"a": (0.1, 0.2, 0.3)})
     [own] = [row for row in toy_rows({"a": (0.0, 0.9)}) if row.seed == 1]
-    assert sorted((r.seed, r.value) for r in stories.together([own], published)) == [(0, 0.1), (1, 0.9), (2, 0.3)]
-    assert stories.together([], published) == published
-    foreign = [type(own)(**{**vars(row), "profile": "cpu"}) for row in published]
-    assert stories.together([own], foreign) == [own]
+    assert sorted((r.seed, r.value) for r in published.together([own], others)) == [(0, 0.1), (1, 0.9), (2, 0.3)]
+    assert published.together([], others) == others
+    foreign = [type(own)(**{**vars(row), "profile": "cpu"}) for row in others]
+    assert published.together([own], foreign) == [own]
 
 
 def test_published_rows_are_found_or_their_absence_is_one_sentence(tmp_path):
-    rows, sentence = stories.published(tmp_path, "toy", "countdown-v1", "cpu")
+    rows, sentence = published.published_rows(tmp_path, "toy", "countdown-v1", "cpu")
     assert rows == [] and sentence == ("Nothing is published for toy on countdown-v1 yet; `python -m common run --paper toy --envs "
                                        "countdown-v1 --profile cpu` computes it.")
     write_metrics(tmp_path / "results/toy/metrics.jsonl", toy_rows({"a": (0.1, 0.2)}))
-    rows, sentence = stories.published(tmp_path, "toy", "countdown-v1", "cpu")
+    rows, sentence = published.published_rows(tmp_path, "toy", "countdown-v1", "cpu")
     assert len(rows) == 2 and "profile `smoke`, 2 seeds" in sentence
-    assert stories.published(tmp_path, "toy", "shop-v1", "cpu")[0] == []
+    assert published.published_rows(tmp_path, "toy", "shop-v1", "cpu")[0] == []
 
 
 def test_acting_lists_searched_policies_with_their_baselines():
     rows = toy_rows({name: (0.1,) for name in ("base", "base+mcts", "base+bon", "rft", "dpo", "dpo+mcts")})
-    assert stories.acting(rows, ["base", "rft", "dpo"]) == ["base", "base+bon", "base+mcts", "dpo", "dpo+mcts"]
+    assert published.acting(rows, ["base", "rft", "dpo"]) == ["base", "base+bon", "base+mcts", "dpo", "dpo+mcts"]
 
 
 def test_a_section_is_what_stands_under_its_heading(tmp_path):
     path = tmp_path / "README.md"
     path.write_text("# T\n\n## One\n\ntext\n\n## Two\nmore\n")
-    assert [stories.section(path, name) for name in ("One", "Two", "Three")] == ["text", "more", ""]
-    assert stories.section(tmp_path / "absent.md", "One") == ""
+    assert [published.section(path, name) for name in ("One", "Two", "Three")] == ["text", "more", ""]
+    assert published.section(tmp_path / "absent.md", "One") == ""
 
 
 def test_training_points_are_split_from_their_names(tmp_path):
     path = tmp_path / "events.jsonl"
     events = [{"t": 0, "variant": "a", "step": 3, "metrics": {"r2/train/loss": 0.5, "collect/pairs": 7}}]
     path.write_text("".join(json.dumps(event) + "\n" for event in events))
-    assert stories.training_points(path) == [
+    assert story.training_points(path) == [
         {"variant": "a", "round": 2, "update": 3, "metric": "loss", "value": 0.5}]
-    assert stories.training_points(tmp_path / "absent.jsonl") == []
-
-
-def test_contrasts_name_one_task_of_each_kind():
-    before = {"a": [{"reward": 0.0}], "b": [{"reward": 0.0}, {"reward": 1.0}], "c": [{"reward": 0.2}],
-              "d": [{"reward": 0.0}]}
-    after = {"a": [{"reward": 1.0}], "b": [{"reward": 0.9}], "c": [{"reward": 0.0}]}
-    assert stories.contrasts(before, after) == [
-        ("failed before, solved after", "a"), ("solved before, failed after", "b"), ("failed before and after", "c")]
-
-
-def test_a_trace_marks_what_is_worth_less_than_the_best():
-    steps = [{"step": 0, "action": "24 * 8", "reward": 0.0}, {"step": 1, "action": "192 | 7\n", "reward": 0.0}]
-    lines = stories.trace(CountdownEnv(), TASK, steps).splitlines()
-    # V* = γ: two steps solve it; 24 · 8 leaves 192 and 7, from which 24 cannot be reached
-    assert "| `24 * 8` ✗ | 0.000 | 0.950 | `8 - 7` |" in lines[2]
-    assert lines[3].count("|") - lines[3].count("\\|") == 7 and "192 \\| 7" in lines[3]
-
-
-def test_tasks_are_read_closely_from_what_a_unit_kept(tmp_path):
-    """Beside exact values; where the last line acts, what was written before it is shown too."""
-    artifacts = tmp_path / "runs/toy/key/artifacts"
-    artifacts.mkdir(parents=True)
-    write_panels(tmp_path, "countdown-v1", {name: [TASK] for name in ("train", "test")})
-    rows = {"a": [("24 * 8", 0.0)], "b": [("think\n8 - 7", 0.0), ("24 * 1", 1.0)]}
-    for name, steps in rows.items():
-        lines = [{"task": TASK.id, "step": i, "action": action, "reward": reward} for i, (action, reward) in enumerate(steps)]
-        (artifacts / f"rollouts.{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert stories.closely(artifacts, "a", "b") == [stories.NO_RUN]  # nothing says which environment it was
-    (artifacts.parent / "unit.json").write_text('{"env": "countdown-v1"}')
-    text = "\n".join(stories.closely(artifacts, "a", "b", last_line=True))
-    assert "failed before, solved after: `t/0`" in text and "1: think" in text
-    assert text.count("`24 * 8` ✗") == 1 and "`8 - 7` |" in text and "think ⏎" not in text
-    assert "`think ⏎ 8 - 7` ✗" in "\n".join(stories.closely(artifacts, "a", "b"))
-    assert stories.world(tmp_path) is None
-
-
-def test_the_lazy_agent_has_its_known_score():
-    easy = Task("t/1", "countdown-v1", "t", {"numbers": [1, 2, 3], "target": 6})  # the sum of all
-    assert stories.lazy_success(CountdownEnv(), [TASK, easy]) == 0.5
+    assert story.training_points(tmp_path / "absent.jsonl") == []
 
 
 def test_the_scripted_policy_proposes_what_is_admissible():
@@ -122,8 +84,15 @@ def test_tables_hold_means_by_variant():
 
 
 def test_a_ladder_is_drawn_by_the_metric_of_most_claims():
-    found = {paper: stories.headline(ROOT / f"papers/{paper}/claims.yaml") for paper in ("agent_q", "score", "malt")}
+    found = {paper: headline(ROOT / f"papers/{paper}/claims.yaml") for paper in ("agent_q", "score", "malt")}
     assert found == {"agent_q": "success", "score": "delta", "malt": "success"}
+
+
+def to_draw(root: Path) -> list[str]:
+    """Names of pictures that are missing or were drawn from other rows than those in ``results/``."""
+    paths = {name: (root / pictures.FOLDER / name, source) for name, (_, source) in pictures.draw(root).items()}
+    return [name for name, (path, source) in paths.items()
+            if not path.exists() or Image.open(path).info.get("Source") != source]
 
 
 def test_pictures_follow_the_results(tmp_path):
@@ -133,18 +102,18 @@ def test_pictures_follow_the_results(tmp_path):
     claims.write_text((ROOT / "papers/agent_q/claims.yaml").read_text())
     rows = [type(row)(**{**vars(row), "paper": "agent_q", "scale": "nano"}) for row in toy_rows({"base": (0.1, 0.2), "rft": (0.2, 0.3)})]
     write_metrics(lab / "results/agent_q/metrics.jsonl", rows)
-    assert pictures.to_draw(lab) == ["agent_q_ladder.png"]
+    assert to_draw(lab) == ["agent_q_ladder.png"]
     first = [path.read_bytes() for path in pictures.write(lab)]
-    assert pictures.to_draw(lab) == [] and [path.read_bytes() for path in pictures.write(lab)] == first
+    assert to_draw(lab) == [] and [path.read_bytes() for path in pictures.write(lab)] == first
     write_metrics(lab / "results/agent_q/metrics.jsonl", rows[1:])
-    assert pictures.to_draw(lab) == ["agent_q_ladder.png"]
+    assert to_draw(lab) == ["agent_q_ladder.png"]
 
 
 def test_the_project_has_the_pictures_of_its_results():
     if not list((ROOT / "results").glob("*/metrics*.jsonl")):
         pytest.skip("no results are published yet, so there is nothing to draw")
-    assert pictures.to_draw(ROOT) == [], "draw them again: python -m common.report.pictures"
-    empty = [name for name, (figure, _) in pictures.drawn(ROOT).items() if not any(axes.lines for axes in figure.axes)]
+    assert to_draw(ROOT) == [], "draw them again: python -m common.report.pictures"
+    empty = [name for name, (figure, _) in pictures.draw(ROOT).items() if not any(axes.lines for axes in figure.axes)]
     assert empty == []
 
 
@@ -155,6 +124,6 @@ def test_the_ladder_is_of_the_first_claims_whose_variants_have_the_headline_metr
     rungs = {"cory": (0.1, 0.2), "cory_blind": (0.2, 0.3)}  # D3.4 before them compares frontiers, by another metric
     rows = [type(row)(**{**vars(row), "paper": "cory", "metric": "excess", "scale": "nano"}) for row in toy_rows(rungs)]
     write_metrics(lab / "results/cory/metrics.jsonl", rows)
-    figure, _ = pictures.drawn(lab)["cory_ladder.png"]
+    figure, _ = pictures.draw(lab)["cory_ladder.png"]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["cory_blind", "cory"]
     assert "equal KL" in figure.axes[0].get_xlabel()

@@ -1,4 +1,4 @@
-"""What a finished unit kept, as pages that open in any browser: pairs side by side, expansions and decisions as trees.
+"""HTML pages of a finished unit's artifacts for MLflow: preference pairs side by side, expansions and decisions as trees.
 
 Pages have neither scripts nor outside resources, and every recorded text is escaped. Agent Q's search trees are such
 pages already (``common.search.draw``), written by the unit itself.
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 MOST = 100
-"""Pairs, trees or decisions on one page; the file beside it has all that were kept."""
+"""Pairs, trees or decisions on one page; the file beside it has all that were recorded."""
 
 STYLE = """body{font:14px/1.45 system-ui,sans-serif;margin:1.5em;max-width:70em}h1{font-size:1.2em}
 details{margin-left:1.3em;border-left:1px solid #ccc;padding-left:.5em}summary{cursor:pointer;padding:1px 0}
@@ -25,13 +25,13 @@ table{border-collapse:collapse;width:100%}td{border:1px solid #ccc;padding:.35em
 Rows = Sequence[Mapping[str, Any]]
 
 
-def drawn(path: Path) -> dict[str, dict[str, str]]:
+def draw_unit(path: Path) -> dict[str, dict[str, str]]:
     """What MLflow shows of the unit in the run folder ``path``: HTML files of ``pages``, SVG files of ``figures``."""
     return {"pages": pages(path / "artifacts"), "figures": figures(path / "notebook.ipynb")}
 
 
 def pages(artifacts: Path) -> dict[str, str]:
-    """File name → page, of all pairs, expansions and decisions below ``artifacts``; empty when the unit kept none."""
+    """File name → page, of all pairs, expansions and decisions below ``artifacts``; empty when the unit recorded none."""
     kinds = {"pairs.*.jsonl": pairs_page, "trees.jsonl": expansions_page, "decisions.*.jsonl": decisions_page}
     made = {}
     for pattern, draw in kinds.items():
