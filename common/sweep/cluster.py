@@ -12,16 +12,18 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import uuid
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from common.config import ConfigError
 from common.sweep.plan import USER_ENVS
-from common.sweep.worker import Job
-from common.sweep.workers import fork_server, start_worker
+from common.sweep.workers import Job, Local, end_family
 
 LOST = 1
 """Exit code of a worker that ended with its machine, or with Ray's process there."""
@@ -186,8 +188,10 @@ class Place:
     while a job runs."""
 
     def __init__(self, root: str, forked: bool) -> None:
-        self._root, self._process = Path(root), None
-        self._server = fork_server(self._root, print) if forked and self._root.is_dir() else None
+        main = sys.modules["__main__"]
+        if hasattr(main, "__file__"):
+            del main.__file__  # multiprocessing would run it again in each worker, and here it is Ray's own
+        self._workers = Local(Path(root), 1, forked=forked) if Path(root).is_dir() else None
 
     def where(self, token: str) -> tuple[str, bool]:
         """This machine's name, and whether it sees the file."""
@@ -195,19 +199,11 @@ class Place:
 
     def run(self, job: dict[str, Any], log: str) -> int:
         """The worker's exit code."""
-        self._process = start_worker(self._root, Job(**job), Path(log), self._server)
-        code = self._process.wait()
-        self._process.stdin.close()
-        return code
+        worker = self._workers.start(Job(**job), Path(log))
+        worker.process.join()
+        worker.release()
+        return worker.poll()
 
     def close(self) -> None:
-        """Kill the worker and its kernel, and end the process they were forked from."""
-        import psutil
-
-        family = psutil.Process().children(recursive=True)
-        for process in family:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs(family, timeout=5)
-        if self._server:
-            self._server.close()
+        """Kill the worker and its kernel, and the process they were forked from."""
+        end_family(psutil.Process().children(recursive=True))

@@ -1,6 +1,6 @@
 """Executing planned units in parallel worker processes, with MLflow runs owned by this process.
 
-Each worker executes one notebook (:mod:`common.sweep.worker`) in a process group of its own. This process
+Each worker executes one notebook (:mod:`common.sweep.workers`) in a process group of its own. This process
 tails the workers' event files into MLflow, reports progress, keeps failed notebooks, and goes on after a
 failure. On SIGINT or SIGTERM it ends the workers, marks their MLflow runs KILLED and says how to resume;
 after a SIGKILL the workers end by themselves and the next start closes the orphaned MLflow runs.
@@ -23,8 +23,7 @@ from common.files import StoreError, storage, write_atomic
 from common.sweep.board import Board
 from common.sweep.plan import Planned, read_json, totals
 from common.sweep.progress import LiveTable, Progress, progress_of
-from common.sweep.worker import Job, Outcome
-from common.sweep.workers import Local, Worker, Workers
+from common.sweep.workers import Job, Local, Outcome, Worker, Workers, read_outcome
 from common.track.events import EventTail
 from common.track.mlflow_log import Tracked, Tracker
 from common.track.provenance import provenance
@@ -179,7 +178,7 @@ def _signals() -> Iterator[list[int]]:
 
 def _places(root: Path, workers: int, forked: bool, ray: bool, progress: Progress | LiveTable) -> Workers:
     if not ray:
-        return Local(root, workers, forked=forked, say=progress.say)
+        return Local(root, workers, forked=forked)
     from common.sweep.cluster import Cluster
 
     places = Cluster(root, workers, forked=forked)
@@ -236,17 +235,6 @@ def _finish(
     progress.say(f"FAILED {planned.name} in {where}: {outcome.error}\n  notebook kept: {shown}\n"
                  + "\n".join(f"  | {line}" for line in outcome.tail.splitlines()[-20:]))
     return Result(planned, "failed", minutes, f"{where}: {outcome.error}; see {shown}")
-
-
-def read_outcome(job: Job, code: int, log: Path) -> Outcome:
-    """What an ended worker reported, or what can be said when it died without a word."""
-    found = read_json(Path(job.outcome))
-    if found:
-        return Outcome(**found)
-    tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:] if log.exists() else []
-    reason = f"signal {-code}, perhaps out of memory" if code < 0 else f"exit code {code}"
-    kept = job.executed if Path(job.executed).exists() else ""
-    return Outcome(ok=False, notebook=kept, error=f"the worker process died ({reason})", tail="\n".join(tail))
 
 
 def _stop(running: Mapping[int, _Running], tracker: Tracker) -> None:

@@ -13,7 +13,9 @@ import pytest
 import zmq.asyncio
 from jupyter_client.session import Session
 
-from common.sweep import kernel, worker
+from common.sweep import kernel
+from common.sweep.notebook import run_job
+from common.sweep.workers import Job
 
 NOTEBOOK = """# %% tags=["parameters"]
 seed: int = 0
@@ -31,9 +33,9 @@ print(os.getpid(), *range(2000))
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_kernel_that_would_not_end_is_gone_with_its_notebook_kept(tmp_path, fails):
     (tmp_path / "toy.py").write_text(NOTEBOOK + "raise ValueError('toy')\n" * fails)
-    job = worker.Job(root=str(tmp_path), notebook=str(tmp_path / "toy.py"), parameters={"seed": 1},
-                     executed=str(tmp_path / "toy.ipynb"), outcome="", failed=str(tmp_path / "failed.ipynb"))  # fmt: skip
-    found = worker.run_job(job)
+    job = Job(root=str(tmp_path), notebook=str(tmp_path / "toy.py"), parameters={"seed": 1},
+              executed=str(tmp_path / "toy.ipynb"), outcome="", failed=str(tmp_path / "failed.ipynb"))  # fmt: skip
+    found = run_job(job)
     assert found.ok is not fails and (found.error == "ValueError: toy") is fails
     cells = json.loads(Path(found.notebook).read_text(encoding="utf-8"))["cells"]
     said = "".join(cells[-1]["outputs"][0]["text"]).split()
