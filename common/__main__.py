@@ -208,9 +208,9 @@ def _dispatch(root: Path, options: argparse.Namespace) -> int:
     if name == "estimate":
         return commands.estimate(root, options.target)
     if name in ("data", "base"):
-        from common.sweep import base
+        from common.sweep import inputs
 
-        print(base.build_data(root) if name == "data" else base.build_base(root, options.env, options.profile))
+        print(inputs.build_data(root) if name == "data" else inputs.build_base(root, options.env, options.profile))
         return 0
     if name == "pretrained":
         from common.lm.pretrained import fetch

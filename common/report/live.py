@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config import ConfigError
-from common.sweep.background import Background
-from common.sweep.board import COLUMNS, Reader, find_board, headline, read_board, text
+from common.sweep.board import COLUMNS, Background, Reader, find_board, headline, read_board, text
 from common.sweep.unit import project_root
 
 PERIOD = 2.0

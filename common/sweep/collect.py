@@ -12,8 +12,8 @@ from typing import Any
 from common.config.strict import spell_float
 from common.files import write_atomic
 from common.rows import MetricRow, write_metrics
+from common.sweep.inputs import record
 from common.sweep.plan import Planned, read_json
-from common.sweep.sources import record
 from common.track.store import finished_rows, unit_path
 
 

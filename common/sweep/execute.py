@@ -20,9 +20,8 @@ from pathlib import Path
 
 from common.config import load_spec
 from common.files import StoreError, storage, write_atomic
-from common.sweep.board import Board
+from common.sweep.board import Board, LiveTable, Progress, progress_of
 from common.sweep.plan import Planned, read_json, totals
-from common.sweep.progress import LiveTable, Progress, progress_of
 from common.sweep.workers import Job, Local, Outcome, Worker, Workers, read_outcome
 from common.track.events import EventTail
 from common.track.mlflow_log import Tracked, Tracker
@@ -73,31 +72,30 @@ def execute(
     if all(one.finished for one in planned) and more is None:
         return [Result(one, "skipped") for one in planned]
     papers = list(dict.fromkeys(one.paper for one in planned))
+    forked = (sum(not one.finished for one in planned) > 1 or more is not None) and any(_slow_to_import(root, one) for one in papers)
+    places = _places(root, workers, forked, ray)  # imports while MLflow is told
     source = provenance(root)
     sweeps = {paper: tracker.sweep_run(paper, source, tags) for paper in papers}
 
-    def skip_finished(first: int) -> None:
+    def enqueue(first: int) -> list[int]:
+        """Show the units from ``first`` on, and what of them is to be run, in that order."""
+        board.add(planned[first:])
         for index in range(first, len(planned)):
             if planned[index].finished:
                 results[index] = Result(planned[index], "skipped")
                 tracker.skip(sweeps[planned[index].paper], planned[index].unit)
+        return [first + index for index in waiting(planned[first:])]
 
-    skip_finished(0)
-    board.add(planned)
-    queue = waiting(planned)
+    queue = enqueue(0)
     running: dict[int, _Running] = {}
     progress = progress_of(board, len(queue), " of this round" if more else "")
-    last_tracked, places = 0.0, None
+    last_tracked = 0.0
     try:
         with _signals() as received:
-            forked = (len(queue) > 1 or more is not None) and any(_slow_to_import(root, one) for one in papers)
-            places = _places(root, workers, forked, ray, progress)
             while True:
-                if more and not queue and not running and (new := more([results[index] for index in _ids(planned)])):
+                if more and not queue and not running and (new := more([results[index] for index in range(len(planned))])):
                     first, planned = len(planned), [*planned, *new]
-                    skip_finished(first)
-                    board.add(new)
-                    queue = [index for index in waiting(planned) if index >= first]
+                    queue = enqueue(first)
                     progress.total += len(queue)
                     continue
                 if not queue and not running:
@@ -127,30 +125,27 @@ def execute(
                 progress.update(done, [one.step for one in running.values()],
                                 _minutes_left(planned, results, running, workers))
     except BaseException:
-        _stop(running, tracker)
+        for one in running.values():
+            one.worker.kill()
+            tracker.kill(one.tracked)
         board.stop()
         for sweep in sweeps.values():
             tracker.kill(sweep)
         raise
     finally:
         progress.close()
-        if places:
-            places.close()
+        places.close()
     for paper, sweep in sweeps.items():
         failed = [one for one in results.values() if one.state == "failed" and one.planned.paper == paper]
         tracker.finish_sweep(sweep, failed=len(failed))
-    return [results[index] for index in _ids(planned)]
+    return [results[index] for index in range(len(planned))]
 
 
 def waiting(planned: Sequence[Planned]) -> list[int]:
     """Indices of the unfinished units, longest first, so that no worker is left alone with a long one at the
     end; equal or unknown lengths keep the order of the plan."""
-    todo = [index for index in _ids(planned) if not planned[index].finished]
+    todo = [index for index in range(len(planned)) if not planned[index].finished]
     return sorted(todo, key=lambda index: -(planned[index].minutes or 0.0))
-
-
-def _ids(planned: Sequence[Planned]) -> range:
-    return range(len(planned))
 
 
 def check_writable(root: Path) -> None:
@@ -176,13 +171,13 @@ def _signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _places(root: Path, workers: int, forked: bool, ray: bool, progress: Progress | LiveTable) -> Workers:
+def _places(root: Path, workers: int, forked: bool, ray: bool) -> Workers:
     if not ray:
         return Local(root, workers, forked=forked)
     from common.sweep.cluster import Cluster
 
     places = Cluster(root, workers, forked=forked)
-    progress.say(f"{places.count} workers on {', '.join(places.hosts)}")
+    print(f"{places.count} workers on {', '.join(places.hosts)}", flush=True)
     return places
 
 
@@ -237,13 +232,6 @@ def _finish(
     return Result(planned, "failed", minutes, f"{where}: {outcome.error}; see {shown}")
 
 
-def _stop(running: Mapping[int, _Running], tracker: Tracker) -> None:
-    """Kill the workers and their kernels, and mark their runs KILLED."""
-    for one in running.values():
-        one.worker.kill()
-        tracker.kill(one.tracked)
-
-
 def _add_timing(folder: Path, seconds: float) -> None:
     """Add this attempt to the unit's time; a resumed unit cost all its attempts."""
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -269,7 +257,7 @@ def _minutes_left(
 ) -> float | None:
     """Expected minutes: units done in this sweep say more than earlier estimates, which say how their lengths compare."""
     done = [result for result in results.values() if result.state == "succeeded"]
-    left = [planned[index] for index in _ids(planned) if index not in results]
+    left = [one for index, one in enumerate(planned) if index not in results]
     if done:
         compared = all(one.minutes for one in planned)  # else all units count alike
         pace = sum(one.minutes for one in done) / sum(one.planned.minutes if compared else 1.0 for one in done)

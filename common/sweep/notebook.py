@@ -167,7 +167,7 @@ def run_job(job: Job) -> Outcome:
 def _execute(job: Job) -> None:
     import papermill
 
-    from common.sweep.kernel import KernelManager
+    from common.sweep.workers import KernelManager
 
     for left in reversed(range(STARTS)):
         try:

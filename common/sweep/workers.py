@@ -5,6 +5,9 @@ workers are forked by the fork server of ``multiprocessing``, which has imported
 besides jemalloc's, which pyarrow brings and which looks after forks itself, so that forking is safe (a test counts the threads);
 where it is not (macOS, Windows), and for a single unit, a worker imports for itself. A worker whose parent or fork server is gone
 ends at once and its kernel with it, so that a killed sweep leaves nothing behind.
+
+A unit needs two processes, papermill's and the notebook's kernel. A forked worker forks its kernel, at once, while it has a single
+thread; ``multiprocessing`` cannot do this later, because a child of its fork server would start a server of its own.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import gc
 import json
 import multiprocessing
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -25,6 +29,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import psutil
+from jupyter_client import AsyncKernelClient, AsyncKernelManager
+from jupyter_client.channels import AsyncZMQSocketChannel
+from jupyter_client.provisioning import LocalProvisioner
+from traitlets import Type
 
 THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS",
                  "VECLIB_MAXIMUM_THREADS")
@@ -37,6 +45,11 @@ SLOW = ("papermill", "nbclient", "ipykernel.kernelapp", "ipykernel.ipkernel", "I
         "transformers.tokenization_utils_fast", "tokenizers", "pandas", "datasets", "peft", "trl.trainer.sft_trainer",
         "trl.trainer.dpo_trainer", "rliable.metrics")  # fmt: skip
 """Third-party modules that notebooks import. Nothing of this project: a worker must read its code as it is now."""
+
+
+QUIET_SECONDS = 0.02
+"""Silence after which a new kernel has said all about its start; what comes later belongs to no cell and is ignored. jupyter_client
+waits for 0.2 s, and 0.1 s between two looks at whether a kernel has ended: a tenth of the time in a sweep of short units."""
 
 
 @dataclass(frozen=True)
@@ -179,43 +192,6 @@ def end_family(family: Sequence[psutil.Process], first: Any = lambda: None) -> N
     psutil.wait_procs(family, timeout=5)
 
 
-# -- in the worker --------------------------------------------------------------------------------------------------
-
-
-def _work(job: Job, log: str, gpu: str, forked: bool) -> None:
-    """What a worker process does: execute the notebook, and write its outcome."""
-    parent = os.getppid()  # the fork server, where there is one
-    gc.freeze()  # the collector then leaves the pages alone that a fork shares
-    os.setsid()
-    with open(log, "wb") as output:
-        os.dup2(output.fileno(), 1)
-        os.dup2(output.fileno(), 2)
-    os.chdir(job.root)
-    if gpu:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    from common.sweep.kernel import KernelManager, SpareProcess
-
-    KernelManager.spare = SpareProcess() if forked else None
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    from common.sweep.notebook import run_job
-
-    try:
-        outcome = run_job(job)
-        temporary = Path(job.outcome).with_suffix(".tmp")
-        temporary.write_text(json.dumps(asdict(outcome)), encoding="utf-8")
-        os.replace(temporary, job.outcome)
-    finally:
-        if KernelManager.spare:
-            KernelManager.spare.kill()
-
-
-def _end_with(parent: int) -> None:
-    """End this process when the sweep's or the one that it was forked from has ended."""
-    while not connection.wait([multiprocessing.parent_process().sentinel], timeout=1.0) and os.getppid() == parent:
-        pass
-    os._exit(1)
-
-
 @contextmanager
 def _environment(wanted: Mapping[str, str]) -> Iterator[None]:
     """``multiprocessing`` starts processes with the environment of this one."""
@@ -246,3 +222,125 @@ def gpus() -> Sequence[str]:
         return [name.strip() for name in (given or "").split(",") if name.strip()]
     listed = subprocess.run([tool, "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True)
     return listed.stdout.split() if listed.returncode == 0 else []
+
+
+# -- in the worker --------------------------------------------------------------------------------------------------
+
+
+def _work(job: Job, log: str, gpu: str, forked: bool) -> None:
+    """What a worker process does: execute the notebook, and write its outcome."""
+    parent = os.getppid()  # the fork server, where there is one
+    gc.freeze()  # the collector then leaves the pages alone that a fork shares
+    os.setsid()
+    with open(log, "wb") as output:
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
+    os.chdir(job.root)
+    if gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    KernelManager.spare = SpareProcess() if forked else None
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    from common.sweep.notebook import run_job
+
+    try:
+        outcome = run_job(job)
+        temporary = Path(job.outcome).with_suffix(".tmp")
+        temporary.write_text(json.dumps(asdict(outcome)), encoding="utf-8")
+        os.replace(temporary, job.outcome)
+    finally:
+        if KernelManager.spare:
+            KernelManager.spare.kill()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when the sweep's or the one that it was forked from has ended."""
+    while not connection.wait([multiprocessing.parent_process().sentinel], timeout=1.0) and os.getppid() == parent:
+        pass
+    os._exit(1)
+
+
+# -- its kernel -----------------------------------------------------------------------------------------------------
+
+
+class SpareProcess:
+    """A fork of this process that waits until it is to be a kernel; used by jupyter_client like a ``subprocess.Popen``."""
+
+    stdin = stdout = stderr = None
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("fork")
+        self._orders, theirs = context.Pipe()
+        self._process = context.Process(target=_wait_for_orders, args=(theirs, self._orders))
+        self._process.start()
+        theirs.close()
+        self.pid, self.used = self._process.pid, False
+
+    def become_kernel(self, arguments: list[str], environment: dict[str, str]) -> None:
+        self.used = True
+        self._orders.send((arguments, environment))
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self) -> int | None:
+        self._process.join()
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+
+def _wait_for_orders(orders: connection.Connection, other_end: connection.Connection) -> None:
+    other_end.close()
+    try:
+        arguments, environment = orders.recv()
+    except EOFError:  # the worker has ended
+        return
+    os.setsid()
+    os.environ.update(environment)
+    # Jupyter's own way is a variable, which ipykernel has read when it was imported. The kernel ends when that process does.
+    sys.argv = [*arguments, f"--IPKernelApp.parent_handle={os.getppid()}"]
+    runpy.run_module("ipykernel_launcher", run_name="__main__", alter_sys=True)
+
+
+class _Provisioner(LocalProvisioner):
+    async def launch_kernel(self, cmd: list[str], **options: Any) -> dict[str, Any]:
+        spare = self.parent.spare
+        if spare is None or spare.used:
+            return await super().launch_kernel(cmd, **options)
+        spare.become_kernel(cmd[cmd.index("ipykernel_launcher"):], options["env"])
+        self.process, self.pid = spare, spare.pid
+        return self.connection_info
+
+
+class _Outputs(AsyncZMQSocketChannel):
+    async def get_msg(self, timeout: float | None = None) -> dict[str, Any]:
+        """A pause of at most ``QUIET_SECONDS``; cells are waited for without a timeout."""
+        return await super().get_msg(None if timeout is None else min(timeout, QUIET_SECONDS))
+
+
+class _Client(AsyncKernelClient):
+    iopub_channel_class = Type(_Outputs)
+
+
+class KernelManager(AsyncKernelManager):
+    """For ``kernel_manager_class`` of nbclient, which papermill passes on."""
+
+    client_factory = Type(_Client)
+    spare: SpareProcess | None = None
+    """Becomes the first kernel; others are started as usual."""
+
+    async def _async_pre_start_kernel(self, **options: Any) -> tuple[list[str], dict[str, Any]]:
+        if self.provisioner is None:
+            self.kernel_id = self.kernel_id or "unit"
+            self.provisioner = _Provisioner(kernel_id=self.kernel_id, kernel_spec=self.kernel_spec, parent=self)
+        return await super()._async_pre_start_kernel(**options)
+
+    pre_start_kernel = _async_pre_start_kernel
+
+    async def _async_wait(self, pollinterval: float = 0.1) -> None:
+        """Until the kernel has ended."""
+        await super()._async_wait(pollinterval=min(pollinterval, QUIET_SECONDS))

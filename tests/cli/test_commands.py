@@ -10,7 +10,7 @@ import pytest
 
 from common.config import ConfigError, known_papers, load_lab
 from common.cli.commands import STAGE_LINES, set_params
-from common.sweep.progress import Progress
+from common.sweep.board import Progress
 
 ROOT = Path(__file__).resolve().parents[2]
 

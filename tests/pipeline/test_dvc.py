@@ -13,7 +13,7 @@ import yaml
 
 from common.config import load_lab, load_spec
 from common.envs import env_file
-from common.sweep.base import ENTRY
+from common.sweep.inputs import ENTRY
 from common.sweep.identity import entries
 from common.sweep.plan import default_envs
 from common.track.code import code_hash

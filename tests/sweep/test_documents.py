@@ -14,7 +14,7 @@ import pytest
 
 from common.config import ConfigError
 from common.envs import ENV_IDS
-from common.sweep import base
+from common.sweep import inputs
 from common.sweep.documents import NotebookFailed, render
 from common.sweep.plan import USER_ENVS
 from common.sweep.unit import base_dir, base_hash
@@ -61,7 +61,7 @@ def trainer(monkeypatch):
 
 
 def test_training_a_base_model_says_how_far_it_is(capsys):
-    log = base.shown_by(base.Progress(4, "base model of toy", what="updates", stream=sys.stdout, every=0.0))
+    log = inputs.shown_by(inputs.Progress(4, "base model of toy", what="updates", stream=sys.stdout, every=0.0))
     log(1, {"loss": 2.0})
     log(2, {"loss": 1.5})
     first, second = capsys.readouterr().out.splitlines()
@@ -74,16 +74,16 @@ def test_a_base_model_is_trained_once_and_restored_after_a_deletion(lab, trainer
     manifest = lab / "data/countdown-v1/manifest.json"
     manifest.parent.mkdir()
     manifest.write_text(json.dumps({"env": "countdown-v1", "files": {}}))
-    assert "trained → models/countdown-v1" in base.build_base(lab, "countdown-v1", "cpu")
+    assert "trained → models/countdown-v1" in inputs.build_base(lab, "countdown-v1", "cpu")
     weights = lab / "models/countdown-v1/weights.json"
     first = weights.read_text()
     weights.unlink()
-    assert "unchanged" in base.build_base(lab, "countdown-v1", "cpu") and weights.read_text() == first
-    base.build_base(lab, "countdown-v1", "smoke")
+    assert "unchanged" in inputs.build_base(lab, "countdown-v1", "cpu") and weights.read_text() == first
+    inputs.build_base(lab, "countdown-v1", "smoke")
     assert json.loads((lab / "runs/smoke/models/countdown-v1/weights.json").read_text())[1] == "smoke"
     assert weights.read_text() == first
     manifest.write_text(json.dumps({"env": "countdown-v1", "files": {}, "new": 1}))
-    base.build_base(lab, "countdown-v1", "cpu")
+    inputs.build_base(lab, "countdown-v1", "cpu")
     assert trainer == [("countdown-v1", "cpu", 0), ("countdown-v1", "smoke", 0)]  # "new" is no part of the files
 
 
@@ -96,7 +96,7 @@ def test_a_killed_training_leaves_no_base_model(lab, trainer, monkeypatch):
     manifest.write_text(json.dumps({"env": "countdown-v1", "files": {}}))
     monkeypatch.setattr(sys.modules["common.base"], "train_base", die)
     with pytest.raises(KeyboardInterrupt):
-        base.build_base(lab, "countdown-v1", "cpu")
+        inputs.build_base(lab, "countdown-v1", "cpu")
     assert not (lab / "models/countdown-v1").exists()
     assert not list((lab / "runs/base").glob("countdown*"))
 
@@ -105,7 +105,7 @@ def test_a_killed_training_leaves_no_base_model(lab, trainer, monkeypatch):
     ("countdown", "cpu", 'did you mean "countdown-v1"'), ("shop-v1", "gpu", "has no base model of ours")])
 def test_wrong_names_train_nothing(lab, trainer, env, profile, message):
     with pytest.raises(ConfigError, match=message):
-        base.build_base(lab, env, profile)
+        inputs.build_base(lab, env, profile)
     assert trainer == []
 
 
@@ -113,7 +113,7 @@ def test_an_environment_without_a_base_model_trains_none(lab, trainer, monkeypat
     monkeypatch.setattr("common.lm.bases._rows", lambda: {"shop-v1": "none"})
     assert base_dir(lab, "shop-v1", "cpu") is None and base_hash(lab, "shop-v1", "cpu") == ""
     with pytest.raises(ConfigError, match="env: shop-v1 has no base model"):
-        base.build_base(lab, "shop-v1", "cpu")
+        inputs.build_base(lab, "shop-v1", "cpu")
     assert trainer == []
 
 
@@ -129,30 +129,30 @@ def program(lab, monkeypatch, text):
     script = lab / "program.sh"
     script.write_text(text)
     script.chmod(0o755)
-    monkeypatch.setattr(base.sys, "executable", str(script))
+    monkeypatch.setattr(inputs.sys, "executable", str(script))
 
 
 def test_absent_base_models_are_trained_two_at_a_time(lab, monkeypatch, capfd):
     program(lab, monkeypatch, MEETING)  # ends well only beside another one
-    base.build_bases(lab, ["toy-v1", "countdown-v1", "shop-v1"], workers=2)  # the first one is there
+    inputs.build_bases(lab, ["toy-v1", "countdown-v1", "shop-v1"], workers=2)  # the first one is there
     assert sorted(folder.name for folder in (lab / "models").iterdir()) == ["countdown-v1", "shop-v1", "toy-v1"]
     assert capfd.readouterr().out.startswith("base models of countdown-v1, shop-v1: 2 at a time")
-    base.build_bases(lab, ["toy-v1", "countdown-v1", "shop-v1"], workers=2)
+    inputs.build_bases(lab, ["toy-v1", "countdown-v1", "shop-v1"], workers=2)
     assert capfd.readouterr().out == ""
 
 
 def test_a_base_model_of_another_training_is_outdated(lab, monkeypatch):
-    monkeypatch.setattr(base, "base_key", lambda root, env, profile: "key")
-    assert base.outdated(lab, ["toy-v1", "shop-v1"], "cpu") == ["shop-v1"]  # the first one came from elsewhere
+    monkeypatch.setattr(inputs, "base_key", lambda root, env, profile: "key")
+    assert inputs.outdated(lab, ["toy-v1", "shop-v1"], "cpu") == ["shop-v1"]  # the first one came from elsewhere
     kept = lab / "runs/base/toy-v1-cpu-key"
     kept.mkdir(parents=True)
     (kept / "weights.json").write_text("{}\n")
-    assert base.outdated(lab, ["toy-v1"], "cpu") == []
+    assert inputs.outdated(lab, ["toy-v1"], "cpu") == []
     (lab / "models/toy-v1/weights.json").write_text("{1}\n")
-    assert base.outdated(lab, ["toy-v1"], "cpu") == ["toy-v1"]
+    assert inputs.outdated(lab, ["toy-v1"], "cpu") == ["toy-v1"]
     kept.rename(kept.with_name("toy-v1-cpu-earlier"))
-    assert base.outdated(lab, ["toy-v1"], "cpu") == ["toy-v1"]
-    assert base.outdated(lab, ["toy-v1"], "gpu") == []  # starts from no base model of ours
+    assert inputs.outdated(lab, ["toy-v1"], "cpu") == ["toy-v1"]
+    assert inputs.outdated(lab, ["toy-v1"], "gpu") == []  # starts from no base model of ours
 
 
 def test_interrupted_trainings_side_by_side_are_ended(lab, monkeypatch):
@@ -162,7 +162,7 @@ def test_interrupted_trainings_side_by_side_are_ended(lab, monkeypatch):
     threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
     try:
         with pytest.raises(KeyboardInterrupt):
-            base.build_bases(lab, ["countdown-v1", "shop-v1", "arithmetic-v1"], workers=2)
+            inputs.build_bases(lab, ["countdown-v1", "shop-v1", "arithmetic-v1"], workers=2)
     finally:
         signal.signal(signal.SIGINT, before)
     assert time.monotonic() - started < 30 and sorted(p.name for p in (lab / "models").iterdir()) == ["toy-v1"]
@@ -171,8 +171,8 @@ def test_interrupted_trainings_side_by_side_are_ended(lab, monkeypatch):
 def test_damaged_panels_are_built_again(lab, monkeypatch):
     built = []
     monkeypatch.setattr("common.envs.build.build_all", lambda folder: built.append(folder) or {"shop-v1": {"test": 2}})
-    assert base.build_data(lab) == "built shop-v1: 2 rows in 1 files" and built == [lab / "data"]
+    assert inputs.build_data(lab) == "built shop-v1: 2 rows in 1 files" and built == [lab / "data"]
     for env in set(ENV_IDS) - set(USER_ENVS):
         (lab / "data" / env).mkdir()
         (lab / "data" / env / "manifest.json").write_text(json.dumps({"env": env, "files": {}}))
-    assert "nothing to build" in base.build_data(lab) and len(built) == 1
+    assert "nothing to build" in inputs.build_data(lab) and len(built) == 1

@@ -13,7 +13,7 @@ from common.config import ConfigError
 from common.rows import MetricRow, cost_of, read_metrics
 from common.sweep import explain as explaining
 from common.sweep.explain import _found, _mlflow
-from common.sweep.sources import table_of
+from common.sweep.inputs import table_of
 from common.sweep.verify import compare, prediction_interval
 from common.types import Cost
 

@@ -13,7 +13,7 @@ import pytest
 import zmq.asyncio
 from jupyter_client.session import Session
 
-from common.sweep import kernel
+from common.sweep import workers
 from common.sweep.notebook import run_job
 from common.sweep.workers import Job
 
@@ -46,7 +46,7 @@ def test_a_kernel_that_would_not_end_is_gone_with_its_notebook_kept(tmp_path, fa
 def test_a_silent_kernel_is_not_waited_for():
     async def listen():
         with zmq.asyncio.Context() as context, context.socket(zmq.PULL) as socket:
-            await asyncio.wait_for(kernel._Client.iopub_channel_class.klass(socket, Session(key=b"")).get_msg(600), 10)
+            await asyncio.wait_for(workers._Client.iopub_channel_class.klass(socket, Session(key=b"")).get_msg(600), 10)
 
     with pytest.raises(Empty):
         asyncio.run(listen())
@@ -55,7 +55,7 @@ def test_a_silent_kernel_is_not_waited_for():
 def test_looks_for_a_kernel_s_end_are_close_together(monkeypatch):
     alive, pauses = [True, True, False], []
 
-    class Ending(kernel.KernelManager):
+    class Ending(workers.KernelManager):
         async def _async_is_alive(self):
             return alive.pop(0)
 
@@ -64,4 +64,4 @@ def test_looks_for_a_kernel_s_end_are_close_together(monkeypatch):
 
     monkeypatch.setattr(jupyter_client.manager.asyncio, "sleep", sleep)
     asyncio.run(Ending()._async_wait())
-    assert pauses == [kernel.QUIET_SECONDS] * 2
+    assert pauses == [workers.QUIET_SECONDS] * 2

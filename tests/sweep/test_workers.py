@@ -42,7 +42,7 @@ def job(tmp_path):
 @pytest.fixture
 def forking(tmp_path, monkeypatch):
     """Two places whose fork server has imported little."""
-    monkeypatch.setattr(workers, "SLOW", ("colorsys", "nothing_of_that_name"))
+    monkeypatch.setattr(workers, "SLOW", ("colorsys", "nothing_of_that_name", "ipykernel.kernelapp"))
     places = Local(tmp_path, 2, forked=True)
     yield places
     for worker in [*places._running]:
