@@ -93,6 +93,13 @@ class Board:
             if one.state == "running":
                 self.end(index, "interrupted")
 
+    def minutes_left(self, workers: int) -> float | None:
+        """Of the whole sweep, as far as the units say that are finished or were estimated; None when one says nothing."""
+        units = [vars(one) for one in self.entries]
+        usual = _usual_minutes(units)
+        left = [_minutes_left(one, usual) for one in units if one["state"] in ACTIVE]
+        return None if None in left else sum(left) / max(1, min(workers, len(left)))
+
     def write(self) -> None:
         with suppress(StoreError):  # only a view is lost
             write_atomic(self.folder / "board.json", json.dumps(self.snapshot()) + "\n")
@@ -143,18 +150,16 @@ class Reader:
 
     def lines(self, board: dict[str, Any], *, living: bool = True) -> list[tuple[str, ...]]:
         """One line of ``COLUMNS`` a unit. Where the owner is not ``living``, what it was doing is interrupted."""
-        shown = []
+        shown, usual = [], _usual_minutes(board["units"])
         for unit in board["units"]:
             state = "interrupted" if unit["state"] == "running" and not living else unit["state"]
             spent = (time.time() - unit["started"]) / 60 if state == "running" else unit["minutes"]
             at, latest = "", unit["message"]
             if state in ("running", "interrupted"):
                 at, latest = self._event(unit["folder"], board["metric"])
-            # Units of the same environment that this sweep finished say more than earlier estimates.
-            done = [one["minutes"] for one in board["units"] if one["state"] == "finished" and one["env"] == unit["env"]]
-            expected = statistics.median(done) if done else unit["expected"]
-            left = f"{max(expected - spent, 0.0):.1f}" if state == "running" and expected is not None else ""
-            shown.append((state, unit["name"], self._stages(unit), at, latest, f"{spent:.1f}" if spent else "", left))
+            left = _minutes_left(unit, usual) if state == "running" else None
+            shown.append((state, unit["name"], self._stages(unit), at, latest, f"{spent:.1f}" if spent else "",
+                          "" if left is None else f"{left:.1f}"))
         return shown
 
     def _event(self, folder: str, metric: str | None) -> tuple[str, str]:
@@ -178,6 +183,18 @@ class Reader:
             self._totals[kind] = _stages_of(folder.parent, kind)
         total = self._totals[kind]
         return "" if unit["state"] == "waiting" else f"{done}/{total}" if 0 < total >= done else str(done)
+
+
+def _usual_minutes(units: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Environment → median minutes of its units that this sweep finished, which say more than earlier estimates."""
+    done = [(one["env"], one["minutes"]) for one in units if one["state"] == "finished"]
+    return {env: statistics.median(minutes for other, minutes in done if other == env) for env in dict(done)}
+
+
+def _minutes_left(unit: dict[str, Any], usual: dict[str, float]) -> float | None:
+    expected = usual.get(unit["env"], unit["expected"])
+    spent = (time.time() - unit["started"]) / 60 if unit["state"] == "running" else 0.0
+    return None if expected is None else max(expected - spent, 0.0)
 
 
 def _stages_of(paper: Path, kind: tuple[str, str]) -> int:

@@ -17,16 +17,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common.config import load_spec
 from common.files import StoreError, storage, write_atomic
 from common.sweep.board import Board, LiveTable, Progress, progress_of
-from common.sweep.plan import Planned, read_json, totals
-from common.sweep.workers import Job, Local, Outcome, Worker, Workers, read_outcome
+from common.sweep.plan import Planned, read_json
+from common.sweep.workers import Job, Local, LocalWorker, Outcome, read_outcome
 from common.track.events import EventTail
 from common.track.mlflow_log import Tracked, Tracker
 from common.track.provenance import provenance
 from common.track.store import is_finished, unit_path
+
+if TYPE_CHECKING:
+    from common.sweep.cluster import Cluster, RemoteWorker
 
 POLL_SECONDS = 0.2
 END_SECONDS = 0.05  # how late the end of a worker is noticed
@@ -46,7 +50,7 @@ class Result:
 @dataclass
 class _Running:
     planned: Planned
-    worker: Worker
+    worker: LocalWorker | RemoteWorker
     job: Job
     tail: EventTail
     log: Path
@@ -122,8 +126,7 @@ def execute(
                     for one in running.values():
                         _forward(one, tracker)
                 done = sum(result.state != "skipped" for result in results.values())
-                progress.update(done, [one.step for one in running.values()],
-                                _minutes_left(planned, results, running, workers))
+                progress.update(done, [one.step for one in running.values()], board.minutes_left(workers))
     except BaseException:
         for one in running.values():
             one.worker.kill()
@@ -171,7 +174,7 @@ def _signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _places(root: Path, workers: int, forked: bool, ray: bool) -> Workers:
+def _places(root: Path, workers: int, forked: bool, ray: bool) -> Local | Cluster:
     if not ray:
         return Local(root, workers, forked=forked)
     from common.sweep.cluster import Cluster
@@ -181,7 +184,7 @@ def _places(root: Path, workers: int, forked: bool, ray: bool) -> Workers:
     return places
 
 
-def _start(root: Path, planned: Planned, places: Workers) -> _Running:
+def _start(root: Path, planned: Planned, places: Local | Cluster) -> _Running:
     folder = unit_path(root, planned.unit)
     with storage(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -250,25 +253,6 @@ def _pause(running: Mapping[int, _Running]) -> None:
 
 def _minutes(one: _Running) -> float:
     return (time.monotonic() - one.started) / 60
-
-
-def _minutes_left(
-    planned: Sequence[Planned], results: Mapping[int, Result], running: Mapping[int, _Running], workers: int
-) -> float | None:
-    """Expected minutes: units done in this sweep say more than earlier estimates, which say how their lengths compare."""
-    done = [result for result in results.values() if result.state == "succeeded"]
-    left = [one for index, one in enumerate(planned) if index not in results]
-    if done:
-        compared = all(one.minutes for one in planned)  # else all units count alike
-        pace = sum(one.minutes for one in done) / sum(one.planned.minutes if compared else 1.0 for one in done)
-
-        def expected(one: Planned) -> float:
-            return pace * (one.minutes if compared else 1.0)
-
-        spent = sum(min(_minutes(worker), expected(worker.planned)) for worker in running.values())
-        return max(sum(map(expected, left)) - spent, 0.0) / max(1, min(workers, len(left)))
-    minutes, _ = totals(left, workers)
-    return None if minutes is None else max(minutes - max((_minutes(w) for w in running.values()), default=0.0), 0.0)
 
 
 def summary(results: Sequence[Result]) -> str:

@@ -1,6 +1,6 @@
 """Worker processes of this machine: what they see of cores and GPUs, what they are forked from, how they are ended.
 
-:class:`Local` and :class:`common.sweep.cluster.Cluster` are what the executor hands its jobs to. Where many units import torch,
+:class:`Local` is what the executor hands its jobs to; :class:`common.sweep.cluster.Cluster` has the same methods. Where many units import torch,
 workers are forked by the fork server of ``multiprocessing``, which has imported what is slow to import. It has one thread
 besides jemalloc's, which pyarrow brings and which looks after forks itself, so that forking is safe (a test counts the threads);
 where it is not (macOS, Windows), and for a single unit, a worker imports for itself. A worker whose parent or fork server is gone
@@ -26,13 +26,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from multiprocessing import connection, forkserver
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import psutil
-from jupyter_client import AsyncKernelClient, AsyncKernelManager
-from jupyter_client.channels import AsyncZMQSocketChannel
+from jupyter_client import AsyncKernelManager
 from jupyter_client.provisioning import LocalProvisioner
-from traitlets import Type
 
 THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS",
                  "VECLIB_MAXIMUM_THREADS")
@@ -45,11 +43,6 @@ SLOW = ("papermill", "nbclient", "ipykernel.kernelapp", "ipykernel.ipkernel", "I
         "transformers.tokenization_utils_fast", "tokenizers", "pandas", "datasets", "peft", "trl.trainer.sft_trainer",
         "trl.trainer.dpo_trainer", "rliable.metrics")  # fmt: skip
 """Third-party modules that notebooks import. Nothing of this project: a worker must read its code as it is now."""
-
-
-QUIET_SECONDS = 0.02
-"""Silence after which a new kernel has said all about its start; what comes later belongs to no cell and is ignored. jupyter_client
-waits for 0.2 s, and 0.1 s between two looks at whether a kernel has ended: a tenth of the time in a sweep of short units."""
 
 
 @dataclass(frozen=True)
@@ -86,33 +79,6 @@ def read_outcome(job: Job, code: int, log: Path) -> Outcome:
     return Outcome(ok=False, notebook=kept, error=f"the worker process died ({reason})", tail="\n".join(tail))
 
 
-class Worker(Protocol):
-    """One started job."""
-
-    def poll(self) -> int | None:
-        """The exit code, negative for a signal; None while it runs. Never waits."""
-
-    def release(self) -> None:
-        """Give back what an ended worker held."""
-
-    def kill(self) -> None:
-        """End it and its kernel now."""
-
-
-class Workers(Protocol):
-    """A number of places that each run one job at a time."""
-
-    @property
-    def free(self) -> bool:
-        """Whether a job can start now."""
-
-    def start(self, job: Job, log: Path) -> Worker:
-        """Run ``job`` in a free place, what it prints in ``log``."""
-
-    def close(self) -> None:
-        """End what is left and give everything back."""
-
-
 class Local:
     """``count`` workers on this machine, each with one thread and, where there are GPUs, one of those that the fewest others
     have. With ``forked`` they are forks of one process that has imported, where forking is safe."""
@@ -123,7 +89,7 @@ class Local:
         self._context = multiprocessing.get_context("forkserver" if forked and sys.platform == "linux" else "spawn")
         if self.forked:
             self._context.set_forkserver_preload(list(SLOW))
-            with _environment(self._environment):
+            with _starting(self._environment):
                 forkserver.ensure_running()  # it imports while the caller prepares
 
     @property
@@ -132,13 +98,15 @@ class Local:
 
     @property
     def free(self) -> bool:
+        """Whether a job can start now."""
         return len(self._running) < self._count
 
     def start(self, job: Job, log: Path) -> LocalWorker:
+        """Run ``job`` in a free place, what it prints in ``log``."""
         taken = [worker.gpu for worker in self._running]
         gpu = min(self._gpus, key=taken.count, default="")
         process = self._context.Process(target=_work, args=(job, str(log), gpu, self.forked))
-        with _environment(self._environment):
+        with _starting(self._environment):
             process.start()
         worker = LocalWorker(process, gpu, self._running)
         self._running.append(worker)
@@ -159,16 +127,23 @@ class LocalWorker:
         self.process, self.gpu, self._running = process, gpu, running
 
     def poll(self) -> int | None:
+        """The exit code, negative for a signal; None while it runs. Never waits."""
         return self.process.exitcode
 
     def release(self) -> None:
+        """Give back what an ended worker held."""
         self._running.remove(self)
 
     def kill(self) -> None:
-        """Its kernel sits in a session of its own, so the whole family is looked for."""
+        """End it and its kernel now. That one sits in a session of its own, so the whole family is looked for."""
+        family: list[psutil.Process] = []
         with suppress(psutil.NoSuchProcess):
-            end_family(psutil.Process(self.process.pid).children(recursive=True) if self.poll() is None else [],
-                       first=self.process.kill)
+            family = psutil.Process(self.process.pid).children(recursive=True) if self.poll() is None else []
+        self.process.kill()
+        for process in family:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(family, timeout=5)
         self.process.join()
         self.release()
 
@@ -183,23 +158,19 @@ def run_alone(root: Path, job: Job, log: Path) -> Outcome:
     return read_outcome(job, worker.poll(), log)
 
 
-def end_family(family: Sequence[psutil.Process], first: Any = lambda: None) -> None:
-    """Kill ``first``, then ``family``, which was listed before, and wait for its end."""
-    first()
-    for process in family:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(family, timeout=5)
-
-
 @contextmanager
-def _environment(wanted: Mapping[str, str]) -> Iterator[None]:
-    """``multiprocessing`` starts processes with the environment of this one."""
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
+def _starting(environment: Mapping[str, str]) -> Iterator[None]:
+    """``multiprocessing`` gives a new process the environment of this one, and lets it run this one's main file again, which is
+    of no use to it: it may be another program's, pytest's or Ray's."""
+    before = {name: os.environ.get(name) for name in environment}
+    main = vars(sys.modules["__main__"])
+    file = main.pop("__file__", None)
+    os.environ.update(environment)
     try:
         yield
     finally:
+        if file is not None:
+            main["__file__"] = file
         for name, value in before.items():
             if value is None:
                 del os.environ[name]
@@ -316,20 +287,9 @@ class _Provisioner(LocalProvisioner):
         return self.connection_info
 
 
-class _Outputs(AsyncZMQSocketChannel):
-    async def get_msg(self, timeout: float | None = None) -> dict[str, Any]:
-        """A pause of at most ``QUIET_SECONDS``; cells are waited for without a timeout."""
-        return await super().get_msg(None if timeout is None else min(timeout, QUIET_SECONDS))
-
-
-class _Client(AsyncKernelClient):
-    iopub_channel_class = Type(_Outputs)
-
-
 class KernelManager(AsyncKernelManager):
     """For ``kernel_manager_class`` of nbclient, which papermill passes on."""
 
-    client_factory = Type(_Client)
     spare: SpareProcess | None = None
     """Becomes the first kernel; others are started as usual."""
 
@@ -340,7 +300,3 @@ class KernelManager(AsyncKernelManager):
         return await super()._async_pre_start_kernel(**options)
 
     pre_start_kernel = _async_pre_start_kernel
-
-    async def _async_wait(self, pollinterval: float = 0.1) -> None:
-        """Until the kernel has ended."""
-        await super()._async_wait(pollinterval=min(pollinterval, QUIET_SECONDS))
