@@ -150,12 +150,13 @@ def _check_machines(root: Path) -> list[str]:
     token = root / "runs" / f".cluster-{uuid.uuid4().hex}"
     token.parent.mkdir(exist_ok=True)
     token.touch()
+    answers = []
     try:
         asked = [ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))(
             _sees).remote(str(token)) for node in ray.nodes() if node["Alive"]]
-        answers = [ray.get(one) for one in ray.wait(asked, num_returns=len(asked), timeout=PATIENCE)[0]]
-    except ray.exceptions.RayError as error:
-        raise ConfigError(f"--executor ray: a machine of the cluster was lost ({str(error).splitlines()[0]}); run again") from None
+        for one in ray.wait(asked, num_returns=len(asked), timeout=PATIENCE)[0]:
+            with suppress(ray.exceptions.RayError):  # a machine that is lost, which Ray does not know yet
+                answers.append(ray.get(one))
     finally:
         token.unlink(missing_ok=True)
     if blind := sorted({host for host, sees in answers if not sees}):
