@@ -204,9 +204,9 @@ def _dispatch(root: Path, options: argparse.Namespace) -> int:
         return commands.repro(root, papers=options.papers, seeds=options.seeds, profile=options.profile, workers=options.workers,
                               dry_run=options.dry_run)
     if name in ("data", "base"):
-        from common.sweep import base
+        from common.sweep import inputs
 
-        print(base.build_data(root) if name == "data" else base.build_base(root, options.env))
+        print(inputs.build_data(root) if name == "data" else inputs.build_base(root, options.env))
         return 0
     if name == "pretrained":
         from common.lm.pretrained import fetch

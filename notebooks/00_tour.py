@@ -132,7 +132,7 @@ show(figures.ladder(rows, ["before", "after"]))
 # From a notebook, a sweep runs beside the kernel and is looked at from any cell, also after the browser was closed:
 #
 #     from common.report.sweeps import sweep_view
-#     from common.sweep.background import start_in_background
+#     from common.sweep.board import start_in_background
 #     sweep_view(start_in_background("--paper agent_q --envs countdown-v1 --profile smoke --grid search.alpha=0,1"))
 
 # %%

@@ -12,7 +12,7 @@ from common.config import (
     ConfigError, check_value, diff_presets, field_types, flat, from_json, load_lab, load_spec, nearest,
     parse_assignments, parse_yaml, resolve, to_json,
 )
-from common.sweep.declared import params_class
+from common.sweep.unit import params_class
 
 LAB = "profile: cpu\npapers: [ladder]\nseeds: [0, 1]\nworkers: 2\n"
 

@@ -172,7 +172,7 @@ def test_the_path_check_can_fail(line, named):
     assert bool(MACHINE_PATH.search(line)) == named
 
 
-INTERPRETED = {"common/sweep/declared.py": "builds a paper's Params from our own source without importing the rest"}
+INTERPRETED = {"common/sweep/unit.py": "builds a paper's Params from our own source without importing the rest"}
 """Files that may call eval or exec, with the reason."""
 
 

@@ -18,12 +18,11 @@ from common.config import (
 )
 from common.envs import PanelError, data_hash
 from common.files import write_atomic
-from common.sweep.declared import params_class
 from common.sweep.design import Sweep, fitted, settings
 from common.sweep.plan import (
     Planned, USER_ENVS, cost_line, default_envs, describe, parse_seeds, plan,
 )
-from common.sweep.unit import results_dir
+from common.sweep.unit import params_class, results_dir
 
 def execute_plan(
     root: Path, planned: Sequence[Planned], workers: int, resume: str, *, folder: Path | None = None, metric: str | None = None,
@@ -33,8 +32,8 @@ def execute_plan(
     interrupted. ``ray``: on the cluster that was joined. Launched as several processes, all compute and one returns."""
     from common.sweep.board import Board, board_folder
     from common.sweep.execute import check_writable, execute, summary
-    from common.sweep.together import compute_together, launched
     from common.report.unit_pages import draw_unit
+    from common.sweep.cluster import compute_together, launched
     from common.track.mlflow_log import Tracker
 
     check_writable(root)
@@ -320,7 +319,7 @@ def claims(root: Path, *, profile: str | None, paper: str | None) -> int:
     """
     from common.evaluate.publish import insert_tables, judge_all, moved, write_claims
     from common.evaluate.tables import counts
-    from common.sweep.sources import table_states
+    from common.sweep.inputs import table_states
 
     if profile is not None:
         check_profile(profile, "--profile")

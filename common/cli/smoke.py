@@ -7,7 +7,7 @@ from pathlib import Path
 
 from common.config import ConfigError, known_papers, load_lab, load_spec
 from common.lm.bases import has_base
-from common.sweep.base import build_base, build_data
+from common.sweep.inputs import build_base, build_data
 from common.cli.commands import claims, run
 from common.sweep.documents import NotebookFailed, render
 from common.sweep.plan import default_envs

@@ -2,7 +2,7 @@
 
     lab = load_lab(root, parse_assignments(["workers=1"]))
     spec = load_spec(root, "agent_q")
-    cls = params_class(root, spec)              # of common.sweep.declared: needs no torch
+    cls = params_class(root, spec)              # of common.sweep.unit: needs no torch
     params = resolve(cls, spec, lab.profile, "shop-v1", {"search.alpha": 0.5})
     text = to_json(params)                      # to the notebook
     params = from_json(method.Params, text)     # in the notebook

@@ -20,7 +20,7 @@ def resolve(
 ) -> T:
     """The paper's parameters at ``profile`` for ``env``, with ``overrides`` (dotted names) on top.
 
-    ``cls`` is the frozen dataclass of ``common.sweep.declared.params_class`` (or ``method.Params``); its field names,
+    ``cls`` is the frozen dataclass of ``common.sweep.unit.params_class`` (or ``method.Params``); its field names,
     nested ones joined by dots, must be exactly those of the file and, where the file leaves them out, of the
     parameters that papers share. Raises ConfigError.
     """

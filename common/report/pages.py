@@ -23,7 +23,7 @@ from common.report.notebooks import Executed, executed
 from common.report.show import svg
 from common.rows import MetricRow
 from common.sweep.plan import USER_ENVS
-from common.sweep.sources import Tables, table_of, table_states
+from common.sweep.inputs import Tables, table_of, table_states
 from common.sweep.unit import results_dir
 
 SIGNS = {"supported": "▲", "contradicted": "▼", "inconclusive": "○"}

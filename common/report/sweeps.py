@@ -23,8 +23,7 @@ from matplotlib.figure import Figure
 
 from common.config import ConfigError
 from common.report.figures import INK, WIDTH
-from common.sweep.background import Background
-from common.sweep.board import COLUMNS, Reader, find_board, headline, read_board, text
+from common.sweep.board import COLUMNS, Background, Reader, find_board, headline, read_board, text
 from common.sweep.unit import project_root
 
 PERIOD = 2.0

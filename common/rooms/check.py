@@ -11,7 +11,7 @@ from pathlib import Path
 from common.config import ConfigError, PaperSpec, RUN_PROFILES, check_paper, load_lab, load_spec, resolve
 from common.evaluate.claims import load_claims
 from common.rooms.index import entry_of
-from common.sweep.declared import params_class
+from common.sweep.unit import params_class
 
 SECTIONS = ("The idea", "What the paper reports", "Our claims", "Equation, function, test", "Known limits", "Run it")
 MOST_METHOD = 250

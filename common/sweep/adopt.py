@@ -15,8 +15,8 @@ from pathlib import Path
 from common.envs import ENV_IDS
 from common.files import canonical, storage, write_atomic
 from common.lm.bases import has_base
-from common.sweep.base import base_key
 from common.sweep.identity import Identities
+from common.sweep.inputs import base_key
 from common.sweep.plan import read_json
 from common.sweep.unit import MissingInput
 from common.track.fingerprints import Fingerprints

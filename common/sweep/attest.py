@@ -22,7 +22,7 @@ from common.envs import ENV_IDS, env_file
 from common.probes import NotAttestable
 from common.sweep.adopt import adopt, base_keys
 from common.sweep.identity import Identities
-from common.sweep.sources import write_identities
+from common.sweep.inputs import write_identities
 from common.track.fingerprints import KEPT, Behaviour, Fingerprints, Value, behaviour_id, differences, rounded, write
 from common.track.layers import ENV, LAYERS, Covered, Layer, covered, env_layer
 

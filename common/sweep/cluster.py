@@ -1,33 +1,45 @@
-"""Units on several machines, by Ray: ``python -m common run --paper agent_q --executor ray --address HOST:PORT``.
+"""Units beyond one process of one machine: many units on a Ray cluster, or one unit by several processes.
 
-All machines must see this project's folder, its ``.venv`` and run store included, under the same path, as on a cluster with
-shared homes; the cluster is started beforehand (docs/sweeps.md). Each place is a Ray actor that holds one core, and its
-share of a GPU where the cluster has some, as long as the sweep lasts; it imports once and forks a worker for each unit.
-This process alone speaks to MLflow and prints; files of a unit are read where they lie. A worker whose machine is lost is
-a failed unit; the others go on, and the same command runs it again.
+``python -m common run --paper agent_q --executor ray --address HOST:PORT``: all machines must see this project's folder, its
+``.venv`` and run store included, under the same path; the cluster is started beforehand (docs/sweeps.md). Each unit is a Ray task;
+Ray's processes import once and fork a worker for each. This process alone speaks to MLflow and prints; files of a unit are read
+where they lie. A worker whose machine is lost is a failed unit; the others go on, and the same command runs it again.
+
+``accelerate launch … -m common run …`` divides the work of each unit over the processes that it starts. Notebooks are executed by one
+kernel, so all processes first run the paper's method, up to the last stage of the unit; rank 0 alone then goes on as without
+accelerate, and its notebook finds every stage finished. The weights after each update are those of one process up to the rounding of
+sums (:mod:`common.ranks`), sampling and critiques of a policy are divided (:func:`common.lm.policy.divided`), and everything else is
+done by all alike.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
+import sys
+import tempfile
 import uuid
-from contextlib import suppress
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from common.config import ConfigError
-from common.sweep.plan import USER_ENVS
-from common.sweep.worker import Job
-from common.sweep.workers import fork_server, start_worker
+from common.files import StoreError, write_atomic
+from common.rows import MetricRow
+from common.sweep.plan import USER_ENVS, Planned
+from common.sweep.unit import Unit, open_unit
+from common.sweep.workers import Job, Local
+from common.track.store import Run
 
 LOST = 1
 """Exit code of a worker that ended with its machine, or with Ray's process there."""
 
 PATIENCE = 60.0
-"""Seconds for actors to start; those that did not are left out."""
+"""Seconds for machines to say whether they see the folder."""
 
 
 def connect(root: Path, address: str) -> int:
@@ -36,7 +48,7 @@ def connect(root: Path, address: str) -> int:
     ConfigError when Ray is not installed or no cluster answers.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a place without a GPU sees what its machine shows
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a worker without a GPU sees what its machine shows
     try:
         import ray
     except ImportError:
@@ -74,85 +86,37 @@ def _no_cluster(address: str, error: Exception) -> ConfigError:
 
 
 class Cluster:
-    """``count`` places on the connected cluster, fewer where it has fewer cores free. ConfigError when a machine does not
-    see this folder, or when none has a free core."""
+    """``count`` jobs at a time on the connected cluster, each a Ray task with one core and, where there are GPUs, an equal share
+    of one; used as :class:`common.sweep.workers.Local`. ConfigError when a machine does not see this folder."""
 
     def __init__(self, root: Path, count: int, *, forked: bool) -> None:
         import ray
 
-        cards = ray.cluster_resources().get("GPU", 0)
-        share = min(1.0, int(cards) / count)
-        if share < 1.0:  # several places on a GPU: Ray deals in ten-thousandths, so round down
+        self.count, self.hosts = count, _check_machines(root)
+        share = min(1.0, int(ray.cluster_resources().get("GPU", 0)) / count)
+        if share < 1.0:  # several jobs on a GPU: Ray deals in ten-thousandths, so round down
             share = int(share * 10_000) / 10_000
-        actor = ray.remote(num_cpus=1, num_gpus=share, max_concurrency=2, scheduling_strategy="SPREAD")(Place)
-        token = root / "runs" / f".cluster-{uuid.uuid4().hex}"
-        token.parent.mkdir(exist_ok=True)
-        token.touch()
-        places = [actor.remote(str(root), forked) for _ in range(count)]
-        try:
-            asked = {place.where.remote(str(token)): place for place in places}
-            ray.wait(list(asked), num_returns=len(asked), timeout=PATIENCE)
-            told = {one: _told(one) for one in asked}
-        finally:
-            token.unlink(missing_ok=True)
-        for one in [one for one in asked if told[one] is None]:
-            ray.kill(asked[one])
-        found = [said for said in told.values() if said is not None]
-        self._idle: list[Any] = [asked[one] for one in asked if told[one] is not None]
-        blind = sorted({host for host, sees in found if not sees})
-        if blind or not found:
-            self.close()
-            raise ConfigError(
-                f"--executor ray: {', '.join(blind)} does not see {root}, but all machines must have this folder, its .venv "
-                "and runs/ included, under the same path; mount it there, or start Ray on other machines" if blind else
-                f"--executor ray: no core of the cluster became free within {PATIENCE:.0f} s; wait for its other work or "
-                "add machines")
-        self._used: list[RemoteWorker] = []
-        self.count, self.hosts = len(found), sorted({host for host, _ in found})
+        self._task = ray.remote(num_cpus=1, num_gpus=share, max_retries=0, max_calls=0, scheduling_strategy="SPREAD")(_run)
+        self._root, self._forked, self._running = root, forked, []
 
     @property
     def free(self) -> bool:
-        """ConfigError when every place was lost."""
-        if not self._idle and not self._used:
-            raise ConfigError("--executor ray: all machines of the cluster were lost; finished units are kept, and the same "
-                              "command goes on when the cluster is back")
-        return bool(self._idle)
+        return len(self._running) < self.count
 
     def start(self, job: Job, log: Path) -> RemoteWorker:
-        worker = RemoteWorker(self._idle.pop(0), job, log, self._ended)
-        self._used.append(worker)
+        worker = RemoteWorker(self._task.remote(str(self._root), asdict(job), str(log), self._forked), log, self._running)
+        self._running.append(worker)
         return worker
 
-    def _ended(self, worker: RemoteWorker) -> None:
-        self._used.remove(worker)
-        if not worker.lost:
-            self._idle.append(worker.place)
-
     def close(self) -> None:
-        import ray
-
-        for place in self._idle:
-            with suppress(Exception):  # it is gone
-                ray.get(place.close.remote(), timeout=10)
-            ray.kill(place)
-
-
-def _told(asked: Any) -> tuple[str, bool] | None:
-    """What a place answered; None where it did not in time, or was started on a machine that Ray does not know is lost."""
-    import ray
-
-    try:
-        return ray.get(asked, timeout=0)
-    except ray.exceptions.RayError:  # GetTimeoutError too
-        return None
+        """Ray ends its processes, and so all that they started, when this one leaves the cluster."""
 
 
 class RemoteWorker:
-    """A job in a place of the cluster."""
+    """A job on the cluster."""
 
-    def __init__(self, place: Any, job: Job, log: Path, ended: Any) -> None:
-        self.place, self.lost, self._ended, self._log = place, False, ended, log
-        self._code = place.run.remote(asdict(job), str(log))
+    def __init__(self, code: Any, log: Path, running: list[RemoteWorker]) -> None:
+        self._code, self._log, self._running = code, log, running
 
     def poll(self) -> int | None:
         import ray
@@ -162,52 +126,160 @@ class RemoteWorker:
         try:
             return ray.get(self._code)
         except ray.exceptions.RayError as error:
-            self.lost = True
             with suppress(OSError), open(self._log, "a", encoding="utf-8") as log:
                 log.write(f"Ray lost this worker: {(str(error).strip() or type(error).__name__).splitlines()[0]}\n")
             return LOST
 
     def release(self) -> None:
-        self._ended(self)
+        self._running.remove(self)
 
     def kill(self) -> None:
-        """The place ends, and with it all that it started: a worker whose standard input closes takes its kernel along."""
+        """Ray's process ends there, and with it the worker and its kernel."""
         import ray
 
-        with suppress(Exception):  # it is gone already
-            ray.get(self.place.close.remote(), timeout=10)
-        ray.kill(self.place)
-        self.lost = True
+        ray.cancel(self._code, force=True)
+        ray.wait([self._code], timeout=10)
         self.release()
 
 
-class Place:
-    """The actor: one job at a time, in a process forked from one that has imported. ``where`` and ``close`` are answered
-    while a job runs."""
+def _check_machines(root: Path) -> list[str]:
+    """The names of the cluster's machines. ConfigError when one does not see ``root``."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    def __init__(self, root: str, forked: bool) -> None:
-        self._root, self._process = Path(root), None
-        self._server = fork_server(self._root, print) if forked and self._root.is_dir() else None
+    token = root / "runs" / f".cluster-{uuid.uuid4().hex}"
+    token.parent.mkdir(exist_ok=True)
+    token.touch()
+    answers = []
+    try:
+        asked = [ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))(
+            _sees).remote(str(token)) for node in ray.nodes() if node["Alive"]]
+        for one in ray.wait(asked, num_returns=len(asked), timeout=PATIENCE)[0]:
+            with suppress(ray.exceptions.RayError):  # a machine that is lost, which Ray does not know yet
+                answers.append(ray.get(one))
+    finally:
+        token.unlink(missing_ok=True)
+    if blind := sorted({host for host, sees in answers if not sees}):
+        raise ConfigError(f"--executor ray: {', '.join(blind)} does not see {root}, but all machines must have this folder, its "
+                          ".venv and runs/ included, under the same path; mount it there, or start Ray on other machines")
+    if not answers:
+        raise ConfigError(f"--executor ray: no machine of the cluster answered within {PATIENCE:.0f} s; look at ray status")
+    return sorted({host for host, _ in answers})
 
-    def where(self, token: str) -> tuple[str, bool]:
-        """This machine's name, and whether it sees the file."""
-        return socket.gethostname(), Path(token).is_file()
 
-    def run(self, job: dict[str, Any], log: str) -> int:
-        """The worker's exit code."""
-        self._process = start_worker(self._root, Job(**job), Path(log), self._server)
-        code = self._process.wait()
-        self._process.stdin.close()
-        return code
+def _sees(token: str) -> tuple[str, bool]:
+    """On a machine of the cluster: its name, and whether it sees the file."""
+    return socket.gethostname(), Path(token).is_file()
 
-    def close(self) -> None:
-        """Kill the worker and its kernel, and end the process they were forked from."""
-        import psutil
 
-        family = psutil.Process().children(recursive=True)
-        for process in family:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs(family, timeout=5)
-        if self._server:
-            self._server.close()
+def _run(root: str, job: dict[str, Any], log: str, forked: bool) -> int:
+    """On a machine of the cluster: the exit code of the job's worker. Ray keeps its process for the next job, and with it the
+    fork server."""
+    worker = Local(Path(root), 1, forked=forked).start(Job(**job), Path(log))
+    worker.process.join()
+    return worker.poll()
+
+
+# -- one unit by several processes ------------------------------------------------------------------------------------
+
+
+def launched() -> int:
+    """How many processes a launcher such as accelerate's started for this command, 1 without one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+class SharedRun(Run):
+    """A unit's run folder in the hands of one of several processes: all compute, rank 0 writes, all read what it wrote.
+
+    Metric rows are kept in memory only: who executes the notebook writes them.
+    """
+
+    def __init__(self, run: Run, scratch: Path) -> None:
+        """``scratch``: an empty folder for what the other ranks would write."""
+        from common import ranks
+
+        super().__init__(run.path, run.unit)
+        self.ranks, self.scratch, self.writes = ranks, scratch, ranks.rank() == 0
+
+    @property
+    def artifacts(self) -> Path:
+        return super().artifacts if self.writes else self.scratch
+
+    def stage(self, name: str, compute: Callable[[], Any], *, load: Callable[[Any], Any] | None = None) -> Any:
+        # Rank 0's view decides for all: another rank may look after the file is there.
+        if not self.ranks.gather(self.has_stage(name))[0]:
+            if self.writes:
+                super().stage(name, compute)
+            else:
+                compute()
+            self.ranks.wait()
+        return super().stage(name, compute, load=load)
+
+    @contextmanager
+    def stage_dir(self, name: str) -> Iterator[Path]:
+        if self.writes:
+            with super().stage_dir(name) as folder:
+                yield folder
+        else:
+            with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
+                yield Path(folder)
+
+    def log(self, variant: str, step: int, metrics: Mapping[str, float]) -> None:
+        if self.writes:
+            super().log(variant, step, metrics)
+
+    def write_rows(self, rows: Iterable[MetricRow]) -> None:
+        self._rows = list(rows)
+
+    def rows(self) -> list[MetricRow]:
+        return self._rows
+
+    def finish(self) -> None:
+        """Nothing is marked: the notebook is still to be executed."""
+
+    def _require_open(self, action: str) -> None:
+        if self.writes:
+            super()._require_open(action)
+
+
+def compute_stages(unit: Unit) -> None:
+    """All stages of ``unit``, whose ``run`` rank 0 has opened, by all ranks: :func:`common.lab.run` up to its rows."""
+    from common import lab
+
+    with tempfile.TemporaryDirectory() as scratch:
+        shared = SharedRun(unit.run, Path(scratch))
+        if shared.writes:
+            write_atomic(unit.run.path / "ranks.json", json.dumps({"ranks": shared.ranks.count()}) + "\n")
+        lab.run(replace(unit, run=shared))
+        shared.ranks.wait()
+
+
+def compute_together(root: Path, planned: Sequence[Planned]) -> bool:
+    """The stages of all unfinished units of ``planned``, one unit after the other, by all processes that were launched.
+
+    Returns whether this is rank 0, which goes on by itself. ConfigError on all ranks when a unit cannot be opened.
+    """
+    from common import ranks
+
+    ranks.join()
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    for one in planned:
+        if one.finished:
+            continue
+        unit, problem = None, ""
+        if ranks.rank() == 0:
+            try:
+                unit = open_unit(**one.names, root=root)
+            except (ConfigError, StoreError) as error:
+                problem = str(error)
+        unit, problem = ranks.gather((unit, problem))[0]
+        if problem:
+            raise ConfigError(problem)
+        print(f"{one.name}: {ranks.count()} processes compute its stages", flush=True)
+        compute_stages(unit)
+        if ranks.rank() == 0:
+            unit.run.close()
+    first = ranks.rank() == 0
+    ranks.leave()
+    return first

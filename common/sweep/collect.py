@@ -15,8 +15,8 @@ from common.evaluate.claims import headline, load_claims
 from common.evaluate.stats import t_interval
 from common.files import write_atomic
 from common.rows import MetricRow, write_metrics
+from common.sweep.inputs import record
 from common.sweep.plan import Planned, read_json
-from common.sweep.sources import record
 from common.track.store import finished_rows, unit_path
 
 

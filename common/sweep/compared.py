@@ -21,9 +21,9 @@ from typing import Any
 from common.config import ConfigError, check_paper, load_spec, resolve, to_json
 from common.sweep.adopt import adopt, current
 from common.sweep.collect import spelled
-from common.sweep.declared import params_class
 from common.sweep.identity import CodeIdentity, Identities
-from common.sweep.sources import params_digest, published_params
+from common.sweep.inputs import params_digest, published_params
+from common.sweep.unit import params_class
 from common.track.fingerprints import write
 from common.track.layers import FILE
 from common.track.store import UnitSpec, finished_rows, read_unit, unit_path

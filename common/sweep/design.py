@@ -14,10 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from common.config import ConfigError, hint, load_yaml, parse_yaml
-from common.config.strict import require_keys
+from common.config.strict import check_value, require_keys
 from common.rng import generator
 
 DRAWS = ("latin", "random")
+FIELDS = {"paper": str, "envs": tuple[str, ...], "profile": str, "metric": str, "variant": str, "points": int, "draw": str,
+          "sample": int, "minimise": bool, "panel": str}
+"""Names of a sweep's file with the types of their values; grid, ranges, seeds and search are read by themselves."""
+
 DIGITS = 4
 """Significant digits of a drawn number: enough to tell two apart, few enough to be read and typed again."""
 
@@ -40,19 +44,19 @@ class Range:
             raise ConfigError(f"the range of {self.name} is {self.low} to {self.high} but must rise"
                               f"{' from above 0 on a log scale' if self.log else ''}; exchange or correct its ends")
 
+    @property
+    def whole(self) -> bool:
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
     def at(self, u: float) -> float:
-        """The value at ``u`` in [0, 1)."""
-        if isinstance(self.low, int) and isinstance(self.high, int):
-            low, high = self.low, self.high + 1  # each whole number gets a share of its own
-            value = low * (high / low) ** u if self.log else low + u * (high - low)
-            return min(int(value), self.high)
-        return self.rounded(self.low * (self.high / self.low) ** u if self.log else self.low + u * (self.high - self.low))
+        """The value at ``u`` in [0, 1); each whole number has a share of its own."""
+        high = self.high + 1 if self.whole else self.high
+        value = self.low * (high / self.low) ** u if self.log else self.low + u * (high - self.low)
+        return min(int(value), self.high) if self.whole else self.rounded(value)
 
     def rounded(self, value: float) -> float:
         """``value`` with few digits, not beyond the ends; whole numbers of a whole range as they are."""
-        if isinstance(self.low, int) and isinstance(self.high, int):
-            return int(value)
-        return min(max(float(f"{value:.{DIGITS}g}"), float(self.low)), float(self.high))
+        return int(value) if self.whole else min(max(float(f"{value:.{DIGITS}g}"), float(self.low)), float(self.high))
 
 
 @dataclass(frozen=True)
@@ -115,21 +119,13 @@ def settings(
         raise ConfigError(f'unknown draw "{draw}"; {hint(draw, DRAWS)}')
     drawn: list[dict[str, Any]] = [{}]
     if ranges:
-        units = _latin if draw == "latin" else _random
-        drawn = [{one.name: one.at(u) for one, u in zip(ranges, row, strict=True)}
-                 for row in units(points, len(ranges), sample)]
+        from scipy.stats.qmc import LatinHypercube
+
+        rng = generator(sample, "sweep", draw)
+        cube = LatinHypercube(len(ranges), rng=rng).random(points) if draw == "latin" else rng.random((points, len(ranges)))
+        drawn = [{one.name: one.at(u) for one, u in zip(ranges, row, strict=True)} for row in cube.tolist()]
     whole = [dict(zip(grid, point, strict=True)) for point in itertools.product(*grid.values())]
     return tuple(point | more for point in whole for more in drawn)
-
-
-def _random(points: int, dimensions: int, sample: int) -> list[list[float]]:
-    return generator(sample, "sweep", "random").random((points, dimensions)).tolist()
-
-
-def _latin(points: int, dimensions: int, sample: int) -> list[list[float]]:
-    from scipy.stats.qmc import LatinHypercube
-
-    return LatinHypercube(dimensions, rng=generator(sample, "sweep", "latin")).random(points).tolist()
 
 
 def parse_grid(texts: Sequence[str]) -> dict[str, list[Any]]:
@@ -183,14 +179,11 @@ def read_sweep(path: Path) -> Sweep:
     """
     where = path.name
     raw = load_yaml(path, where)
-    require_keys(raw, ["paper"], ["envs", "profile", "seeds", "metric", "grid", "ranges", "points", "draw", "sample", "variant",
-                                "search", "minimise", "panel"], where)  # fmt: skip
-    for name, kind, what in (("paper", str, "text"), ("profile", str, "text"), ("metric", str, "text"),
-                             ("envs", list, "a list"), ("grid", dict, "a mapping"), ("ranges", dict, "a mapping"),
-                             ("sample", int, "a whole number"), ("draw", str, "text"), ("variant", str, "text"),
-                             ("search", str, "text"), ("minimise", bool, "true or false"), ("panel", str, "text")):
-        if name in raw and not isinstance(raw[name], kind):
-            raise ConfigError(f"{where}: {name} is {raw[name]!r} but must be {what}; correct it")
+    require_keys(raw, ["paper"], [*FIELDS, "seeds", "grid", "ranges", "search"], where)
+    given = {name: check_value(kind, raw[name], f"{where}: {name}") for name, kind in FIELDS.items() if name in raw}
+    for name in ("grid", "ranges"):
+        if not isinstance(raw.get(name, {}), dict):
+            raise ConfigError(f"{where}: {name} is {raw[name]!r} but must be a mapping of parameters; write {{rl.lr: …}}")
     for name, values in raw.get("grid", {}).items():
         if not isinstance(values, list) or not values:
             raise ConfigError(f"{where}: the grid of {name} is {values!r} but must be a list of values; write [a, b]")
@@ -203,12 +196,9 @@ def read_sweep(path: Path) -> Sweep:
         if scale not in ("linear", "log"):
             raise ConfigError(f'{where}: the scale of {name} is {scale!r}; {hint(scale, ("linear", "log"))}')
         ranges.append(Range(name, ends["from"], ends["to"], scale == "log"))
-    given = {name: raw[name] for name in ("points", "draw", "sample", "profile", "metric", "variant", "minimise", "panel")
-             if name in raw}
     if "search" in raw:
-        given = searching(raw["search"], given, where)
-    return Sweep(paper=raw["paper"], seeds=str(raw.get("seeds", "0")), envs=tuple(raw["envs"]) if "envs" in raw else None,
-                 grid=raw.get("grid", {}), ranges=tuple(ranges), **given)
+        given = searching(check_value(str, raw["search"], f"{where}: search"), given, where)
+    return Sweep(**given, seeds=str(raw.get("seeds", "0")), grid=raw.get("grid", {}), ranges=tuple(ranges))
 
 
 def searching(metric: str, given: Mapping[str, Any], where: str) -> dict[str, Any]:

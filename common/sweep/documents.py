@@ -8,10 +8,8 @@ from typing import Any
 
 from common.config import ConfigError
 from common.files import storage
-from common.sweep.execute import read_outcome
 from common.sweep.notebook import check_notebook, code_cells, declared, parameters_cell
-from common.sweep.worker import Job
-from common.sweep.workers import start_worker
+from common.sweep.workers import Job, run_alone
 
 
 class NotebookFailed(ConfigError):
@@ -41,10 +39,7 @@ def render(
     with storage(folder):
         folder.mkdir(parents=True, exist_ok=True)
         Path(job.outcome).unlink(missing_ok=True)
-    log = folder / f"{name}.log"
-    with start_worker(root, job, log) as process:
-        code = process.wait()
-    outcome = read_outcome(job, code, log)
+    outcome = run_alone(root, job, folder / f"{name}.log")
     if not outcome.ok:
         raise NotebookFailed(f"{where} failed in cell {outcome.cell}: {outcome.error}; the executed notebook is "
                              f"{outcome.notebook}\n{outcome.tail}")

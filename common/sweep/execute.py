@@ -1,6 +1,6 @@
 """Executing planned units in parallel worker processes, with MLflow runs owned by this process.
 
-Each worker executes one notebook (:mod:`common.sweep.worker`) in a process group of its own. This process
+Each worker executes one notebook (:mod:`common.sweep.workers`) in a process group of its own. This process
 tails the workers' event files into MLflow, reports progress, keeps failed notebooks, and goes on after a
 failure. On SIGINT or SIGTERM it ends the workers, marks their MLflow runs KILLED and says how to resume;
 after a SIGKILL the workers end by themselves and the next start closes the orphaned MLflow runs.
@@ -17,18 +17,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common.config import load_spec
 from common.files import StoreError, storage, write_atomic
-from common.sweep.board import Board
-from common.sweep.plan import Planned, read_json, totals
-from common.sweep.progress import LiveTable, Progress, progress_of
-from common.sweep.worker import Job, Outcome
-from common.sweep.workers import Local, Worker, Workers
+from common.sweep.board import Board, LiveTable, Progress, progress_of
+from common.sweep.plan import Planned, read_json
+from common.sweep.workers import Job, Local, LocalWorker, Outcome, read_outcome
 from common.track.events import EventTail
 from common.track.mlflow_log import Tracked, Tracker
 from common.track.provenance import provenance
 from common.track.store import is_finished, unit_path
+
+if TYPE_CHECKING:
+    from common.sweep.cluster import Cluster, RemoteWorker
 
 POLL_SECONDS = 0.2
 END_SECONDS = 0.05  # how late the end of a worker is noticed
@@ -48,7 +50,7 @@ class Result:
 @dataclass
 class _Running:
     planned: Planned
-    worker: Worker
+    worker: LocalWorker | RemoteWorker
     job: Job
     tail: EventTail
     log: Path
@@ -74,31 +76,30 @@ def execute(
     if all(one.finished for one in planned) and more is None:
         return [Result(one, "skipped") for one in planned]
     papers = list(dict.fromkeys(one.paper for one in planned))
+    forked = (sum(not one.finished for one in planned) > 1 or more is not None) and any(_slow_to_import(root, one) for one in papers)
+    places = _places(root, workers, forked, ray)  # imports while MLflow is told
     source = provenance(root)
     sweeps = {paper: tracker.sweep_run(paper, source, tags) for paper in papers}
 
-    def skip_finished(first: int) -> None:
+    def enqueue(first: int) -> list[int]:
+        """Show the units from ``first`` on, and what of them is to be run, in that order."""
+        board.add(planned[first:])
         for index in range(first, len(planned)):
             if planned[index].finished:
                 results[index] = Result(planned[index], "skipped")
                 tracker.skip(sweeps[planned[index].paper], planned[index].unit)
+        return [first + index for index in waiting(planned[first:])]
 
-    skip_finished(0)
-    board.add(planned)
-    queue = waiting(planned)
+    queue = enqueue(0)
     running: dict[int, _Running] = {}
     progress = progress_of(board, len(queue), " of this round" if more else "")
-    last_tracked, places = 0.0, None
+    last_tracked = 0.0
     try:
         with _signals() as received:
-            forked = (len(queue) > 1 or more is not None) and any(_slow_to_import(root, one) for one in papers)
-            places = _places(root, workers, forked, ray, progress)
             while True:
-                if more and not queue and not running and (new := more([results[index] for index in _ids(planned)])):
+                if more and not queue and not running and (new := more([results[index] for index in range(len(planned))])):
                     first, planned = len(planned), [*planned, *new]
-                    skip_finished(first)
-                    board.add(new)
-                    queue = [index for index in waiting(planned) if index >= first]
+                    queue = enqueue(first)
                     progress.total += len(queue)
                     continue
                 if not queue and not running:
@@ -125,33 +126,29 @@ def execute(
                     for one in running.values():
                         _forward(one, tracker)
                 done = sum(result.state != "skipped" for result in results.values())
-                progress.update(done, [one.step for one in running.values()],
-                                _minutes_left(planned, results, running, workers))
+                progress.update(done, [one.step for one in running.values()], board.minutes_left(workers))
     except BaseException:
-        _stop(running, tracker)
+        for one in running.values():
+            one.worker.kill()
+            tracker.kill(one.tracked)
         board.stop()
         for sweep in sweeps.values():
             tracker.kill(sweep)
         raise
     finally:
         progress.close()
-        if places:
-            places.close()
+        places.close()
     for paper, sweep in sweeps.items():
         failed = [one for one in results.values() if one.state == "failed" and one.planned.paper == paper]
         tracker.finish_sweep(sweep, failed=len(failed))
-    return [results[index] for index in _ids(planned)]
+    return [results[index] for index in range(len(planned))]
 
 
 def waiting(planned: Sequence[Planned]) -> list[int]:
     """Indices of the unfinished units, longest first, so that no worker is left alone with a long one at the
     end; equal or unknown lengths keep the order of the plan."""
-    todo = [index for index in _ids(planned) if not planned[index].finished]
+    todo = [index for index in range(len(planned)) if not planned[index].finished]
     return sorted(todo, key=lambda index: -(planned[index].minutes or 0.0))
-
-
-def _ids(planned: Sequence[Planned]) -> range:
-    return range(len(planned))
 
 
 def check_writable(root: Path) -> None:
@@ -177,17 +174,17 @@ def _signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _places(root: Path, workers: int, forked: bool, ray: bool, progress: Progress | LiveTable) -> Workers:
+def _places(root: Path, workers: int, forked: bool, ray: bool) -> Local | Cluster:
     if not ray:
-        return Local(root, workers, forked=forked, say=progress.say)
+        return Local(root, workers, forked=forked)
     from common.sweep.cluster import Cluster
 
     places = Cluster(root, workers, forked=forked)
-    progress.say(f"{places.count} workers on {', '.join(places.hosts)}")
+    print(f"{places.count} workers on {', '.join(places.hosts)}", flush=True)
     return places
 
 
-def _start(root: Path, planned: Planned, places: Workers) -> _Running:
+def _start(root: Path, planned: Planned, places: Local | Cluster) -> _Running:
     folder = unit_path(root, planned.unit)
     with storage(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -238,24 +235,6 @@ def _finish(
     return Result(planned, "failed", minutes, f"{where}: {outcome.error}; see {shown}")
 
 
-def read_outcome(job: Job, code: int, log: Path) -> Outcome:
-    """What an ended worker reported, or what can be said when it died without a word."""
-    found = read_json(Path(job.outcome))
-    if found:
-        return Outcome(**found)
-    tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:] if log.exists() else []
-    reason = f"signal {-code}, perhaps out of memory" if code < 0 else f"exit code {code}"
-    kept = job.executed if Path(job.executed).exists() else ""
-    return Outcome(ok=False, notebook=kept, error=f"the worker process died ({reason})", tail="\n".join(tail))
-
-
-def _stop(running: Mapping[int, _Running], tracker: Tracker) -> None:
-    """Kill the workers and their kernels, and mark their runs KILLED."""
-    for one in running.values():
-        one.worker.kill()
-        tracker.kill(one.tracked)
-
-
 def _add_timing(folder: Path, seconds: float) -> None:
     """Add this attempt to the unit's time; a resumed unit cost all its attempts."""
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -274,25 +253,6 @@ def _pause(running: Mapping[int, _Running]) -> None:
 
 def _minutes(one: _Running) -> float:
     return (time.monotonic() - one.started) / 60
-
-
-def _minutes_left(
-    planned: Sequence[Planned], results: Mapping[int, Result], running: Mapping[int, _Running], workers: int
-) -> float | None:
-    """Expected minutes: units done in this sweep say more than earlier estimates, which say how their lengths compare."""
-    done = [result for result in results.values() if result.state == "succeeded"]
-    left = [planned[index] for index in _ids(planned) if index not in results]
-    if done:
-        compared = all(one.minutes for one in planned)  # else all units count alike
-        pace = sum(one.minutes for one in done) / sum(one.planned.minutes if compared else 1.0 for one in done)
-
-        def expected(one: Planned) -> float:
-            return pace * (one.minutes if compared else 1.0)
-
-        spent = sum(min(_minutes(worker), expected(worker.planned)) for worker in running.values())
-        return max(sum(map(expected, left)) - spent, 0.0) / max(1, min(workers, len(left)))
-    minutes, _ = totals(left, workers)
-    return None if minutes is None else max(minutes - max((_minutes(w) for w in running.values()), default=0.0), 0.0)
 
 
 def summary(results: Sequence[Result]) -> str:

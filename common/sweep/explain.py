@@ -26,8 +26,8 @@ from common.evaluate.claims import load_claims
 from common.evaluate.publish import read_claims
 from common.rows import MetricRow, read_metrics
 from common.sweep.identity import Identities
+from common.sweep.inputs import table_of, table_state
 from common.sweep.plan import Planned, plan, read_json
-from common.sweep.sources import table_of, table_state
 from common.sweep.unit import results_dir
 from common.track.mlflow_store import failures, local_uri, quiet_environment, short
 from common.track.provenance import lock_hash

@@ -1,25 +1,45 @@
-"""The canonical notebook source (``py:percent``) and the strict check of its parameters cell.
+"""A unit's notebook: its source (``py:percent``), the strict check of its parameters cell, its execution, its failures.
 
-Papermill only warns about an unknown parameter or a missing parameters cell and then runs with the
-defaults (nteract/papermill#667, #701); here both stop before anything starts. The check reads the source
-by itself, because importing jupytext takes longer than the second in which a typo must be reported.
+Papermill only warns about an unknown parameter or a missing parameters cell and then runs with the defaults
+(nteract/papermill#667, #701); here both stop before anything starts. The check reads the source by itself, because importing
+jupytext takes longer than the second in which a typo must be reported.
 """
 
 from __future__ import annotations
 
 import ast
+import errno
 import json
 import re
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.config.strict import ConfigError, hint
+
+if TYPE_CHECKING:
+    from common.sweep.workers import Job, Outcome
 
 _MARKER = re.compile(r"#\s*%%(?!%)(?P<header>.*)")
 _TAGS = re.compile(r"tags=(\[[^\]]*\])")
 _TYPES = {"str": str, "int": int, "float": float, "bool": bool, "dict": dict, "list": list}
+_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+STARTS = 3
+"""Kernels that start at the same moment can pick the same port; the loser ends before a cell was run ("Kernel died before
+replying"), and is started again, up to so many starts in all."""
+
+OUT_OF_MEMORY = {
+    r"CUDA out of memory|CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED": "out of memory on the GPU",
+    r"DefaultCPUAllocator: can't allocate memory|MemoryError": "out of memory on the processor",
+    r"DeadKernelError": "the notebook's kernel was ended from outside, most often because memory ran out",
+}
+"""What is in the errors of units that ran out of memory. A kernel that dies without a word counts too: most often it was the
+system that ended it for want of memory."""
+
+GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -120,3 +140,96 @@ def write_ipynb(source: Path, target: Path) -> None:
     notebook.metadata["language_info"] = {"name": "python"}
     target.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, target)
+
+
+def run_job(job: Job) -> Outcome:
+    """Execute the notebook with cwd = root. Never raises for a failing notebook or a dying kernel."""
+    from common.sweep.workers import Outcome
+    from papermill.exceptions import PapermillExecutionError
+
+    try:
+        _execute(job)
+        return Outcome(ok=True, notebook=job.executed)
+    except PapermillExecutionError as error:
+        # Papermill put its parameters into a cell of its own behind the tagged one; count as the source does.
+        cell = error.cell_index + 1 - (1 if job.parameters else 0)
+        text, lines = f"{error.ename}: {error.evalue}", _ANSI.sub("", "\n".join(error.traceback)).splitlines()
+        return Outcome(ok=False, notebook=_keep(job), cell=cell, error=_memory(job, text) or text, tail="\n".join(lines[-20:]))
+    except Exception as error:  # a dead kernel, a full disk: one failed unit, not a failed sweep
+        text = f"{type(error).__name__}: {error}"
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            text = (f"run store: the disk below {Path(job.executed).parent} is full but a unit needs room for its "
+                    "notebook and models; free some space, then the same command goes on")
+        lines = _ANSI.sub("", _memory(job, text) or text).splitlines()
+        return Outcome(ok=False, notebook=_keep(job), error=lines[0], tail="\n".join(lines[-20:]))
+
+
+def _execute(job: Job) -> None:
+    import papermill
+
+    from common.sweep.workers import KernelManager
+
+    for left in reversed(range(STARTS)):
+        try:
+            # A file, not a NotebookNode: papermill would store the whole node in the output as its "input_path".
+            write_ipynb(Path(job.notebook), Path(job.executed))
+            # The kernel is killed when its last cell is done: all it made is in files by then, and a kind end takes longer.
+            papermill.execute_notebook(
+                job.executed, job.executed, parameters=job.parameters, cwd=job.root, kernel_name="python3",
+                progress_bar=False, kernel_manager_class=KernelManager, shutdown_kernel="immediate")
+            return
+        except RuntimeError as error:  # a failing cell is no RuntimeError here, whatever it raised
+            if "Kernel died before replying" not in str(error) or not left:
+                raise
+
+
+def _keep(job: Job) -> str:
+    """Move the failed notebook to where no rerun overwrites it; "" when not even a first cell was written."""
+    if not Path(job.executed).exists():
+        return ""
+    Path(job.failed).parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(job.executed, job.failed)
+    return job.failed
+
+
+def _memory(job: Job, error: str) -> str | None:
+    try:
+        params = json.loads(Path(job.executed).with_name("config.resolved.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        params = {}
+    return out_of_memory(error, params)
+
+
+def out_of_memory(error: str, params: Mapping[str, Any]) -> str | None:
+    """A sentence on ``error``, "type: message", of a unit that ran out of memory: what was asked for, what there is and what to
+    try. None where it is another error. ``params`` are the unit's resolved parameters, sections nested."""
+    what = next((text for pattern, text in OUT_OF_MEMORY.items() if re.search(pattern, error)), None)
+    if what is None:
+        return None
+    numbers = []
+    if found := re.search(r"(?:[Tt]ried to|Unable to) allocate ([\d.]+) (\w+)", error):
+        amount, unit = found.groups()
+        numbers.append(f"{f'{int(amount) / GIB:.2f} GiB' if unit == 'bytes' else f'{amount} {unit}'} more were asked for")
+    if "GPU" not in what:
+        import psutil
+
+        memory = psutil.virtual_memory()
+        numbers.append(f"{memory.available / GIB:.2f} of {memory.total / GIB:.2f} GiB are free now")
+    elif found := re.search(r"total capacity of ([\d.]+ \w+) of which ([\d.]+ \w+) is free", error):
+        numbers.append(f"{found[2]} of {found[1]} were free")
+    sizes = [f"{name} ({value})" for name, value in _flat(params) if re.search(r"batch$|answer_tokens$", name)]
+    tries = [f"halve {' or '.join(sizes)}"] if sizes else []
+    if params.get("lora_rank") == 0 and params.get("model") != "nano":
+        tries.append("train adapters (lora_rank 32)")
+    known = f" ({', '.join(numbers)})" if numbers else ""
+    return (f"{what}{known}; "
+            f"{' or '.join(tries) + ', which makes another unit, or ' if tries else ''}make room, for instance by "
+            "fewer --workers, and run the same command, which goes on after the last finished stage")
+
+
+def _flat(params: Mapping[str, Any], section: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in params.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{section}{name}.")
+        else:
+            yield section + name, value

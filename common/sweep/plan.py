@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from common.config import ConfigError, PaperSpec, check_profile, hint, load_spec, resolve
-from common.sweep.declared import params_class
 from common.sweep.identity import Identities
 from common.sweep.notebook import check_notebook
-from common.sweep.unit import MissingInput, results_dir, unit_spec
+from common.sweep.unit import MissingInput, params_class, results_dir, unit_spec
 from common.track.store import UnitSpec, is_finished, read_unit, unit_path
 
 USER_ENVS = {

@@ -26,10 +26,10 @@ from typing import Any
 from common.config import ConfigError, field_types, flat, hint, load_lab, load_spec, resolve
 from common.files import StoreError, storage
 from common.rng import derive
-from common.sweep.declared import params_class
-from common.sweep.design import Range, Sweep, check_axes, fitted
+from common.sweep.design import Sweep, check_axes, fitted
 from common.sweep.execute import Result
 from common.sweep.plan import Planned, default_envs, parse_seeds, plan, read_json, totals
+from common.sweep.unit import params_class
 from common.track.store import finished_rows, unit_path
 
 TUNING = ("validation", "train")
@@ -58,10 +58,9 @@ def panel_override(root: Path, paper: str, panel: str) -> dict[str, Any]:
         raise ConfigError(f'panel is "{panel}", {judged}, but settings are chosen where no claim is judged; '
                           f"use {' or '.join(TUNING)}")
     kinds = field_types(params_class(root, load_spec(root, paper)))
-    if "panels" in kinds:
-        return {"panels": [panel]}
-    if "panel" in kinds:
-        return {"panel": panel}
+    for name, value in (("panels", [panel]), ("panel", panel)):
+        if name in kinds:
+            return {name: value}
     raise ConfigError(f"{paper} has no parameter panels, so its units cannot be evaluated on the {panel} panel alone; "
                       "a search needs one")
 
@@ -71,33 +70,34 @@ class Search:
 
     def __init__(self, root: Path, asked: Sweep, *, variant: str, workers: int) -> None:
         self.asked, self.variant, self.workers, self.root = asked, variant, workers, root
-        spec, lab = load_spec(root, asked.paper), load_lab(root)
-        self._kinds = field_types(params_class(root, spec))
-        self.ranges = fitted(asked.ranges, self._kinds)
+        spec = load_spec(root, asked.paper)
+        params = params_class(root, spec)
+        self.ranges = fitted(asked.ranges, field_types(params))
         check_axes(asked.grid, self.ranges, asked.points)
         if not isinstance(asked.points, int) or asked.points < 1:
             raise ConfigError(f"points is {asked.points!r} but a search needs the number of settings to try; give for example "
                               "--points 12")
+        self._names = [*(one.name for one in self.ranges), *asked.grid]
         self._fixed = panel_override(root, asked.paper, asked.panel)
+        for name in self._fixed.keys() & {*self._names}:
+            raise ConfigError(f'the parameter "{name}" is swept, but a search sets it to the panel that it is '
+                              "evaluated on; leave it out")
         self.envs = asked.envs or default_envs(spec)
         for env in self.envs:
             files = read_json(root / "data" / env / "manifest.json").get("files", {})
             if files and f"{asked.panel}.jsonl" not in files:
                 known = [name for name in TUNING if f"{name}.jsonl" in files]
                 raise ConfigError(f'panel: {env} has no panel "{asked.panel}"; {hint(asked.panel, known)}')
-        self.seeds, self.profile = parse_seeds(asked.seeds), asked.profile or lab.profile
-        for name in self._fixed:
-            if name in self._names:
-                raise ConfigError(f'the parameter "{name}" is swept, but a search sets it to the panel that it is '
-                                  "evaluated on; leave it out")
+        self.seeds, self.profile = parse_seeds(asked.seeds), asked.profile or load_lab(root).profile
         # Checked before anything starts: both ends of each range and each value of the grid.
         columns = {one.name: [one.low, one.high] for one in self.ranges} | dict(asked.grid)
         self.corners = self.plan([{name: values[min(row, len(values) - 1)] for name, values in columns.items()}
                                   for row in range(max(map(len, columns.values())))])
-        preset = [flat(resolve(params_class(root, spec), spec, self.profile, env)) for env in self.envs]
-        start = self._within({name: preset[0][name] for name in self._names
-                              if all(one[name] == preset[0][name] for one in preset)})
-        self.preset = self._setting(start) if start else None  # tried first, so that the best is seen beside it
+        # The preset is tried first, so that the best is seen beside it; None where environments differ or it is not in the space.
+        presets = [flat(resolve(params, spec, self.profile, env)) for env in self.envs]
+        start = self._in_space({name: presets[0][name] for name in self._names
+                                if all(one[name] == presets[0][name] for one in presets)})
+        self.preset = self._setting(start) if start else None
         # Everything that a value depends on; not points and workers, so that a search can be continued with others.
         what = [asked.paper, self.envs, self.profile, self.seeds, asked.metric, variant, asked.panel, asked.minimise,
                 asked.sample, [(one.name, one.low, one.high, one.log) for one in self.ranges], dict(asked.grid),
@@ -106,10 +106,6 @@ class Search:
         self.folder = root / "runs" / "sweeps" / f"{asked.paper}-search-{digest}"
         self._running: dict[int, dict[str, Any]] = {}  # trial number → setting
         self._failed: set[str] = set()
-
-    @property
-    def _names(self) -> list[str]:
-        return [*(one.name for one in self.ranges), *self.asked.grid]
 
     def plan(self, settings: Sequence[dict[str, Any]]) -> list[Planned]:
         """The units of ``settings``, evaluated on the tuning panel."""
@@ -155,7 +151,7 @@ class Search:
             direction="minimize" if self.asked.minimise else "maximize")
         self._put_back()
         if not self._study.trials and self.preset:
-            self._study.enqueue_trial(self._within(self.preset))
+            self._study.enqueue_trial(self._in_space(self.preset))
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -237,29 +233,24 @@ class Search:
     # -- settings as Optuna has them -----------------------------------------------------------------------------
 
     def _space(self) -> dict[str, Any]:
-        from optuna.distributions import CategoricalDistribution
+        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-        return {one.name: _distribution(one) for one in self.ranges} | {
-            name: CategoricalDistribution([json.dumps(value) for value in values]) for name, values in self.asked.grid.items()}
+        space: dict[str, Any] = {one.name: (IntDistribution if one.whole else FloatDistribution)(one.low, one.high, log=one.log)
+                                 for one in self.ranges}
+        return space | {name: CategoricalDistribution([json.dumps(value) for value in values])
+                        for name, values in self.asked.grid.items()}
 
     def _setting(self, params: dict[str, Any]) -> dict[str, Any]:
         """Optuna's values as this paper's: few digits, and what the texts of a grid stand for."""
         return {one.name: one.rounded(params[one.name]) for one in self.ranges} | {
             name: json.loads(params[name]) for name in self.asked.grid}
 
-    def _within(self, setting: dict[str, Any]) -> dict[str, Any]:
+    def _in_space(self, setting: dict[str, Any]) -> dict[str, Any]:
         """A whole setting as Optuna has it, {} when it is not in the space."""
-        texts = {name: json.dumps(value) if name in self.asked.grid else value for name, value in setting.items()}
-        inside = texts.keys() == {*self._names} and all(one.low <= texts[one.name] <= one.high for one in self.ranges) and all(
-            texts[name] in map(json.dumps, values) for name, values in self.asked.grid.items())
-        return texts if inside else {}
-
-
-def _distribution(one: Range) -> Any:
-    from optuna.distributions import FloatDistribution, IntDistribution
-
-    kind = IntDistribution if isinstance(one.low, int) and isinstance(one.high, int) else FloatDistribution
-    return kind(one.low, one.high, log=one.log)
+        found = {name: json.dumps(value) if name in self.asked.grid else value for name, value in setting.items()}
+        inside = found.keys() == {*self._names} and all(one.low <= found[one.name] <= one.high for one in self.ranges) and all(
+            found[name] in map(json.dumps, values) for name, values in self.asked.grid.items())
+        return found if inside else {}
 
 
 def _text(setting: dict[str, Any]) -> str:

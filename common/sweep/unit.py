@@ -1,13 +1,16 @@
-"""What a unit is made of, and opening it in a notebook.
+"""What a unit is made of: parameters, panels, base model, code; and opening it in a notebook.
 
     unit = open_unit(paper=paper, env=env, seed=seed, profile=profile, overrides=overrides)
     unit.params, unit.run, unit.data, unit.base
 
-The parent process computes the same :class:`UnitSpec` (:func:`unit_spec`) to know what is already finished.
+The parent process computes the same :class:`UnitSpec` (:func:`unit_spec`) to know what is already finished. Parameters are
+checked before torch is loaded, so a paper's ``Params`` is read without importing its method file (:func:`params_class`).
 """
 
 from __future__ import annotations
 
+import ast
+import dataclasses
 import hashlib
 import importlib
 import json
@@ -16,6 +19,7 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +31,6 @@ from common.envs.panels import PanelError, data_hash
 from common.files import StoreError
 from common.lm.bases import has_base
 from common.lm.pretrained import PRETRAINED, folder_of
-from common.sweep.declared import params_class
 from common.sweep.identity import CodeIdentity, Identities
 from common.track.provenance import lock_hash, pins_hash
 from common.track.store import Run, Unit, UnitSpec, is_finished
@@ -105,6 +108,59 @@ def data_hashes(root: Path, env: str) -> dict[str, str]:
         raise MissingInput(str(error)) from None
 
 
+def params_class(root: Path, spec: PaperSpec) -> type:
+    """The ``Params`` dataclass of the paper's method file, without importing that file.
+
+    Only the statements that ``Params`` needs (its nested dataclasses, constants and their imports)
+    are executed. Raises ConfigError when the file is missing, does not parse, or defines no ``Params`` dataclass.
+    """
+    try:
+        text = (root / spec.method).read_text(encoding="utf-8")
+    except OSError:
+        raise ConfigError(f"{spec.paper}: the method file {spec.method} does not exist; "
+                          f"correct method in papers/{spec.paper}/params.yaml") from None
+    return _params_of(text, spec.method, spec.paper)
+
+
+@lru_cache(maxsize=256)  # every unit of a plan asks
+def _params_of(text: str, file: str, paper: str) -> type:
+    try:
+        tree = ast.parse(text)
+    except SyntaxError as error:
+        raise ConfigError(f"{file} line {error.lineno}: not valid Python ({error.msg}); correct it") from None
+    bound = {name: node for node in tree.body for name in _bound_by(node)}
+    if not isinstance(bound.get("Params"), ast.ClassDef):
+        raise ConfigError(f"{file} defines no class Params; add a frozen dataclass of that name")
+    wanted, queue = set(), ["Params"]
+    while queue:
+        node = bound.get(queue.pop())
+        if node is not None and node not in wanted:
+            wanted.add(node)  # names that it reads; a field ``sft: TrainSettings`` sets its name and uses no function ``sft``
+            queue += [one.id for one in ast.walk(node) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Load)]
+    namespace: dict[str, Any] = {"__name__": f"{paper}.params"}
+    body = [node for node in tree.body if node in wanted]
+    code = compile(ast.Module(body=body, type_ignores=[]), file, "exec", dont_inherit=True)
+    try:
+        exec(code, namespace)  # statements of our own source file
+    except Exception as error:
+        raise ConfigError(f"{file}: the class Params cannot be built ({error}); define what it uses above it, "
+                          "at top level") from None
+    cls = namespace["Params"]
+    if not (dataclasses.is_dataclass(cls) and cls.__dataclass_params__.frozen):
+        raise ConfigError(f"{file}: Params is not a frozen dataclass; write @dataclass(frozen=True) above it")
+    return cls
+
+
+def _bound_by(node: ast.stmt) -> list[str]:
+    if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+        return [node.name]
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+        return [(alias.asname or alias.name).split(".")[0] for alias in node.names]
+    if isinstance(node, ast.Assign):
+        return [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return [node.target.id] if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) else []
+
+
 def unit_spec(
     root: Path, spec: PaperSpec, *, env: str, seed: int, profile: str, overrides: Mapping[str, Any], code: CodeIdentity,
 ) -> UnitSpec:
@@ -143,7 +199,7 @@ def open_unit(
     when another process is still executing the same unit or the folder cannot be written.
     """
     root = project_root() if root is None else root
-    return _opened(root, _wanted(root, paper, env, seed, profile, overrides or {}))
+    return _open(root, _wanted(root, paper, env, seed, profile, overrides or {}))
 
 
 def finished_unit(
@@ -153,7 +209,7 @@ def finished_unit(
     """As :func:`open_unit`, of a unit that is finished on this machine; None of one that is not. Nothing is written."""
     root = project_root() if root is None else root
     wanted = _wanted(root, paper, env, seed, profile, overrides or {})
-    return _opened(root, wanted) if is_finished(root, wanted) else None
+    return _open(root, wanted) if is_finished(root, wanted) else None
 
 
 def _wanted(root: Path, paper: str, env: str, seed: int, profile: str, overrides: Mapping[str, Any]) -> UnitSpec:
@@ -166,22 +222,20 @@ def _wanted(root: Path, paper: str, env: str, seed: int, profile: str, overrides
                      code=Identities(root).unit(spec, env))
 
 
-def _opened(root: Path, wanted: UnitSpec) -> Unit:
+def _open(root: Path, wanted: UnitSpec) -> Unit:
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
     method = importlib.import_module(f"papers.{wanted.paper}.method")
-    return Unit(root=root, paper=wanted.paper, env=wanted.env, seed=wanted.seed, profile=wanted.profile,
-                params=from_json(method.Params, wanted.params), run=_open_patiently(root, wanted),
-                base=base_dir(root, wanted.env, wanted.profile, wanted.params))
-
-
-def _open_patiently(root: Path, unit: UnitSpec) -> Run:
     deadline = time.monotonic() + LOCK_PATIENCE
     while True:
         try:
-            return Run.open(root, unit)
+            run = Run.open(root, wanted)
+            break
         except StoreError as error:
             # An OSError underneath (disk, permissions) does not heal by waiting; a lock may.
             if error.__cause__ is not None or time.monotonic() > deadline:
                 raise
             time.sleep(0.25)
+    return Unit(root=root, paper=wanted.paper, env=wanted.env, seed=wanted.seed, profile=wanted.profile,
+                params=from_json(method.Params, wanted.params), run=run,
+                base=base_dir(root, wanted.env, wanted.profile, wanted.params))

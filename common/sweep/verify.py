@@ -23,7 +23,7 @@ from common.evaluate.stats import prediction_interval
 from common.rng import generator
 from common.rows import MetricRow, read_metrics
 from common.sweep.plan import Planned, default_envs, plan
-from common.sweep.sources import table_of
+from common.sweep.inputs import table_of
 from common.sweep.unit import Unit, base_dir, results_dir
 from common.track.store import Run, finished_rows, unit_path
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from common.config import known_papers
-from common.sweep.progress import Progress
+from common.sweep.board import Progress
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -20,7 +20,7 @@ from common.config import load_spec, resolve
 from common.envs.minatar import Frame, episode_panels
 from common.lab import run
 from common.rng import generator
-from common.sweep.declared import params_class
+from common.sweep.unit import params_class
 from papers.spr import method
 from papers.spr.agent import PixelAgent, Windows, canvases
 from papers.spr.playing import foresight, greedy, play, stretches, summary

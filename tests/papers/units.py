@@ -26,8 +26,7 @@ from common.base import later_requests
 from common.lm.models import new_nano, save_model
 from common.lm.tokenizer import train_tokenizer
 from common.rng import generator
-from common.sweep.declared import params_class
-from common.sweep.unit import Unit
+from common.sweep.unit import Unit, params_class
 from common.track.store import Run, UnitSpec
 from common.types import Task
 

@@ -16,12 +16,12 @@ from common.config import ConfigError
 from common.lm.bases import settings_for
 from common.rows import COST_FIELDS, MetricRow, write_metrics
 from common.sweep import adopt as adopting
-from common.sweep import base
+from common.sweep import inputs
 from common.sweep.attest import attest
 from common.sweep.compared import _command, attest_paper
 from common.sweep.identity import Identities
 from common.sweep.plan import plan
-from common.sweep.sources import record, table_state
+from common.sweep.inputs import record, table_state
 from common.track.fingerprints import read
 from common.track.store import Run, UnitSpec, is_finished, unit_path
 
@@ -170,11 +170,11 @@ def test_a_unit_that_was_finished_by_unattested_code_stays_finished(lab, capsys)
 
 def test_a_base_model_that_was_trained_by_unattested_code_stays_kept(lab, monkeypatch):
     monkeypatch.setattr(adopting, "ENV_IDS", ("toy-v1",))
-    monkeypatch.setattr(base, "settings_for", lambda *_: settings_for("shop-v1", "cpu"))  # there is no row of the toy's
-    key = base.base_key(lab, "toy-v1")
+    monkeypatch.setattr(inputs, "settings_for", lambda *_: settings_for("shop-v1", "cpu"))  # there is no row of the toy's
+    key = inputs.base_key(lab, "toy-v1")
     (lab / "runs/base" / f"toy-v1-{key}").mkdir(parents=True)
     assert attest(lab, ["rollouts"], check=False) == 0
-    assert [path.name for path in (lab / "runs/base").iterdir()] == [f"toy-v1-{base.base_key(lab, 'toy-v1')}"] != [
+    assert [path.name for path in (lab / "runs/base").iterdir()] == [f"toy-v1-{inputs.base_key(lab, 'toy-v1')}"] != [
         f"toy-v1-{key}"]
 
 

@@ -18,9 +18,8 @@ from jupyter_client import KernelManager
 
 from common.config import ConfigError
 from common.report.sweeps import sweep_view, table_html
-from common.sweep.board import COLUMNS, Board, Reader, find_board, headline, read_board
+from common.sweep.board import COLUMNS, Board, Reader, find_board, headline, read_board, start_in_background, visible
 from common.sweep.plan import plan
-from common.sweep.progress import visible
 from common.track.store import Run, unit_path
 
 
@@ -148,7 +147,7 @@ def test_a_terminal_shows_a_table_and_is_as_before_after_ctrl_c(slow_lab, enviro
 
 CELL = """
 from common.report.sweeps import sweep_view
-from common.sweep.background import start_in_background
+from common.sweep.board import start_in_background
 started = start_in_background("--paper toy --grid steps=3,4 --workers 1")
 sweep_view(started)
 """
@@ -189,8 +188,6 @@ def test_a_sweep_started_by_a_cell_outlives_the_kernel_and_is_found_again(slow_l
 
 
 def test_a_mistake_in_a_background_sweep_is_shown(lab, monkeypatch, environment_of):
-    from common.sweep.background import start_in_background
-
     monkeypatch.setenv("PYTHONPATH", str(lab))
     started = start_in_background("--paper tooy --grid steps=1,2", root=lab)
     with pytest.raises(ConfigError, match='unknown paper "tooy"; did you mean "toy"'):

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from common.config import ConfigError
-from common.sweep.cluster import Place
+from common.sweep.cluster import _sees
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -c requirements.lock -e '.[ray]'")
 
@@ -75,7 +75,7 @@ def test_units_run_on_both_nodes_and_give_the_rows_of_one_machine(tmp_path, new_
     assert statuses(lab)["unit"] == ["FINISHED"] * 3
     printed = {line for path in lab.glob("runs/toy/*/notebook.ipynb") for line in path.read_text().split('"') if "raylet " in line}
     assert len(printed) == 2 and "raylet None" not in str(printed)
-    assert not workers_of(lab)
+    wait_for(lambda: not workers_of(lab), "the end of all workers", 20)
     assert "nothing to run" in run_in(lab, *options).stdout
 
 
@@ -128,7 +128,7 @@ def test_what_is_wrong_is_said_before_a_unit_starts(lab, run_in, tmp_path):
 def test_a_machine_that_does_not_see_the_folder_is_named(tmp_path, monkeypatch, cluster):
     from common.sweep import cluster as module
 
-    assert Place(str(tmp_path), forked=False).where(str(tmp_path / "nothing"))[1] is False
+    assert _sees(str(tmp_path / "nothing"))[1] is False
     try:
         assert module.connect(tmp_path, cluster.address) == 2
         monkeypatch.setattr(type(tmp_path), "touch", lambda self: None)  # as if the nodes had another disk

@@ -113,7 +113,7 @@ def test_whole_ends_of_a_real_parameter_are_an_interval():
     (("scale: log", "scale: lgo"), "sweep.yaml: the scale of rl.lr is 'lgo'; did you mean \"log\"?"),
     (("{from: 4, to: 8}", "4"), "sweep.yaml: the range of rl.group is 4 but must say from and to"),
     (("{from: 4, to: 8}", "{from: 4}"), 'the name "to" is missing'),
-    (("envs: [arithmetic-v1]", "envs: arithmetic-v1"), "sweep.yaml: envs is 'arithmetic-v1' but must be a list"),
+    (("envs: [arithmetic-v1]", "envs: arithmetic-v1"), "sweep.yaml: envs is 'arithmetic-v1', text, but must be a list"),
     (("0.0001", "1e-4"), "YAML readers disagree"),
     (("sample: 5", "search: delta"), "sweep.yaml: metric is 'delta' beside search but a search has its own"),
 ])  # fmt: skip

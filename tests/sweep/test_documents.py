@@ -10,7 +10,7 @@ import pytest
 
 from common.config import ConfigError
 from common.envs import ENV_IDS
-from common.sweep import base
+from common.sweep import inputs
 from common.sweep.documents import NotebookFailed, render
 from common.sweep.plan import USER_ENVS
 from common.sweep.unit import base_dir, base_hash
@@ -57,7 +57,7 @@ def trainer(monkeypatch):
 
 
 def test_training_a_base_model_says_how_far_it_is(capsys):
-    log = base.shown_by(base.Progress(4, "base model of toy", what="updates", stream=sys.stdout, every=0.0))
+    log = inputs.shown_by(inputs.Progress(4, "base model of toy", what="updates", stream=sys.stdout, every=0.0))
     log(1, {"loss": 2.0})
     log(2, {"loss": 1.5})
     first, second = capsys.readouterr().out.splitlines()
@@ -70,13 +70,13 @@ def test_a_base_model_is_trained_once_and_restored_after_a_deletion(lab, trainer
     manifest = lab / "data/countdown-v1/manifest.json"
     manifest.parent.mkdir()
     manifest.write_text(json.dumps({"env": "countdown-v1", "files": {}}))
-    assert "trained → models/countdown-v1" in base.build_base(lab, "countdown-v1")
+    assert "trained → models/countdown-v1" in inputs.build_base(lab, "countdown-v1")
     weights = lab / "models/countdown-v1/weights.json"
     first = weights.read_text()
     weights.unlink()
-    assert "unchanged" in base.build_base(lab, "countdown-v1") and weights.read_text() == first
+    assert "unchanged" in inputs.build_base(lab, "countdown-v1") and weights.read_text() == first
     manifest.write_text(json.dumps({"env": "countdown-v1", "files": {}, "new": 1}))
-    base.build_base(lab, "countdown-v1")
+    inputs.build_base(lab, "countdown-v1")
     assert trainer == [("countdown-v1", "cpu", 0)]  # "new" is no part of the files
 
 
@@ -89,7 +89,7 @@ def test_a_killed_training_leaves_no_base_model(lab, trainer, monkeypatch):
     manifest.write_text(json.dumps({"env": "countdown-v1", "files": {}}))
     monkeypatch.setattr(sys.modules["common.base"], "train_base", die)
     with pytest.raises(KeyboardInterrupt):
-        base.build_base(lab, "countdown-v1")
+        inputs.build_base(lab, "countdown-v1")
     assert not (lab / "models/countdown-v1").exists()
     assert not list((lab / "runs/base").glob("countdown*"))
 
@@ -98,7 +98,7 @@ def test_a_killed_training_leaves_no_base_model(lab, trainer, monkeypatch):
     ("countdown", 'did you mean "countdown-v1"'), ("minatar-breakout-v1", "has no base model")])
 def test_wrong_names_train_nothing(lab, trainer, env, message):
     with pytest.raises(ConfigError, match=message):
-        base.build_base(lab, env)
+        inputs.build_base(lab, env)
     assert trainer == []
 
 
@@ -106,15 +106,15 @@ def test_an_environment_without_a_base_model_trains_none(lab, trainer, monkeypat
     monkeypatch.setattr("common.lm.bases._rows", lambda: {"shop-v1": "none"})
     assert base_dir(lab, "shop-v1", "cpu") is None and base_hash(lab, "shop-v1", "cpu") == ""
     with pytest.raises(ConfigError, match="env: shop-v1 has no base model"):
-        base.build_base(lab, "shop-v1")
+        inputs.build_base(lab, "shop-v1")
     assert trainer == []
 
 
 def test_damaged_panels_are_built_again(lab, monkeypatch):
     built = []
     monkeypatch.setattr("common.envs.build.build_all", lambda folder: built.append(folder) or {"shop-v1": {"test": 2}})
-    assert base.build_data(lab) == "built shop-v1: 2 rows in 1 files" and built == [lab / "data"]
+    assert inputs.build_data(lab) == "built shop-v1: 2 rows in 1 files" and built == [lab / "data"]
     for env in set(ENV_IDS) - set(USER_ENVS):
         (lab / "data" / env).mkdir()
         (lab / "data" / env / "manifest.json").write_text(json.dumps({"env": env, "files": {}}))
-    assert "nothing to build" in base.build_data(lab) and len(built) == 1
+    assert "nothing to build" in inputs.build_data(lab) and len(built) == 1

@@ -14,7 +14,7 @@ from common.evaluate.publish import read_claims
 from common.rows import MetricRow, cost_of, read_metrics
 from common.sweep import explain as explaining
 from common.sweep.explain import _found, _mlflow
-from common.sweep.sources import table_of
+from common.sweep.inputs import table_of
 from common.sweep.verify import compare
 from common.types import Cost
 

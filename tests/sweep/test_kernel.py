@@ -1,19 +1,15 @@
-"""A unit's kernel: what it wrote is kept, it does not outlive its notebook, and nothing waits longer than it must."""
+"""A unit's kernel: what it wrote is kept, and it does not outlive its notebook."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
-from queue import Empty
 
-import jupyter_client.manager
 import psutil
 import pytest
-import zmq.asyncio
-from jupyter_client.session import Session
 
-from common.sweep import kernel, worker
+from common.sweep.notebook import run_job
+from common.sweep.workers import Job
 
 NOTEBOOK = """# %% tags=["parameters"]
 seed: int = 0
@@ -31,35 +27,11 @@ print(os.getpid(), *range(2000))
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_kernel_that_would_not_end_is_gone_with_its_notebook_kept(tmp_path, fails):
     (tmp_path / "toy.py").write_text(NOTEBOOK + "raise ValueError('toy')\n" * fails)
-    job = worker.Job(root=str(tmp_path), notebook=str(tmp_path / "toy.py"), parameters={"seed": 1},
-                     executed=str(tmp_path / "toy.ipynb"), outcome="", failed=str(tmp_path / "failed.ipynb"))  # fmt: skip
-    found = worker.run_job(job)
+    job = Job(root=str(tmp_path), notebook=str(tmp_path / "toy.py"), parameters={"seed": 1},
+              executed=str(tmp_path / "toy.ipynb"), outcome="", failed=str(tmp_path / "failed.ipynb"))  # fmt: skip
+    found = run_job(job)
     assert found.ok is not fails and (found.error == "ValueError: toy") is fails
     cells = json.loads(Path(found.notebook).read_text(encoding="utf-8"))["cells"]
     said = "".join(cells[-1]["outputs"][0]["text"]).split()
     assert said[1:] == [str(i) for i in range(2000)] and not psutil.pid_exists(int(said[0]))
     assert not (tmp_path / "asked").exists()  # to end: it is killed at once
-
-
-def test_a_silent_kernel_is_not_waited_for():
-    async def listen():
-        with zmq.asyncio.Context() as context, context.socket(zmq.PULL) as socket:
-            await asyncio.wait_for(kernel._Client.iopub_channel_class.klass(socket, Session(key=b"")).get_msg(600), 10)
-
-    with pytest.raises(Empty):
-        asyncio.run(listen())
-
-
-def test_looks_for_a_kernel_s_end_are_close_together(monkeypatch):
-    alive, pauses = [True, True, False], []
-
-    class Ending(kernel.KernelManager):
-        async def _async_is_alive(self):
-            return alive.pop(0)
-
-    async def sleep(seconds):
-        pauses.append(seconds)
-
-    monkeypatch.setattr(jupyter_client.manager.asyncio, "sleep", sleep)
-    asyncio.run(Ending()._async_wait())
-    assert pauses == [kernel.QUIET_SECONDS] * 2

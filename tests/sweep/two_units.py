@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from common import ranks
-from common.sweep.together import compute_stages
+from common.sweep.cluster import compute_stages
 from common.track.store import Run, unit_path
 from tests.papers.sums import ENV
 from tests.papers.units import open_unit

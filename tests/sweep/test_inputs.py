@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from common.rows import COST_FIELDS, MetricRow, write_metrics
-from common.sweep import sources
+from common.sweep import inputs
 from common.sweep.unit import folder_hash
 from common.track.fingerprints import read
 from common.track.layers import FILE
@@ -20,7 +20,7 @@ def test_a_table_is_found_by_environment_and_profile(tmp_path):
     write_metrics(own, [row("shop-v1", "cpu"), row("countdown-v1", "cpu")])
     write_metrics(other, [row("shop-v1", "smol")])
     write_metrics(more, [row("gsm8k-v1", "smol"), row("gsm8k-v1", "gpu")])
-    found = {(env, profile): sources.table_of(tmp_path, "toy", env, profile) for env in ("shop-v1", "countdown-v1", "gsm8k-v1")
+    found = {(env, profile): inputs.table_of(tmp_path, "toy", env, profile) for env in ("shop-v1", "countdown-v1", "gsm8k-v1")
              for profile in ("cpu", "smol", "gpu")}  # fmt: skip
     assert {place for place, table in found.items() if table == other} == {("shop-v1", "smol")}
     assert {place for place, table in found.items() if table == more} == {("gsm8k-v1", "smol"), ("gsm8k-v1", "gpu")}
@@ -34,10 +34,10 @@ def test_weights_that_two_keys_made_are_told_by_the_present_one(tmp_path, monkey
         (folder / "model.safetensors").write_bytes(b"other" if key == "ccc" else b"same")
     weights = folder_hash(folder.with_name("toy-v1-aaa"))
     for present, told in (("bbb", "bbb"), ("aaa", "aaa"), ("ccc", "aaa")):
-        monkeypatch.setattr(sources, "base_key", lambda *_, key=present: key)
-        assert sources._base(tmp_path, "toy-v1", weights) == told
-    assert sources._base(tmp_path, "toy-v1", "0" * 64) == sources.WEIGHTS + "0" * 64
-    assert sources._base(tmp_path, "toy-v1", "") == ""
+        monkeypatch.setattr(inputs, "base_key", lambda *_, key=present: key)
+        assert inputs._base(tmp_path, "toy-v1", weights) == told
+    assert inputs._base(tmp_path, "toy-v1", "0" * 64) == inputs.WEIGHTS + "0" * 64
+    assert inputs._base(tmp_path, "toy-v1", "") == ""
 
 
 def test_fingerprints_of_published_tables_are_in_the_file():

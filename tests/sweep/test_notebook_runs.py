@@ -11,8 +11,8 @@ from pathlib import Path
 import papermill
 import pytest
 
-from common.sweep import worker
-from common.sweep.memory import out_of_memory
+from common.sweep.notebook import STARTS, out_of_memory, run_job
+from common.sweep.workers import Job
 
 NOTEBOOK = '# %% [markdown]\n# # Toy\n\n# %% tags=["parameters"]\nseed: int = 0\n'
 
@@ -20,9 +20,9 @@ NOTEBOOK = '# %% [markdown]\n# # Toy\n\n# %% tags=["parameters"]\nseed: int = 0\
 @pytest.fixture
 def job(tmp_path):
     (tmp_path / "toy.py").write_text(NOTEBOOK)
-    return worker.Job(root=str(tmp_path), notebook=str(tmp_path / "toy.py"), parameters={"seed": 1},
-                      executed=str(tmp_path / "toy.ipynb"), outcome=str(tmp_path / "outcome.json"),
-                      failed=str(tmp_path / "failed" / "toy.ipynb"))  # fmt: skip
+    return Job(root=str(tmp_path), notebook=str(tmp_path / "toy.py"), parameters={"seed": 1},
+               executed=str(tmp_path / "toy.ipynb"), outcome=str(tmp_path / "outcome.json"),
+               failed=str(tmp_path / "failed" / "toy.ipynb"))  # fmt: skip
 
 
 def ends(monkeypatch, *errors):
@@ -43,24 +43,24 @@ DIED = RuntimeError("Kernel died before replying to kernel_info")
 
 def test_a_stillborn_kernel_is_started_again(job, monkeypatch):
     calls = ends(monkeypatch, DIED, None)
-    assert worker.run_job(job).ok and len(calls) == 2
+    assert run_job(job).ok and len(calls) == 2
 
 
 def test_not_for_ever(job, monkeypatch):
     calls = ends(monkeypatch, *[DIED] * 9)
-    outcome = worker.run_job(job)
-    assert not outcome.ok and "Kernel died" in outcome.error and len(calls) == worker.STARTS
+    outcome = run_job(job)
+    assert not outcome.ok and "Kernel died" in outcome.error and len(calls) == STARTS
 
 
 def test_a_full_disk_is_named_with_what_to_do(job, monkeypatch):
     ends(monkeypatch, OSError(errno.ENOSPC, "No space left on device"))
-    outcome = worker.run_job(job)
+    outcome = run_job(job)
     assert outcome.error.startswith("run store: the disk below ") and "free some space" in outcome.error
 
 
 def test_other_ends_are_final(job, monkeypatch):
     calls = ends(monkeypatch, RuntimeError("disk is full"), None)
-    outcome = worker.run_job(job)
+    outcome = run_job(job)
     assert not outcome.ok and outcome.error == "RuntimeError: disk is full" and len(calls) == 1
 
 
@@ -100,7 +100,7 @@ def test_other_errors_are_not_taken_for_it(error):
 def runs(job, code):
     (Path(job.notebook)).write_text(f"{NOTEBOOK}\n# %%\n{code}\n")
     Path(job.executed).with_name("config.resolved.json").write_text(json.dumps(PARAMS))
-    return worker.run_job(job)
+    return run_job(job)
 
 
 def test_a_tensor_that_nothing_can_hold(job):

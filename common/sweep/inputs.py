@@ -1,0 +1,245 @@
+"""What units start from, the data panels and base models, and from what a published table was computed.
+
+``results/<paper>/source.json`` is written beside a table, so that a clone in which nothing was computed can tell its state:
+table → profile → environment → hashes of parameters, data panels, of what the base model was made by and of the numeric libraries;
+room, layers, ``code`` and ``digests`` of the code, as :class:`common.track.store.UnitSpec` has them.
+
+``results/identity/<paper>.json`` is what every paper's results would be computed from now, its parameters aside: environment → room,
+layers, hashes of the panels and of the base model's weights. The pipeline's stage ``run`` depends on it instead of on files of code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from common.config import ConfigError, PaperSpec, hint, known_papers, load_spec, resolve, to_json
+from common.envs import ENV_IDS, env_file
+from common.files import canonical, storage, write_atomic
+from common.lm.bases import has_base, settings_for
+from common.rows import read_metrics
+from common.sweep.board import Progress
+from common.sweep.identity import Identities
+from common.sweep.plan import USER_ENVS, Planned, default_envs, read_json, verify_panels
+from common.sweep.unit import (
+    MissingInput, base_dir, base_hash, data_hashes, folder_hash, params_class,
+)
+from common.track.provenance import lock_hash, pins_hash
+from common.track.state import UNKNOWN, State, state_of
+
+BASE_SEED = 0
+"""Training seed of base models: units with different seeds start from the same model."""
+
+ENTRY = "common/base.py"
+
+PROFILE = "cpu"
+"""Base models are trained at this size; units at smoke start from them too, and other profiles from pretrained models."""
+
+WEIGHTS = "weights "
+"""Begins the record of a base model that came from elsewhere; its weights' hash follows."""
+
+Tables = dict[tuple[str, str, str], State]
+"""(paper, environment, profile) → the state of the table behind its verdicts."""
+
+
+def build_data(root: Path) -> str:
+    """Build the panels unless all are there with their hashes right. Returns a sentence on what was done."""
+    envs = [env for env in ENV_IDS if env not in USER_ENVS]
+    try:
+        for env in envs:
+            if not (root / "data" / env / "manifest.json").exists():
+                raise ConfigError("absent")
+            verify_panels(root, env)
+        return f"data panels of {', '.join(envs)} are complete: nothing to build"
+    except ConfigError:
+        pass  # absent or damaged: that is what this command repairs
+    from common.envs.build import build_all
+
+    with storage(root / "data"):
+        counts = build_all(root / "data")
+    return "; ".join(f"built {env}: {sum(files.values())} rows in {len(files)} files" for env, files in counts.items())
+
+
+def base_key(root: Path, env: str, identities: Identities | None = None) -> str:
+    """Hash of all that the base model depends on: settings, fingerprints of the layers that its training reaches, panels,
+    numeric libraries, seed. ``identities``: those of the code at ``root``, where they are known."""
+    code = (identities or Identities(root)).of((ENTRY, env_file(env)), env)
+    content = [env, PROFILE, BASE_SEED, asdict(settings_for(env, PROFILE)), code.layers, data_hashes(root, env), pins_hash(root)]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _kept(root: Path, env: str) -> Path:
+    """Where the run store keeps the base model."""
+    return root / "runs" / "base" / f"{env}-{base_key(root, env)}"
+
+
+def shown_by(progress: Progress) -> Callable[[int, dict[str, float]], None]:
+    """A training log that shows how far the training is and how long the rest will take at its pace so far."""
+    ends: list[float] = []  # of updates; what came before the first one does not come again
+
+    def log(update: int, metrics: dict[str, float]) -> None:
+        ends.append(time.monotonic())
+        pace = (ends[-1] - ends[0]) / (len(ends) - 1) if len(ends) > 1 else None
+        left = None if pace is None else pace * (progress.total - update) / 60
+        progress.update(update, [f"loss {metrics['loss']:.3f}"], left)
+
+    return log
+
+
+def build_base(root: Path, env: str) -> str:
+    """Train the base model of ``env`` into ``models/<env>``, or copy it from the run store when it was trained before.
+
+    DVC deletes the folder before its stage runs; the store (``runs/base/``) keeps the training across edits
+    that cannot change it. Returns a sentence. ConfigError for an unknown name or an environment without a base
+    model of ours, MissingInput for absent panels.
+    """
+    if env not in ENV_IDS:
+        raise ConfigError(f'env: unknown environment "{env}"; {hint(env, ENV_IDS)}')
+    if not has_base(env):
+        raise ConfigError(f"env: {env} has no base model, its policies learn from scratch or from pretrained models; "
+                          "run its papers at once")
+    verify_panels(root, env)
+    target = base_dir(root, env, PROFILE)
+    kept = _kept(root, env)
+    trained = not kept.exists()
+    with storage(kept):
+        if trained:
+            from common.base import train_base
+
+            partial = kept.with_name(f".{kept.name}.{os.getpid()}")
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            progress = Progress(settings_for(env, PROFILE).updates, f"base model of {env}", what="updates")
+            train_base(env, PROFILE, root / "data", partial, BASE_SEED, log=shown_by(progress))
+            progress.close()
+            os.replace(partial, kept)
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(kept, target)
+    done = "trained" if trained else "unchanged, copied from the run store"
+    return f"base model of {env}: {done} → {target.relative_to(root)}"
+
+
+# -- the record beside a published table ------------------------------------------------------------------------------
+
+
+def record(root: Path, planned: Sequence[Planned], table: Path) -> None:
+    """Write into ``source.json`` beside ``table`` what its units, all of them computed here, were computed from.
+
+    It keeps what it says of other tables, profiles and environments.
+    """
+    found = read_json(table.parent / "source.json")
+    for one in {(one.profile, one.env): one for one in planned}.values():
+        unit = one.unit
+        entry = _entry(unit, params=unit.params, data=dict(unit.data), pins=unit.pins, lock=unit.lock,
+                       base=_base(root, one.env, unit.base))
+        found.setdefault(table.name, {}).setdefault(one.profile, {})[one.env] = entry
+    write_atomic(table.parent / "source.json", json.dumps(found, indent=1, sort_keys=True) + "\n")
+
+
+def write_identities(root: Path, identities: Identities) -> list[str]:
+    """Write ``results/identity/``, a file for each paper; a line for each that could not be told here and stays as it is."""
+    lines = []
+    for paper in known_papers(root):
+        spec = load_spec(root, paper)
+        try:
+            found = {env: _identity(root, spec, env, identities) for env in default_envs(spec)}
+        except MissingInput as error:
+            lines.append(f"results/identity/{paper}.json stays as it is: {error}")
+            continue
+        text = json.dumps({"pins": pins_hash(root)[:24], "envs": found}, indent=1, sort_keys=True) + "\n"
+        write_atomic(root / "results" / "identity" / f"{paper}.json", text)
+    return lines
+
+
+def _identity(root: Path, spec: PaperSpec, env: str, identities: Identities) -> dict[str, Any]:
+    code = identities.unit(spec, env)
+    return {"room": code.room, "layers": code.layers, "data": _sha(canonical(data_hashes(root, env), "data"))[:24],
+            "base": base_hash(root, env, "cpu")[:24]}
+
+
+def table_state(root: Path, table: Path, paper: str, env: str, profile: str, identities: Identities | None = None) -> State:
+    """The state of the rows of ``env`` in ``table``; unknown when the table does not say from what it was computed, or what it
+    needs is not here to compare. ``identities``: those of the code at ``root``, where they are known."""
+    recorded = read_json(table.parent / "source.json").get(table.name, {}).get(profile, {}).get(env)
+    variable = USER_ENVS.get(env)
+    if not recorded or variable and variable not in os.environ:  # nothing is fetched from elsewhere to compare
+        return UNKNOWN
+    identities = identities or Identities(root)
+    try:
+        present = _present(root, paper, env, profile, identities, by_weights=recorded["base"].startswith(WEIGHTS))
+    except MissingInput:
+        return UNKNOWN
+    return state_of(paper, recorded, present, identities.prints)
+
+
+def table_states(root: Path, results: Path, records: Sequence[Mapping[str, Any]]) -> Tables:
+    """The states of the tables behind the verdicts of ``results``."""
+    found, identities = {}, Identities(root)
+    for record in records:
+        name = (record["paper"], record["env"], record["profile"])
+        if name not in found:
+            found[name] = table_state(root, table_of(results, *name), *name, identities)
+    return found
+
+
+def table_of(results: Path, paper: str, env: str, profile: str) -> Path:
+    """The file that holds a paper's rows of an environment at a profile; that of default runs where there are none."""
+    for table in sorted((results / paper).glob("metrics*.jsonl")):
+        if any((row.env, row.profile) == (env, profile) for row in read_metrics(table)):
+            return table
+    return results / paper / "metrics.jsonl"
+
+
+def params_digest(params: str) -> str:
+    """How ``source.json`` names parameters, given as their JSON."""
+    return _sha(params)[:24]
+
+
+def published_params(root: Path, paper: str, profile: str, env: str) -> str:
+    """:func:`params_digest` of those behind the published rows of an environment at a profile; "" where there are none."""
+    table = table_of(root / "results", paper, env, profile)
+    return read_json(table.parent / "source.json").get(table.name, {}).get(profile, {}).get(env, {}).get("params", "")
+
+
+def _present(
+    root: Path, paper: str, env: str, profile: str, identities: Identities, *, by_weights: bool
+) -> Mapping[str, Any]:
+    spec = load_spec(root, paper)
+    params = to_json(resolve(params_class(root, spec), spec, profile, env, {}))
+    base = ""
+    if base_dir(root, env, profile, params) is not None:
+        base = WEIGHTS + base_hash(root, env, profile, params) if by_weights else base_key(root, env, identities)
+    return _entry(identities.unit(spec, env), params=params, data=data_hashes(root, env), base=base, pins=pins_hash(root),
+                  lock=lock_hash(root))
+
+
+def _entry(code: Any, *, params: str, data: Mapping[str, str], base: str, pins: str, lock: str) -> dict[str, Any]:
+    """What ``source.json`` says of an environment. ``code``: a unit, or the identity of the code that would compute it."""
+    parts = {"params": _sha(params), "data": _sha(canonical(data, "data")), "base": base, "pins": pins, "code": code.code,
+             "lock": lock}
+    return {name: digest[:24] for name, digest in parts.items()} | {
+        "room": code.room, "layers": dict(code.layers), "digests": dict(code.digests)}
+
+
+def _base(root: Path, env: str, weights: str) -> str:
+    """The key under which the base model with these weights was trained here, which any clone can compute; the weights' own
+    hash of one that came from elsewhere, "" for none of ours."""
+    if not weights:
+        return ""
+    trained = [kept for kept in (root / "runs" / "base").glob(f"{env}-*") if folder_hash(kept) == weights]
+    keys = sorted(kept.name.rpartition("-")[2] for kept in trained)
+    if not keys:
+        return WEIGHTS + weights
+    present = base_key(root, env)  # other code may have made the same weights
+    return present if present in keys else keys[0]
+
+
+def _sha(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
