@@ -75,7 +75,7 @@ def lab(root: Path, *, rows: bool = True) -> Path:
     files = {"papers/toy/claims.yaml": CLAIMS, "papers/toy/README.md": README, "papers/toy/method.py": METHOD,
              "papers/toy/params.yaml": "notebook: notebooks/toys.py\n", "docs/discrepancies.md": LEDGER,
              "papers/later/claims.yaml": CLAIMS.replace("toy", "later").replace("00001", "00002"),
-             "docs/metrics.md": "# Glossary\n\n`success` is good.\n\n![growth](images/growth.png)\n",
+             "docs/metrics.md": "# Glossary\n\n`success` is good: [toy](../papers/toy/README.md).\n\n![growth](images/growth.png)\n",
              "docs/images/growth.png": "", "docs/images/unused.png": "", "CHANGELOG.md": "# Changelog\n",
              "notebooks/toys.py": "# %% [markdown]\n# # Toys: do they work?\n", "notebooks/90_report.py": "# %% [markdown]\n# # A report\n",
              "papers/index.csv": "id,title,arxiv,url,year,family,status,paper_folder,note\n"
@@ -190,6 +190,7 @@ def test_every_link_of_the_site_leads_somewhere_and_nothing_is_loaded_from_outsi
     assert broken(built) == []
     assert (built / "images/growth.png").exists() and not (built / "images/unused.png").exists()
     paper = Page((built / "papers/toy.html").read_text(encoding="utf-8"))
+    assert "papers/toy.html" in Page((built / "metrics.html").read_text(encoding="utf-8")).links  # a README's page on the site
     assert "../images/toy_ladder.svg" in paper.loads and "../images/toy_forest.svg" in paper.loads
     for path in (*built.glob("*.css"), *built.glob("*.js")):
         assert "http" not in path.read_text(encoding="utf-8")
