@@ -48,8 +48,9 @@ from common.lm.models import load_model, save_model
 from common.lm.policy import LMPolicy
 from common.policy import Policy
 from common.rng import derive, generator
-from common.rows import MetricRow, cost_of
+from common.rows import Label, MetricRow, cost_of
 from common.search.rollout import rollout
+from common.track.events import training_metric
 from common.track.lines import write_lines
 from common.track.store import Unit
 from common.types import Cost, Task, Trajectory
@@ -323,7 +324,7 @@ class Lab:
 
     def curve(self, name: str, part: int = 1) -> Callable[[int, Mapping[str, float]], None]:
         """A log of the training of ``name`` by update, for its curves."""
-        return lambda update, found: self.log(name, update, {f"r{part}/train/{k}": v for k, v in found.items()})
+        return lambda update, found: self.log(name, update, {training_metric(part, k): v for k, v in found.items()})
 
     def log(self, name: str, step: int, metrics: Mapping[str, float]) -> None:
         """One event of the run: metrics of ``name`` at ``step``. "@" is not a letter of MLflow's metric names."""
@@ -421,7 +422,7 @@ def _evaluated(lab: Lab, name: str, evaluation: Callable[[], list[Measured]]) ->
     def compute() -> list[dict[str, Any]]:
         found = evaluation()
         for one in found:
-            lab.log(f"{name}+{one.acting}" if one.acting else name, 0, {f"{one.panel}/{k}": v for k, v in one.metrics.items()})
+            lab.log(str(Label(name, acting=one.acting)), 0, {f"{one.panel}/{k}": v for k, v in one.metrics.items()})
         return [asdict(one) | {"cost": cost_of(one.cost)} for one in found]
 
     return [Measured(**(one | {"cost": Cost(**one["cost"])})) for one in lab.stage(f"eval.{name}", compute)]
@@ -430,7 +431,7 @@ def _evaluated(lab: Lab, name: str, evaluation: Callable[[], list[Measured]]) ->
 def _rows(unit: Unit, result: Result) -> Iterable[MetricRow]:
     params: UnitParams = unit.params
     for one in result.measured:
-        name = f"{result.name}+{one.acting}" if one.acting else result.name
+        name = str(Label(result.name, acting=one.acting))
         for metric, value in one.metrics.items():
             yield MetricRow(paper=unit.paper, env=unit.env, profile=unit.profile, scale=params.scale, variant=name,
                             seed=unit.seed, panel=f"{unit.env}/{one.panel}", metric=metric, value=value, n=one.n,

@@ -19,6 +19,34 @@ COST_FIELDS = tuple(field.name for field in fields(Cost) if field.name != "secon
 
 
 @dataclass(frozen=True)
+class Label:
+    """The name of a variant or a metric in its parts, written ``<stem>@<at>+<acting>``.
+
+    ``at`` is the setting or number that tells it from others of the same stem (``eta=0.2`` of ``cory@eta=0.2``, 8 of ``pass@8``);
+    ``acting`` a way to act at test time with the variant's weights (``vote`` of ``malt+vote``). "" where there is none.
+    """
+
+    stem: str
+    at: str = ""
+    acting: str = ""
+
+    def __str__(self) -> str:
+        return self.stem + f"@{self.at}" * bool(self.at) + f"+{self.acting}" * bool(self.acting)
+
+    @classmethod
+    def of(cls, name: str) -> Label:
+        """``str`` undone."""
+        trained, _, acting = name.partition("+")
+        stem, _, at = trained.partition("@")
+        return cls(stem, at, acting)
+
+    @property
+    def policy(self) -> str:
+        """The variant whose weights act."""
+        return str(Label(self.stem, self.at))
+
+
+@dataclass(frozen=True)
 class MetricRow:
     """One number: ``value`` of ``metric`` for one variant and training seed on one panel.
 

@@ -232,11 +232,11 @@ def _target(root: Path, asked: Sweep) -> str:
 def _ladder(claims: Path) -> list[str]:
     """Variants of a paper's claims, best first; then, for metrics that only a policy by itself has, those that are measured in
     several ways without the way (``malt`` of ``malt+vote``)."""
-    from common.evaluate.claims import headline
     from common.report import published
+    from common.rows import Label
 
     named = [name for group in published.claim_groups(claims).values() for name in reversed(group)]
-    return list(dict.fromkeys([*named, *(name.partition("+")[0] for name in named)]))
+    return list(dict.fromkeys([*named, *(Label.of(name).policy for name in named)]))
 
 
 def _best(root: Path, planned: Sequence[Planned], folder: Path, *, metric: str | None, variant: str | None) -> list[str]:

@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from common.evaluate.stats import t_interval
 from common.report.tables import mean_and_half
-from common.rows import MetricRow
+from common.rows import Label, MetricRow
 
 WIDTH = 10.0
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY, INK = (
@@ -55,7 +55,7 @@ def ladder(rows: Sequence[MetricRow], variants: Sequence[str], *, metric: str = 
         for y, variant in enumerate(variants):
             mine = by_variant.get(variant, [])
             if mine:
-                _level(axes, y, mine, ORANGE if "+" in variant else BLUE)
+                _level(axes, y, mine, ORANGE if Label.of(variant).acting else BLUE)
         axes.set_yticks(range(len(variants)), variants)
         axes.set_ylim(-0.6, len(variants) - 0.4)
         axes.set_xlabel(f"{metric}{f' ({MEANING[metric]})' if metric in MEANING else ''}\n{panel}")
@@ -165,9 +165,9 @@ def depths(rows: Sequence[MetricRow], variants: Sequence[str], metrics: Sequence
         for k, variant in enumerate(variants):
             points: dict[int, list[float]] = {}
             for row in rows:
-                name, _, depth = row.metric.partition("@")
-                if (row.variant, name) == (variant, metric) and depth:
-                    points.setdefault(int(depth), []).append(row.value)
+                label = Label.of(row.metric)
+                if (row.variant, label.stem) == (variant, metric) and label.at:
+                    points.setdefault(int(label.at), []).append(row.value)
             line_of_means(axes, points, colour=CYCLE[k % 8], marker=MARKERS[k % 8], label=variant)
         axes.set_xlabel("depth: states imagined one after the other")
         axes.set_ylabel(MEANING.get(metric, metric))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from common.evaluate.claims import load_claims
-from common.rows import MetricRow, read_metrics
+from common.rows import Label, MetricRow, read_metrics
 from common.sweep.unit import results_dir
 
 
@@ -67,9 +68,10 @@ def present(rows: Iterable[MetricRow], variants: Sequence[str], metric: str = "s
 
 def acting(rows: Iterable[MetricRow], policies: Sequence[str]) -> list[str]:
     """Each of ``policies`` that was also tested with search, and after it its ``+bon`` and ``+mcts``."""
-    known = {row.variant for row in rows}
-    return [f"{policy}{how}" for policy in policies for how in ("", "+bon", "+mcts")
-            if f"{policy}+mcts" in known and f"{policy}{how}" in known]
+    known = {Label.of(row.variant) for row in rows}
+    found = [Label.of(policy) for policy in policies]
+    ways = [replace(one, acting=how) for one in found if replace(one, acting="mcts") in known for how in ("", "bon", "mcts")]
+    return [str(one) for one in ways if one in known]
 
 
 def section(path: Path, title: str) -> str:

@@ -21,7 +21,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +34,7 @@ from common.evaluate.publish import read_claims
 from common.report import figures, published, show, tables
 from common.rows import MetricRow
 from common.sweep.unit import MissingInput, Unit, finished_unit, open_unit, project_root, results_dir
-from common.track.events import read_events
+from common.track.events import read_events, training_part
 
 Parts = Sequence[Figure | str]
 
@@ -209,8 +208,7 @@ def training_points(events: Path) -> list[dict[str, Any]]:
     points = []
     for event in read_events(events):
         for name, value in event["metrics"].items():
-            found = re.fullmatch(r"r(\d+)/train/(\w+)", name)
-            if found:
-                points.append({"variant": event["variant"], "round": int(found[1]), "update": event["step"],
-                               "metric": found[2], "value": value})
+            if found := training_part(name):
+                points.append({"variant": event["variant"], "round": found[0], "update": event["step"], "metric": found[1],
+                               "value": value})
     return points

@@ -6,8 +6,20 @@ One JSON object per line: ``{"t": unix seconds, "variant": name, "step": int, "m
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
+
+
+def training_metric(part: int, metric: str) -> str:
+    """The name under which a metric of the ``part``-th training of a variant, counted from 1, is logged."""
+    return f"r{part}/train/{metric}"
+
+
+def training_part(name: str) -> tuple[int, str] | None:
+    """Part and metric of a name by :func:`training_metric`, None for another one."""
+    found = re.fullmatch(r"r(\d+)/train/(\w+)", name)
+    return (int(found[1]), found[2]) if found else None
 
 
 class EventTail:

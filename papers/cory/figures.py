@@ -15,7 +15,7 @@ from common.report import tables
 from common.report.examples import dialogue_contrasts, dialogue_viewer, dialogues
 from common.report.figures import CYCLE, INK, MARKERS, WIDTH
 from common.report.show import code, source
-from common.rows import MetricRow
+from common.rows import Label, MetricRow
 from papers.cory.maths import Point, compare, frontier
 
 ABLATIONS = ("cory_reset", "cory_no_exchange", "cory_blind")
@@ -43,7 +43,7 @@ def toy() -> list[str]:
 
 def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure | str]:
     """Reward against distance, the frontiers in numbers, and both agents of every pair."""
-    curves = {method: [name for name in variants if name.split("@")[0] == method] for method in ("single", "cory")}
+    curves = {method: [name for name in variants if Label.of(name).stem == method] for method in ("single", "cory")}
     others = [name for name in variants if name in ABLATIONS]
     both = ("success", "observer_success", "kl", "observer_kl", "acc@2", "cl", "cs", "copy")
     return [

@@ -21,7 +21,7 @@ from common.envs.panels import version
 from common.evaluate.stats import t_interval
 from common.report.figures import BLUE, CYCLE, GREEN, GREY, INK, MARKERS, ORANGE, PURPLE, RED, SKY, WIDTH
 from common.report.show import code, source
-from common.rows import MetricRow
+from common.rows import Label, MetricRow
 from papers.spr import maths
 
 LADDER = ("random", "no_aug_rainbow", "no_aug", "no_aug_ema", "rainbow", "spr@K=1", "spr", "ema", "no_mask",
@@ -110,9 +110,9 @@ def by_number(rows: Sequence[MetricRow], variant: str, prefix: str) -> dict[int,
     """number → values over seeds of the metrics ``<prefix>@<number>`` of ``variant``, rising."""
     found: dict[int, list[float]] = {}
     for row in sorted(rows, key=lambda row: row.seed):
-        name, _, number = row.metric.partition("@")
-        if (row.variant, name) == (variant, prefix) and number.isdecimal():
-            found.setdefault(int(number), []).append(row.value)
+        label = Label.of(row.metric)
+        if (row.variant, label.stem) == (variant, prefix) and label.at.isdecimal():
+            found.setdefault(int(label.at), []).append(row.value)
     return dict(sorted(found.items()))
 
 

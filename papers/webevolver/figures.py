@@ -15,7 +15,7 @@ from common.report import figures, published, tables
 from common.report.examples import compare_episodes, forecast_examples, read_records
 from common.report.figures import CYCLE, GREY, MARKERS, WIDTH
 from common.report.show import UNPRINTABLE, code, source
-from common.rows import MetricRow
+from common.rows import Label, MetricRow
 from papers.webevolver import lookahead, maths
 from papers.webevolver.method import PLANS
 
@@ -98,8 +98,8 @@ def foresight_and_success(
     figure = Figure(figsize=(WIDTH, 3.8), layout="constrained", facecolor="white")
     left, right = figure.subplots(1, 2)
     for k, world in enumerate(worlds):
-        names = {int(r.metric.partition("@")[2]): r.metric for r in rows
-                 if r.variant == world and r.metric.startswith(f"{metric}@")}  # fmt: skip
+        names = {int(Label.of(r.metric).at): r.metric for r in rows
+                 if r.variant == world and Label.of(r.metric).stem == metric and r.metric != metric}  # fmt: skip
         _line(left, {d: _values(rows, world, name) for d, name in sorted(names.items())}, k, world)
     for k, (label, points) in enumerate(lines.items()):
         _line(right, {d: _values(rows, variant, success) for d, variant in points.items()}, k, label)

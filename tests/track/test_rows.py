@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from common.config import ConfigError
-from common.rows import COST_FIELDS, cost_of, read_metrics, write_metrics
+from common.rows import COST_FIELDS, Label, cost_of, read_metrics, write_metrics
 from common.types import Cost
 from tests.track.units import row
 
@@ -73,3 +73,12 @@ def test_damaged_files_name_the_line(tmp_path):
         read_metrics(file)
     with pytest.raises(ConfigError, match="gone.jsonl cannot be read"):
         read_metrics(tmp_path / "gone.jsonl")
+
+
+@pytest.mark.parametrize(("name", "stem", "at", "acting", "policy"), [
+    ("malt", "malt", "", "", "malt"), ("malt+vote", "malt", "", "vote", "malt"), ("pass@8", "pass", "8", "", "pass@8"),
+    ("cory@eta=0.2+vote_tok", "cory", "eta=0.2", "vote_tok", "cory@eta=0.2"),
+])
+def test_a_name_is_read_back_as_its_parts(name, stem, at, acting, policy):
+    label = Label.of(name)
+    assert (label.stem, label.at, label.acting, label.policy, str(label)) == (stem, at, acting, policy, name)

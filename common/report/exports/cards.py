@@ -12,7 +12,7 @@ from pathlib import Path
 from common.config import ConfigError, hint
 from common.evaluate.claims import headline, load_claims
 from common.evaluate.stats import t_interval
-from common.rows import MetricRow
+from common.rows import Label, MetricRow
 
 CONFIDENCE = 0.95
 
@@ -22,7 +22,7 @@ def method_variant(root: Path, paper: str, rows: Sequence[MetricRow]) -> str:
     way of acting with it (``+mcts``)."""
     if any(row.variant == paper for row in rows):
         return paper
-    return load_claims(root / "papers" / paper / "claims.yaml").claims[0].better[0].partition("+")[0]
+    return Label.of(load_claims(root / "papers" / paper / "claims.yaml").claims[0].better[0]).policy
 
 
 def best_variant(rows: Sequence[MetricRow], among: Sequence[str], metric: str) -> str | None:
