@@ -29,7 +29,7 @@ from typing import Any
 
 import torch
 
-from common.config import UnitParams
+from common.config import ConfigError, UnitParams, hint
 from common.envs import load_panel, make
 from common.envs.answers import AnswerEnv
 from common.envs.contract import Env
@@ -406,7 +406,7 @@ def rows_of(lab: Lab) -> list[MetricRow]:
     """The metric rows of all variants, in order, computed or read from their stages."""
     method = lab.method
     evaluation = getattr(method, "evaluate", Lab.evaluate)
-    for variant in method.variants(lab.p):
+    for variant in chosen(method.variants(lab.p), lab.p.only):
         trained = method.train(lab, variant)
         measured = _evaluated(lab, variant.name, lambda: evaluation(lab, variant, trained))  # noqa: B023
         lab.results[variant.name] = Result(variant.name, trained.cost, measured)
@@ -414,6 +414,15 @@ def rows_of(lab: Lab) -> list[MetricRow]:
     if hasattr(method, "compare"):
         results += method.compare(lab, results)
     return [row for result in results for row in _rows(lab.unit, result)]
+
+
+def chosen(variants: Sequence[Variant], only: Sequence[str]) -> Sequence[Variant]:
+    """Those of ``variants`` that ``only`` names, in their order; all where it names none. ConfigError for an unknown name."""
+    names = [variant.name for variant in variants]
+    for name in only:
+        if name not in names:
+            raise ConfigError(f'only: there is no variant "{name}"; {hint(name, names)}')
+    return [variant for variant in variants if not only or variant.name in only]
 
 
 def _evaluated(lab: Lab, name: str, evaluation: Callable[[], list[Measured]]) -> list[Measured]:

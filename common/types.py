@@ -12,6 +12,7 @@ Conventions used everywhere:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,20 +93,20 @@ class Trajectory:
 class PreferencePair:
     """Two actions in the same state, the first preferred.
 
-    ``ref_chosen``/``ref_rejected`` are the log-probabilities under the policy that sampled them
-    (the stored behaviour log-probs that Agent Q uses as DPO reference). ``q_*`` are the search's
-    action values; ``weight`` multiplies this pair's loss. ``path`` names the state (task id and
-    node id), so that a pair can be audited against exact values.
+    ``ref_chosen``/``ref_rejected`` are the log-probabilities under the reference policy of DPO: the one that sampled them
+    (as Agent Q stores them), or the one that training starts from (:func:`common.learn.batches.referenced`). ``q_*`` are a
+    search's action values; ``weight`` multiplies this pair's loss. ``path`` names the state (task id and node id), so that a
+    pair can be audited against exact values.
     """
 
     prompt: tuple[Message, ...]
     chosen: str
     rejected: str
-    ref_chosen: float
-    ref_rejected: float
-    q_chosen: float
-    q_rejected: float
-    task_id: str
+    ref_chosen: float = math.nan
+    ref_rejected: float = math.nan
+    q_chosen: float = 0.0
+    q_rejected: float = 0.0
+    task_id: str = ""
     weight: float = 1.0
     path: str = ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -9,10 +10,12 @@ from importlib import metadata
 from pathlib import Path
 
 from common.config import ConfigError, load_lab
+from common.envs import ENV_IDS
+from common.lm.bases import has_base
 from common.lm.native import compiler, library
 from common.lm.vllm import installed
 from common.cli.commands import missing_user_files
-from common.sweep.plan import verify_panels
+from common.sweep.plan import USER_ENVS, verify_panels
 
 
 LOCKS = ("requirements.lock", "requirements-tools.lock")
@@ -75,14 +78,20 @@ def doctor(root: Path) -> int:
 
 
 def _inputs(root: Path, good: list[str], bad: list[str]) -> None:
-    for env in ("countdown-v1", "shop-v1"):
+    for env in (env for env in ENV_IDS if env not in USER_ENVS):
         try:
             if not (root / "data" / env / "manifest.json").exists():
                 raise ConfigError(f"data/{env}; run: python -m common data")
             verify_panels(root, env)
-            good.append(f"data/{env}: panels are what their manifest says")
         except ConfigError as error:
             bad.append(str(error))
-        present = (root / "models" / env).is_dir()
-        (good if present else bad).append(
-            f"models/{env}" + (": base model" if present else f"; run: python -m common base --env {env}"))
+            continue
+        model = root / "models" / env
+        if has_base(env) and not model.is_dir():
+            bad.append(f"models/{env}; run: dvc pull, or to train it: python -m common base --env {env}")
+            continue
+        report = model / "report.json"
+        rates = json.loads(report.read_text(encoding="utf-8")) if report.is_file() else {}
+        solved = ", ".join(f"{name} {rates[name]:.2f}" for name in rates if name.startswith("pass@"))
+        good.append(f"{env}: panels are what their manifest says; " + (f"base model, on validation {solved}" if has_base(env) else
+                                                                       "policies learn from scratch"))

@@ -12,12 +12,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
+NEUTRAL = {"only": ()}
+"""Values of shared parameters that are left out where parameters are written: a new one moves no key while it has no effect."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class UnitParams:
     """What every paper has."""
 
     panels: tuple[str, ...]
     """Panels of the environment on which every variant is evaluated; artifacts are kept of the first."""
+    only: tuple[str, ...]
+    """Names of the variants to train and evaluate, for pilots; empty means all of them."""
 
     @property
     def scale(self) -> str:

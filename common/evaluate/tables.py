@@ -227,15 +227,17 @@ def blocks(
     made = {"verdicts": verdicts_table([record for record in records if record["scale"] == NANO]),
             "families": families_table(records), "pretrained": pretrained_table(other), "claims": claims_table(records), "ladder": _ladders(rows)}
     for paper in sorted({row.paper for row in rows} | {record["paper"] for record in records} | set(papers)):
-        made[f"claims/{paper}"] = claims_table([record for record in records if record["paper"] == paper])
-        made[f"ladder/{paper}"] = _ladders([row for row in rows if row.paper == paper])
+        own = [record for record in records if record["paper"] == paper]
+        made[f"claims/{paper}"] = claims_table(own)
+        made[f"ladder/{paper}"] = _ladders([row for row in rows if row.paper == paper], [record["metric"] for record in own])
     return made
 
 
-def _ladders(rows: Sequence[MetricRow]) -> str:
+def _ladders(rows: Sequence[MetricRow], claimed: Sequence[str] = ()) -> str:
+    """A table for each of the usual metrics that were measured, and for each other one that a claim compares."""
     known = {row.metric for row in rows}
     shown = [metric for metric in LADDER_METRICS if metric in known or not known]
-    shown += [metric for metric in GAME_METRICS if metric in known]
+    shown += [metric for metric in dict.fromkeys((*GAME_METRICS, *claimed)) if metric in known and metric not in shown]
     return "\n\n".join(ladder_table(rows, metric=metric) for metric in shown)
 
 

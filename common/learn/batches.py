@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -31,6 +31,13 @@ class SFTExample:
     """Multiplies this example's loss; ≥ 0, and 0 leaves the example out."""
 
 
+class Scorer(Protocol):
+    """An engine, as far as log-probabilities of completions are asked."""
+
+    def score(self, prompts: Sequence[tuple[Message, ...]], completions: Sequence[Sequence[str]]) -> Sequence[Sequence[float]]:
+        """The log-probability of each completion after its prompt, end-of-turn token included."""
+
+
 class ScoredTurn(NamedTuple):
     """One action of a trajectory with its log-probability under the reference policy."""
 
@@ -48,10 +55,21 @@ class TrajectoryPair:
     weight: float = 1.0
 
 
+def referenced(engine: Scorer, pairs: Sequence[PreferencePair]) -> list[PreferencePair]:
+    """``pairs`` with both sides' log-probabilities under ``engine``, the policy that DPO starts from."""
+    if not pairs:
+        return []
+    scores = engine.score([pair.prompt for pair in pairs], [[pair.chosen, pair.rejected] for pair in pairs])
+    return [replace(pair, ref_chosen=a, ref_rejected=b) for pair, (a, b) in zip(pairs, scores, strict=True)]
+
+
 def as_trajectories(pair: PreferencePair | TrajectoryPair) -> TrajectoryPair:
     """A step-level pair is a trajectory pair with one turn on each side."""
     if isinstance(pair, TrajectoryPair):
         return pair
+    if math.isnan(pair.ref_chosen) or math.isnan(pair.ref_rejected):
+        raise ValueError(f"preference pair of task {pair.task_id or '(unnamed)'}: ref_chosen is {pair.ref_chosen} and ref_rejected "
+                         f"{pair.ref_rejected} but DPO needs both log-probabilities; pass the pairs through referenced(engine, pairs)")
     return TrajectoryPair(
         (ScoredTurn(pair.prompt, pair.chosen, pair.ref_chosen),),
         (ScoredTurn(pair.prompt, pair.rejected, pair.ref_rejected),),

@@ -5,7 +5,6 @@ A page is its address below the site's folder (``papers/agent_q.md``) and its te
 
 from __future__ import annotations
 
-import csv
 import html
 import re
 from collections import Counter
@@ -15,6 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from common.config.index import IMPLEMENTED, INDEX, Entry, entries
 from common.evaluate.claims import headline, load_claims
 from common.evaluate.publish import judge_all, load_rows
 from common.evaluate.tables import NANO, _number, blocks
@@ -81,21 +81,19 @@ def read_lab(root: Path, profile: str) -> Lab:
 
 def papers(root: Path) -> list[Paper]:
     """The papers that have a folder, by family and name."""
-    listed = {Path(line["paper_folder"]).name: line for line in index(root) if line["paper_folder"]}
-    found = []
+    listed, found = index(root), []
     for path in sorted(root.glob("papers/*/claims.yaml")):
-        line, readme = listed.get(path.parent.name, {}), _text(path.with_name("README.md"))
+        line, readme = listed.get(path.parent.name), _text(path.with_name("README.md"))
         heading = re.match(r"# +(.+)", readme)
         name = heading[1].strip() if heading else path.parent.name
-        about = (line.get(field, "") for field in ("title", "arxiv", "url"))
+        about = (line.title, line.arxiv, line.url) if line else ("", "", "")
         found.append(Paper(path.parent.name, name, load_claims(path).family, *about))
     return sorted(found, key=lambda paper: (paper.family, paper.name.lower()))
 
 
-def index(root: Path) -> list[dict[str, str]]:
-    """The lines of ``papers/index.csv``: every paper of the four families."""
-    path = root / "papers/index.csv"
-    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) if path.exists() else []
+def index(root: Path) -> dict[str, Entry]:
+    """The lines of ``papers/index.csv`` by id: every paper of the four families."""
+    return entries(root) if (root / INDEX).exists() else {}
 
 
 def pages(lab: Lab) -> dict[str, str]:
@@ -218,9 +216,9 @@ def paper_list(lab: Lab) -> str:
     """The papers with a page, then all others of the four families with their status."""
     parts = ["# Papers\n", *(f"- [{paper.name}](./{paper.id}.md): {paper.title} ({family_name(paper.family)})"
                              for paper in lab.papers)]  # fmt: skip
-    others = [line for line in index(lab.root) if not line["paper_folder"]]
+    others = [line for line in index(lab.root).values() if line.status != IMPLEMENTED]
     if others:
-        cells = [(f"[{line['title']}]({line['url']})", family_name(line["family"]), line["status"], line["note"])
+        cells = [(f"[{line.title}]({line.url})", family_name(line.family), line.status, line.note)
                  for line in others]  # fmt: skip
         escaped = [[cell.replace("|", "\\|") for cell in line] for line in cells]
         parts += [f"\n## Not replicated here ({len(others)})\n", tables.markdown(("paper", "family", "status", "note"), escaped)]

@@ -33,6 +33,7 @@ from common.evaluate.claims import headline, load_claims
 from common.evaluate.publish import read_claims
 from common.report import figures, published, show, tables
 from common.rows import MetricRow
+from common.sweep.inputs import table_of
 from common.sweep.unit import MissingInput, Unit, finished_unit, open_unit, project_root, results_dir
 from common.track.events import read_events, training_part
 
@@ -148,11 +149,15 @@ class Story:
     def curves(self) -> None:
         """Metrics of training, update by update."""
         events = self.unit.run.path / "events.jsonl" if self.unit else Path("none")
-        points = [point for point in training_points(events) if point["variant"] in self.room.shown]
-        if points:
-            show.show(figures.curves(points, self.room.curves))
-        else:
+        points = training_points(events)
+        if not points:
             show.say("Training curves are kept by units that were run on this machine.")
+            return
+        trained = dict.fromkeys(point["variant"] for point in points)
+        if shown := [point for point in points if point["variant"] in self.room.shown]:
+            show.show(figures.curves(shown, self.room.curves))
+        if absent := [name for name in self.room.shown if name not in trained]:
+            show.say(f"SHOWN of figures.py names {', '.join(absent)}, which no training is called; trainings are: {', '.join(trained)}.")
 
     def compare(self) -> None:
         """The verdicts of all papers of this family."""
@@ -173,7 +178,8 @@ class Story:
     def end(self) -> None:
         """Where the rows are."""
         own = self.unit.run.path.relative_to(self.root) / "rows.jsonl" if self.own else "none of this unit"
-        print(f"{len(self.own)} metric rows: {own}; published: results/{self.paper}/metrics.jsonl")
+        table = table_of(results_dir(self.root, self.profile), self.paper, self.env, self.profile).relative_to(self.root)
+        print(f"{len(self.own)} metric rows: {own}; published: {table}")
 
 
 def open_story(

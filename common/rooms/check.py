@@ -10,7 +10,8 @@ from pathlib import Path
 
 from common.config import ConfigError, PaperSpec, RUN_PROFILES, check_paper, load_lab, load_spec, resolve
 from common.evaluate.claims import load_claims
-from common.rooms.index import entry_of
+from common.config.index import entry_of
+from common.rows import read_metrics
 from common.sweep.unit import params_class
 
 SECTIONS = ("The idea", "What the paper reports", "Our claims", "Equation, function, test", "Known limits", "Run it")
@@ -28,7 +29,7 @@ def missing(root: Path, paper: str) -> list[str]:
     check_paper(root, paper, "paper")
     spec = load_spec(root, paper)
     found: list[str] = []
-    for check in (_parameters, _claims, _readme, _sizes, _placeholders, _registered):
+    for check in (_parameters, _claims, _readme, _metrics, _sizes, _placeholders, _registered):
         try:
             found += check(root, spec)
         except ConfigError as error:
@@ -73,6 +74,22 @@ def _readme(root: Path, spec: PaperSpec) -> Iterator[str]:
     for file in re.findall(r"`((?:papers|common|tests)/[\w/]+\.py)", text):
         if not (root / file).exists():
             yield f"papers/{spec.paper}/README.md names {file}, which does not exist; correct the table of equations"
+
+
+def metrics_unexplained(root: Path, paper: str) -> list[str]:
+    """Metrics that the paper's claims or tables have and neither docs/metrics.md nor its README's section "Metrics" explains."""
+    readme = (root / "papers" / paper / "README.md").read_text(encoding="utf-8")
+    own = re.search(r"^## Metrics\n(.*?)(?=^## |\Z)", readme, re.MULTILINE | re.DOTALL)
+    known = set(re.findall(r"`([\w@+=.-]+)`", (root / "docs" / "metrics.md").read_text(encoding="utf-8") + (own[1] if own else "")))
+    used = {claim.metric for claim in load_claims(root / "papers" / paper / "claims.yaml").claims}
+    used |= {row.metric for path in (root / "results" / paper).glob("metrics*.jsonl") for row in read_metrics(path)}
+    return sorted({metric.removeprefix("greedy_") for metric in used} - known)
+
+
+def _metrics(root: Path, spec: PaperSpec) -> Iterator[str]:
+    for metric in metrics_unexplained(root, spec.paper):
+        yield (f"papers/{spec.paper}/README.md does not say what the metric {metric} is, nor does docs/metrics.md; add a line to the table "
+               'of a section "## Metrics"')
 
 
 def lines_of(root: Path, paper: str) -> dict[str, int]:

@@ -9,14 +9,11 @@ from string import Template
 from common.config import ConfigError, check_paper, hint, known_papers, load_spec
 from common.config.spec import shared_parameters
 from common.files import storage, write_atomic
-from common.rooms.index import entry_of
+from common.config.index import entry_of
 
 TEMPLATES = {"method.py": "papers/{id}/method.py", "params.yaml": "papers/{id}/params.yaml", "claims.yaml": "papers/{id}/claims.yaml",
              "README.md": "papers/{id}/README.md", "test.py": "tests/papers/test_{id}.py"}  # fmt: skip
 """Template → the file it becomes."""
-
-WORDS = {"b": "B", "dpo": "DPO", "spo": "SPO", "sppo": "SPPO", "spin": "SPIN", "vpt": "VPT", "wkm": "WKM"}
-"""Parts of ids that names spell in capitals."""
 
 
 def new_room(root: Path, paper: str, *, like: str, env: str) -> list[Path]:
@@ -37,11 +34,11 @@ def new_room(root: Path, paper: str, *, like: str, env: str) -> list[Path]:
     if present:
         raise ConfigError(f"paper: {present[0].relative_to(root)} exists but a new room overwrites nothing; move it away, or run: "
                           f"python -m common check-paper {paper}")
-    fields = {"id": paper, "name": name_of(paper), "title": entry.title, "cite": entry.cite, "family": entry.family, "env": env,
+    fields = {"id": paper, "name": name_of(paper, entry.title), "title": entry.title, "cite": entry.cite, "family": entry.family, "env": env,
               "shared": shared_entries(root, like)}
     with storage(root / "papers" / paper):
         (root / "papers" / paper).mkdir(parents=True, exist_ok=True)
-        write_atomic(root / "papers" / paper / "__init__.py", f'"""{name_of(paper)} ({entry.cite})."""\n')
+        write_atomic(root / "papers" / paper / "__init__.py", f'"""{name_of(paper, entry.title)} ({entry.cite})."""\n')
         for path, template in made.items():
             write_atomic(path, Template(template.read_text(encoding="utf-8")).substitute(fields))
     return sorted([*made, root / "papers" / paper / "__init__.py"])
@@ -57,6 +54,7 @@ def shared_entries(root: Path, paper: str) -> str:
     return "".join(taken)
 
 
-def name_of(paper: str) -> str:
-    """A name to begin with: ``b_star`` → "B Star"."""
-    return " ".join(WORDS.get(word, word.title()) for word in paper.split("_"))
+def name_of(paper: str, title: str) -> str:
+    """A name to begin with: ``b_star`` → "B Star"; in capitals where the title has them."""
+    spelled = set(re.findall(r"\w+", title))
+    return " ".join(word.upper() if word.upper() in spelled else word.title() for word in paper.split("_"))

@@ -10,15 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from common.evaluate.claims import FAMILIES, FIELDS, load_claims
-from common.evaluate.publish import load_rows
+from common.config.index import IMPLEMENTED, entries
+from common.evaluate.claims import FAMILIES, FIELDS
 from common.evaluate.tables import LADDER_METRICS
+from common.rooms.check import metrics_unexplained
 from common.rows import COST_FIELDS
 from papers.agent_q.maths import Audit
 
 ROOT = Path(__file__).resolve().parents[2]
-COLUMNS = ["id", "title", "arxiv", "url", "year", "family", "status", "paper_folder", "note"]
-STATUSES = {"implemented", "planned", "needs a frontier model"}
+COLUMNS = ["id", "title", "arxiv", "url", "year", "family", "status", "note"]
+STATUSES = {"planned", "needs a frontier model"}
 
 
 @pytest.fixture(scope="module")
@@ -49,21 +50,20 @@ def test_index_values_are_of_their_kind(index):
         assert 20 <= len(row["note"]) <= 140, row["id"]
 
 
-def test_index_and_paper_folders_agree(index):
-    implemented = {row["id"]: row["paper_folder"] for row in index if row["status"] == "implemented"}
+def test_every_paper_with_a_folder_is_in_the_index_and_implemented():
     folders = {path.parent.name for path in ROOT.glob("papers/*/claims.yaml")}
-    assert set(implemented) == folders and all(folder == f"papers/{id_}" for id_, folder in implemented.items())
-    assert not any(row["paper_folder"] for row in index if row["status"] != "implemented")
+    assert {id_ for id_, entry in entries(ROOT).items() if entry.status == IMPLEMENTED} == folders
 
 
 def test_the_glossary_has_every_metric():
+    """What one paper alone measures is explained in the table "Metrics" of its README."""
     text = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
     known = set(re.findall(r"`([\w@+=.-]+)`", text))
-    claimed = {claim.metric for path in ROOT.glob("papers/*/claims.yaml") for claim in load_claims(path).claims}
+    for path in ROOT.glob("papers/*/claims.yaml"):
+        assert metrics_unexplained(ROOT, path.parent.name) == [], path
     audited = {field.name for field in fields(Audit)} - {"n", "correct", "wrong", "margins", "exact_margins"}
     assert "| `greedy_…` |" in text  # one line for all that are also measured greedily
-    published = {row.metric.removeprefix("greedy_") for row in load_rows(ROOT / "results")}
-    for group in (claimed, audited, published, set(LADDER_METRICS), set(COST_FIELDS)):
+    for group in (audited, set(LADDER_METRICS), set(COST_FIELDS)):
         assert group - known == set()
     explained = {"paper", "family", "id", "statement", "better", "worse", "metric", "direction", "panel", "env",
                  "scale", "profile", "matched_on"}  # these say what was compared, not how it came out

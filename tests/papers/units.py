@@ -57,7 +57,7 @@ def sums(env: str, name: str, *, train: int = 50) -> dict[str, list[Task]]:
         split: [Task(f"{env}/{split}/{k}", env, split, {"numbers": list(PAIRS[k]), "target": sum(PAIRS[k])})
                 for k in chosen]
         for split, chosen in {"train": order[:train], "test": order[train:]}.items()
-    }  # fmt: skip
+    } | {"demos": operators(env)}  # fmt: skip
 
 
 def operators(env: str) -> list[Task]:

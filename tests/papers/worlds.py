@@ -33,14 +33,14 @@ def countdown(root: Path) -> Path:
     """Step-wise Countdown with three numbers whose target is always their sum, for a policy that was shown the targets of all
     operators: it solves about one task in eight, so that search trees hold right and wrong actions alike, and the rule "write
     a plus" carries over to numbers never seen. Its critic was shown right actions with "yes" and others with "no"."""
-    env, rng, examples = CountdownEnv(), generator("half-taught"), []
+    env, rng, examples, demos = CountdownEnv(), generator("half-taught"), [], countdown_v1.build_panels(0)["demos"]
     order = generator("three numbers").permutation(len(TRIPLES)).tolist()
     write_panels(root, env.id, {
         split: [Task(f"{env.id}/{split}/{k}", env.id, split, {"numbers": list(TRIPLES[k]), "target": sum(TRIPLES[k])})
                 for k in chosen]
         for split, chosen in {"train": order[:300], "test": order[300:]}.items()
-    })  # fmt: skip
-    for task in countdown_v1.build_panels(0)["demos"]:
+    } | {"demos": demos})  # fmt: skip
+    for task in demos:
         seen = env.reset(task)
         while not seen.done:
             prompt, (action, _) = env.prompt(), env.expert(rng)
@@ -75,7 +75,7 @@ def arithmetic(root: Path) -> Path:
 def deduction(root: Path) -> Path:
     """Social deduction, for a policy that was shown the language of the game."""
     env, panels = DeductionEnv(), deduction_v1.build_panels(0)
-    write_panels(root, env.id, {"train": panels["train"][:300], "test": panels["test"][:60]})
+    write_panels(root, env.id, panels | {"train": panels["train"][:300], "test": panels["test"][:60]})
     teach(root, demonstrations(env, panels["demos"], seed=0, repeats=3), vocab=440, context=144, updates=200)
     return root
 

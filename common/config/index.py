@@ -6,14 +6,17 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.config import ConfigError, hint
+from common.config.lab import known_papers
+from common.config.strict import ConfigError, hint
 
 INDEX = "papers/index.csv"
+IMPLEMENTED = "implemented"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One paper of the reading list. ``arxiv`` is "" where no number is known."""
+    """One paper of the reading list. ``arxiv`` is "" where no number is known; ``status`` is "implemented" where there is a room,
+    else as in the file."""
 
     id: str
     title: str
@@ -34,8 +37,8 @@ def entries(root: Path) -> dict[str, Entry]:
     """Id → entry, in the order of the file."""
     with open(root / INDEX, encoding="utf-8", newline="") as file:
         rows = {row["id"]: row for row in csv.DictReader(file)}
-    names = Entry.__dataclass_fields__
-    return {key: Entry(**{name: row[name] for name in names}) for key, row in rows.items()}
+    rooms = set(known_papers(root))
+    return {key: Entry(**{**row, "status": IMPLEMENTED if key in rooms else row["status"]}) for key, row in rows.items()}
 
 
 def entry_of(root: Path, paper: str) -> Entry:
