@@ -5,11 +5,11 @@
 Ray's processes import once and fork a worker for each. This process alone speaks to MLflow and prints; files of a unit are read
 where they lie. A worker whose machine is lost is a failed unit; the others go on, and the same command runs it again.
 
-``accelerate launch … -m common run …`` divides the work of each unit over the processes that it starts. Notebooks are executed by one
-kernel, so all processes first run the paper's method, up to the last stage of the unit; rank 0 alone then goes on as without
-accelerate, and its notebook finds every stage finished. The weights after each update are those of one process up to the rounding of
-sums (:mod:`common.ranks`), sampling and critiques of a policy are divided (:func:`common.lm.policy.divided`), and everything else is
-done by all alike.
+``accelerate launch … -m common run …`` divides the work of each unit over the processes that it starts. Notebooks are
+executed by one kernel, so all processes first run the paper's method, up to the last stage of the unit; rank 0 alone then
+goes on as without accelerate, and its notebook finds every stage finished. The weights after each update are those of one
+process up to the rounding of sums (:mod:`common.ranks`), sampling and critiques of a policy are divided
+(:func:`common.lm.policy.divided`), and everything else is done by all alike.
 """
 
 from __future__ import annotations
@@ -152,8 +152,8 @@ def _check_machines(root: Path) -> list[str]:
     token.touch()
     answers = []
     try:
-        asked = [ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))(
-            _sees).remote(str(token)) for node in ray.nodes() if node["Alive"]]
+        there = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in ray.nodes() if node["Alive"]]
+        asked = [ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=one)(_sees).remote(str(token)) for one in there]
         for one in ray.wait(asked, num_returns=len(asked), timeout=PATIENCE)[0]:
             with suppress(ray.exceptions.RayError):  # a machine that is lost, which Ray does not know yet
                 answers.append(ray.get(one))

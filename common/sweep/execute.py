@@ -76,7 +76,8 @@ def execute(
     if all(one.finished for one in planned) and more is None:
         return [Result(one, "skipped") for one in planned]
     papers = list(dict.fromkeys(one.paper for one in planned))
-    forked = (sum(not one.finished for one in planned) > 1 or more is not None) and any(_slow_to_import(root, one) for one in papers)
+    several = sum(not one.finished for one in planned) > 1 or more is not None
+    forked = several and any(_slow_to_import(root, one) for one in papers)
     places = _places(root, workers, forked, ray)  # imports while MLflow is told
     source = provenance(root)
     sweeps = {paper: tracker.sweep_run(paper, source, tags) for paper in papers}

@@ -1,10 +1,10 @@
 """Worker processes of this machine: what they see of cores and GPUs, what they are forked from, how they are ended.
 
-:class:`Local` is what the executor hands its jobs to; :class:`common.sweep.cluster.Cluster` has the same methods. Where many units import torch,
-workers are forked by the fork server of ``multiprocessing``, which has imported what is slow to import. It has one thread
-besides jemalloc's, which pyarrow brings and which looks after forks itself, so that forking is safe (a test counts the threads);
-where it is not (macOS, Windows), and for a single unit, a worker imports for itself. A worker whose parent or fork server is gone
-ends at once and its kernel with it, so that a killed sweep leaves nothing behind.
+:class:`Local` is what the executor hands its jobs to; :class:`common.sweep.cluster.Cluster` has the same methods. Where many
+units import torch, workers are forked by the fork server of ``multiprocessing``, which has imported what is slow to import. It
+has one thread besides jemalloc's, which pyarrow brings and which looks after forks itself, so that forking is safe (a test
+counts the threads); where it is not (macOS, Windows), and for a single unit, a worker imports for itself. A worker whose parent
+or fork server is gone ends at once and its kernel with it, so that a killed sweep leaves nothing behind.
 
 A unit needs two processes, papermill's and the notebook's kernel. A forked worker forks its kernel, at once, while it has a single
 thread; ``multiprocessing`` cannot do this later, because a child of its fork server would start a server of its own.
