@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from common.config.lab import check_profile
-from common.config.shared import NEUTRAL
 from common.config.spec import SHARED, UNSTATED, PaperSpec, shared_parameters
 from common.config.strict import ConfigError, check_value, hint
 
@@ -93,11 +92,19 @@ def flat(params: Any) -> dict[str, Any]:
 def to_json(params: Any) -> str:
     """Canonical JSON of a params instance: nested objects, sorted keys, no spaces, shortest floats.
 
-    Equal params give equal text, so the text can be hashed. Parameters at their neutral value are left out
-    (:data:`common.config.shared.NEUTRAL`). Raises ValueError for NaN or infinity.
+    Equal params give equal text, so the text can be hashed. Fields at their default are left out
+    (:mod:`common.config.shared`). Raises ValueError for NaN or infinity.
     """
-    values = {name: value for name, value in dataclasses.asdict(params).items() if value != NEUTRAL.get(name, ...)}
+    values = dataclasses.asdict(params)
+    for name, default in _defaults(type(params)).items():
+        if values[name] == default:
+            del values[name]
     return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _defaults(cls: type) -> dict[str, Any]:
+    """The defaults of a dataclass' own fields."""
+    return {field.name: field.default for field in dataclasses.fields(cls) if field.default is not dataclasses.MISSING}
 
 
 def from_json(cls: type[T], text: str) -> T:
@@ -131,8 +138,8 @@ def _leaves(cls: type, values: Any, prefix: str) -> dict[str, Any]:
             raise ConfigError(f'parameters: unknown name "{prefix}{name}"; {hint(name, names)}')
     found: dict[str, Any] = {}
     for name in names:
-        if name not in values and name in NEUTRAL and not prefix:
-            found[name] = NEUTRAL[name]
+        if name not in values and not prefix and name in _defaults(cls):
+            found[name] = _defaults(cls)[name]
             continue
         if name not in values:
             raise ConfigError(f'parameters: the name "{prefix}{name}" is missing; add it')

@@ -4,6 +4,7 @@
         rl: Reinforce                   # its own parameters
 
 A paper's params.yaml states only its own parameters, and those shared ones for which it needs another value.
+A field with a default is left out of written parameters while it has that value: a new one without effect moves no key.
 Nothing here imports torch: parameters are checked before any model is loaded.
 """
 
@@ -12,17 +13,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
-NEUTRAL = {"only": ()}
-"""Values of shared parameters that are left out where parameters are written: a new one moves no key while it has no effect."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class UnitParams:
     """What every paper has."""
 
     panels: tuple[str, ...]
     """Panels of the environment on which every variant is evaluated; artifacts are kept of the first."""
-    only: tuple[str, ...]
+    only: tuple[str, ...] = ()
     """Names of the variants to train and evaluate, for pilots; empty means all of them."""
 
     @property
