@@ -21,6 +21,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -43,6 +44,9 @@ SLOW = ("papermill", "nbclient", "ipykernel.kernelapp", "ipykernel.ipkernel", "I
         "transformers.tokenization_utils_fast", "tokenizers", "pandas", "datasets", "peft", "trl.trainer.sft_trainer",
         "trl.trainer.dpo_trainer", "rliable.metrics")  # fmt: skip
 """Third-party modules that notebooks import. Nothing of this project: a worker must read its code as it is now."""
+
+TRIES = 5
+"""To start a worker while the fork server comes and goes."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +109,16 @@ class Local:
         """Run ``job`` in a free place, what it prints in ``log``."""
         taken = [worker.gpu for worker in self._running]
         gpu = min(self._gpus, key=taken.count, default="")
-        process = self._context.Process(target=_work, args=(job, str(log), gpu, self.forked))
-        with _starting(self._environment):
-            process.start()
+        for left in reversed(range(TRIES)):
+            process = self._context.Process(target=_work, args=(job, str(log), gpu, self.forked))
+            try:
+                with _starting(self._environment):
+                    process.start()
+                break
+            except (EOFError, ConnectionError):  # somebody has just killed the fork server; multiprocessing starts another
+                if not left:
+                    raise
+                time.sleep(0.2)
         worker = LocalWorker(process, gpu, self._running)
         self._running.append(worker)
         return worker
@@ -118,6 +129,7 @@ class Local:
             with suppress(psutil.NoSuchProcess):
                 if "multiprocessing.forkserver" in " ".join(process.cmdline()):
                     process.kill()
+                    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # multiprocessing asks for its end too
 
 
 class LocalWorker:

@@ -116,6 +116,8 @@ def test_a_killed_fork_server_ends_its_workers_and_the_next_one_gets_another(for
     wait_for(lambda: not any(psutil.pid_exists(pid) for pid in family), 10)
     worker.release()
     asked = job("b")
+    Local(tmp_path, 1, forked=True)  # starts another server, which is killed while it imports
+    servers()[0].kill()
     again = forking.start(asked, tmp_path / "b.log")
     wait_for(lambda: again.poll() is not None)
     assert again.poll() == 0 and printed(asked)[3] == "True"
