@@ -67,9 +67,6 @@ def as_trajectories(pair: PreferencePair | TrajectoryPair) -> TrajectoryPair:
     """A step-level pair is a trajectory pair with one turn on each side."""
     if isinstance(pair, TrajectoryPair):
         return pair
-    if math.isnan(pair.ref_chosen) or math.isnan(pair.ref_rejected):
-        raise ValueError(f"preference pair of task {pair.task_id or '(unnamed)'}: ref_chosen is {pair.ref_chosen} and ref_rejected "
-                         f"{pair.ref_rejected} but DPO needs both log-probabilities; pass the pairs through referenced(engine, pairs)")
     return TrajectoryPair(
         (ScoredTurn(pair.prompt, pair.chosen, pair.ref_chosen),),
         (ScoredTurn(pair.prompt, pair.rejected, pair.ref_rejected),),

@@ -233,5 +233,5 @@ def _check_pairs(pairs: list[TrajectoryPair]) -> None:
                 if not -math.inf < turn.ref_logp <= 1e-3:  # rounding can lift log 1 a little above 0
                     raise ValueError(
                         f"dpo: reference log-probability {turn.ref_logp} of pair {i} ({name}) must be finite and at "
-                        f"most 0; take Turn.logprob of the sampled action or score it with the engine"
+                        f"most 0; take Turn.logprob of the sampled action, or pass the pairs through referenced(engine, pairs)"
                     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from common.learn.batches import ScoredTurn, SFTExample, TrajectoryPair, pad_rows, training_order
+from common.learn.batches import ScoredTurn, SFTExample, TrajectoryPair, pad_rows, referenced, training_order
 from common.learn.losses import dpo_losses, row_sums, sft_loss, turn_sums
 from common.learn.policy import dpo, sft
 from common.learn.precision import step_in_float32
@@ -28,6 +28,13 @@ EPISODES = [
     TrajectoryPair((ScoredTurn(ask("the blue box 158"), "above", -6.0),),
                    (ScoredTurn(ask("the blue box 158"), "below", -6.5), ScoredTurn(ask("good?"), "no", -3.0))),
 ]
+class Lengths:
+    """An engine to which every letter costs one nat."""
+
+    def score(self, prompts, completions):  # noqa: ANN001, ANN201
+        return [[-float(len(text)) for text in row] for row in completions]
+
+
 COMMON = {"lr": LR, "batch_size": 4, "max_length": CONTEXT}
 
 
@@ -45,6 +52,8 @@ def probe() -> dict[str, float | str]:
         found |= trained("sft.double", lm.double(), lambda own, log: sft(
             own, tokens, EXAMPLES, TrainSettings(**COMMON, max_steps=3), seed=6, out_dir=out, log=log))
         lm = lm.float()
+        scored = referenced(Lengths(), PAIRS)
+        found |= {"referenced": repr([(one.ref_chosen, one.ref_rejected) for one in scored]), "referenced.none": len(referenced(Lengths(), []))}
         found |= trained("dpo", lm, lambda own, log: dpo(
             own, tokens, PAIRS, DPOSettings(**COMMON, max_steps=3, beta=0.3), seed=5, out_dir=out, log=log))
         found |= trained("dpo.episodes", lm, lambda own, log: dpo(

@@ -78,9 +78,9 @@ def lab(root: Path, *, rows: bool = True) -> Path:
              "docs/metrics.md": "# Glossary\n\n`success` is good: [toy](../papers/toy/README.md).\n\n![growth](images/growth.png)\n",
              "docs/images/growth.png": "", "docs/images/unused.png": "", "CHANGELOG.md": "# Changelog\n",
              "notebooks/toys.py": "# %% [markdown]\n# # Toys: do they work?\n", "notebooks/90_report.py": "# %% [markdown]\n# # A report\n",
-             "papers/index.csv": "id,title,arxiv,url,year,family,status,paper_folder,note\n"
-                                 "toy,A Paper of Toys,0000.00001,https://arxiv.org/abs/0000.00001,2020,world_models,implemented,papers/toy,\n"
-                                 "far,A Far Paper,,https://arxiv.org/,2021,multi_agent,planned,,not yet | later\n"}
+             "papers/index.csv": "id,title,arxiv,url,year,family,status,note\n"
+                                 "toy,A Paper of Toys,0000.00001,https://arxiv.org/abs/0000.00001,2020,world_models,planned,\n"
+                                 "far,A Far Paper,,https://arxiv.org/,2021,multi_agent,planned,not yet | later\n"}
     if rows:
         values = {"old": (0.2, 0.21, 0.19, 0.2), "new": (0.5, 0.52, 0.49, 0.5), "other": (0.1, 0.35, 0.2, 0.2)}
         one = {"paper": "toy", "env": "countdown-v1", "profile": "cpu", "scale": "nano", "panel": "countdown-v1/test", "metric": "success", "n": 10,
