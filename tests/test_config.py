@@ -344,3 +344,24 @@ def test_the_parameter_path_loads_no_slow_package():
     repository = Path(__file__).resolve().parents[1]
     done = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_field_with_a_default_is_written_only_where_it_has_another_value():
+    """So that a shared parameter that is new, and without effect, moves no key."""
+    @dataclass(frozen=True)
+    class Own:
+        lr: float
+        only: tuple[str, ...] = ()
+
+    assert to_json(Own(0.5)) == '{"lr":0.5}' and from_json(Own, '{"lr":0.5}') == Own(0.5)
+    assert from_json(Own, to_json(Own(0.5, ("a",)))) == Own(0.5, ("a",))
+
+
+def test_a_pilot_names_the_variants_to_train():
+    from common.lab import Variant, chosen
+
+    variants = [Variant("base"), Variant("score"), Variant("sft")]
+    assert chosen(variants, ()) == variants
+    assert [one.name for one in chosen(variants, ("sft", "base"))] == ["base", "sft"]
+    with pytest.raises(ConfigError, match='only: there is no variant "scor"; did you mean "score"'):
+        chosen(variants, ("scor",))

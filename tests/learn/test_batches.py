@@ -6,7 +6,8 @@ from collections import Counter
 
 import pytest
 
-from common.learn.batches import encode, pad_rows, positive, training_order
+from common.learn.batches import encode, pad_rows, positive, referenced, training_order
+from common.types import PreferencePair
 
 USER = {"role": "user", "content": "a b"}
 
@@ -79,3 +80,14 @@ def test_updates_hold_examples_of_like_length():
         return sum(max(g) - min(g) for g in groups) / len(groups)
 
     assert spread(order) < 0.75 * spread(list(range(50)))
+
+
+def test_pairs_get_the_reference_of_the_engine_that_scores_them():
+    class Asked:
+        def score(self, prompts, completions):
+            assert [prompt[0]["content"] for prompt in prompts] == ["one", "two"]
+            return [[-float(len(text)) for text in row] for row in completions]
+
+    pairs = [PreferencePair(({"role": "user", "content": text},), "abc", "a", task_id=text) for text in ("one", "two")]
+    assert [(one.ref_chosen, one.ref_rejected, one.task_id) for one in referenced(Asked(), pairs)] == [(-3.0, -1.0, "one"), (-3.0, -1.0, "two")]
+    assert referenced(Asked(), []) == []
