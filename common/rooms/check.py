@@ -29,7 +29,7 @@ def missing(root: Path, paper: str) -> list[str]:
     check_paper(root, paper, "paper")
     spec = load_spec(root, paper)
     found: list[str] = []
-    for check in (_parameters, _claims, _readme, _metrics, _sizes, _placeholders, _registered):
+    for check in (_parameters, _claims, _figures, _readme, _metrics, _sizes, _placeholders, _registered):
         try:
             found += check(root, spec)
         except ConfigError as error:
@@ -59,6 +59,15 @@ def _claims(root: Path, spec: PaperSpec) -> Iterator[str]:
         if variant not in names and re.split(r"[+@]", variant)[0] not in names:
             yield (f'papers/{spec.paper}/claims.yaml: claim {claim} names the variant "{variant}", which variants(p) of '
                    f"method.py does not have ({', '.join(sorted(names))}); correct one of them")
+
+
+def _figures(root: Path, spec: PaperSpec) -> Iterator[str]:
+    """The paper's own part of the notebook can be loaded: its unit would fail there, after the parameters and before any training."""
+    if (root / "papers" / spec.paper / "figures.py").exists():
+        try:
+            importlib.import_module(f"papers.{spec.paper}.figures")
+        except ImportError as error:
+            yield f"papers/{spec.paper}/figures.py cannot be loaded: {error}; correct the import"
 
 
 def _readme(root: Path, spec: PaperSpec) -> Iterator[str]:

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from common.report import figures
-from common.report.correction import dialogue_table, dialogues
+from common.report.examples import dialogue_table, dialogues
 from common.report.show import code, source
 from common.rows import MetricRow
 from papers.spin.method import divergence, games, play_loss
