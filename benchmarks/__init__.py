@@ -1,1 +1,1 @@
-"""How fast the lab's inner loops are, side by side with what people would use instead: ``make bench``."""
+"""Benchmarks of the lab's inner loops against the libraries that one would use instead: ``make bench``."""

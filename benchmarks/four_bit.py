@@ -17,7 +17,7 @@ import torch
 
 from common.envs import load_panel, make
 from common.envs.versions import gsm8k_v1
-from common.lm.adapters import merged
+from common.lm.adapters import merge_adapters
 from common.lm.device import on_device
 from common.lm.engine import Engine
 from common.lm.models import load_model
@@ -36,9 +36,9 @@ def solutions(n: int) -> list[tuple[tuple[dict[str, str], ...], str]]:
     return found
 
 
-def nats(engine: Engine, told: list[tuple[tuple[dict[str, str], ...], str]]) -> list[float]:
+def nats(engine: Engine, examples: list[tuple[tuple[dict[str, str], ...], str]]) -> list[float]:
     """−log p of each solution with its end of turn."""
-    scores = engine.score([prompt for prompt, _ in told], [[text] for _, text in told])
+    scores = engine.score([prompt for prompt, _ in examples], [[text] for _, text in examples])
     return [-score for [score] in scores]
 
 
@@ -63,18 +63,18 @@ def main() -> None:
     ask.add_argument("model", help="a model of pretrained/, by name")
     ask.add_argument("--problems", type=int, default=100)
     given = ask.parse_args()
-    told, first = solutions(given.problems), []
+    examples, first = solutions(given.problems), []
     for name in ("as it is", "4 bits", "as it is, with Q4_1's error once more"):
         model, tokenizer = load_model(folder_of(ROOT, given.model), four_bit=name == "4 bits")
         size = sum(weight.nbytes for weight in model.parameters()) / 1e6
         if name.endswith("once more"):
             name += f" in {shaken(model, seed=0):.0%} of its weights"
-        engine = Engine(merged(on_device(model, tokenizer)[0]), tokenizer)  # multiplied out: as it predicts, and faster
-        found, tokens = nats(engine, told), sum(len(engine.action_ids(text)) for _, text in told)
+        engine = Engine(merge_adapters(on_device(model, tokenizer)[0]), tokenizer)  # multiplied out: as it predicts, and faster
+        found, tokens = nats(engine, examples), sum(len(engine.action_ids(text)) for _, text in examples)
         print(f"{name}: {size:.0f} MB, {sum(found) / tokens:.4f} nats a token, perplexity {math.exp(sum(found) / tokens):.3f}", end="")
         more = [b - a for a, b in zip(first, found, strict=True)] if first else []
         first = first or found
-        print(f"; {statistics.fmean(more):+.2f} nats a solution of {tokens / len(told):.0f} tokens on average (standard error "
+        print(f"; {statistics.fmean(more):+.2f} nats a solution of {tokens / len(examples):.0f} tokens on average (standard error "
               f"{statistics.stdev(more) / math.sqrt(len(more)):.2f})" if more else "", flush=True)  # fmt: skip
 
 

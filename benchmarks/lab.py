@@ -31,7 +31,7 @@ def seconds(root: Path, *command: str, check: bool = True) -> float:
 
 
 def commands(root: Path) -> list[Measure]:
-    """Whole commands, as a user waits for them."""
+    """Wall-clock time of whole commands, as a user sees it."""
 
     def timed(*command: str):  # noqa: ANN202
         def work() -> float:

@@ -1,4 +1,4 @@
-"""What the machine could do at best: products and memory, with the threads that the races use."""
+"""Peak speed of the machine: matrix products and memory, with the threads that the races use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models and prompts of the races: random weights, since speed does not ask what is said; and a pretrained one."""
+"""Models and prompts of the races: random weights, since speed does not depend on the text; and a pretrained one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SMOL = folder_of(Path(__file__).resolve().parents[1], "SmolLM2-135M-Instruct")
 
 
 def pretrained() -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
-    """SmolLM2-135M-Instruct, which must be there."""
+    """SmolLM2-135M-Instruct, which must have been fetched before."""
     model, tokenizer = load_model(SMOL)
     return model.to(DEVICE), tokenizer
 

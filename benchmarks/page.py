@@ -82,9 +82,9 @@ def write(root: Path, machine: dict, found: list[Measure], growth: Growth, skipp
             for one in rows:
                 if one.note:
                     notes.setdefault(one.note, []).append(one.name)
-            told = [note if len(notes) == 1 else f"{'; '.join(names)}: {note}" for note, names in notes.items()]
+            sentences = [note if len(notes) == 1 else f"{'; '.join(names)}: {note}" for note, names in notes.items()]
             head = "| what | unit | ours | the other | ratio | target | met |\n|---|---|---|---|---|---|---|"
-            parts += [f"## {title}", *(f"{text}." for text in told), "\n".join([head, *map(row, rows)])]
+            parts += [f"## {title}", *(f"{text}." for text in sentences), "\n".join([head, *map(row, rows)])]
     if growth:
         draw(growth, root / "docs" / "images" / "growth.png")
         lines = "\n".join(f"- {name}: {grown(curve)}" for name, curve in growth.items())

@@ -246,19 +246,19 @@ def measure(name: str, updates: int) -> dict:
     model, tokenizer = on_device(*(nano(width=96, layers=2) if small else pretrained()))
     rows = TOKENS // LENGTH if gpu or small else 4
     words = (220, 230) if full else (30, 12)  # rows of some 512 tokens of SmolLM2, half of them scored
-    told = [SFTExample(chat, answer[0]["content"]) for chat, answer in
-            zip(prompts((updates + 2) * rows, words[0]), prompts((updates + 2) * rows, words[1], seed=1), strict=True)]  # fmt: skip
+    examples = [SFTExample(chat, answer[0]["content"]) for chat, answer in
+                zip(prompts((updates + 2) * rows, words[0]), prompts((updates + 2) * rows, words[1], seed=1), strict=True)]  # fmt: skip
     settings = TrainSettings(lr=1e-4, epochs=1, batch_size=rows, max_length=2 * LENGTH if full else 256)
     ends: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
-        stats = sft(model, tokenizer, told, settings, seed=0, out_dir=Path(folder),
+        stats = sft(model, tokenizer, examples, settings, seed=0, out_dir=Path(folder),
                     log=lambda *_: ends.append(time.perf_counter()))  # fmt: skip
     took = [later - earlier for earlier, later in zip(ends[1:], ends[2:], strict=False)]
     grown = torch.cuda.max_memory_allocated() if gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
     tokens = stats.tokens / stats.updates
-    return {"model": name, "device": torch.cuda.get_device_name() if gpu else "processor", "ranks": ranks.count(),
+    return {"model": name, "device": torch.cuda.get_device_name() if gpu else "processor", "ranks": ranks.world_size(),
             "bfloat16": next(model.parameters()).dtype == torch.bfloat16, "tokens": tokens, "length": tokens / rows,
-            "bytes": max(ranks.gather(grown)), "seconds": statistics.median(took) if took else 0.0}  # fmt: skip - only rank 0 logs
+            "bytes": max(ranks.all_gather(grown)), "seconds": statistics.median(took) if took else 0.0}  # fmt: skip - only rank 0 logs
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ SETTINGS = MCTSSettings(simulations=SIMULATIONS, branching=BRANCHING, c=1.0, alp
 
 
 class Talk:
-    """What the search asks of an environment: the state is what was said, DEPTH actions end it."""
+    """A toy environment for search: the state is the text so far, and DEPTH actions end the episode."""
 
     id, max_steps, gamma = "talk", DEPTH, 1.0
 
@@ -103,8 +103,8 @@ def reasoners(model, tokenizer, chosen: list[Task]) -> Work:  # noqa: ANN001
             rows = tokenizer([text], add_special_tokens=False, return_tensors="pt").to(model.device)
             made = model.generate(**rows, do_sample=True, temperature=1.0, top_k=0, max_new_tokens=TOKENS,
                                   num_return_sequences=BRANCHING, pad_token_id=tokenizer.pad_token_id)  # fmt: skip
-            said = tokenizer.batch_decode(made[:, rows["input_ids"].shape[1] :], skip_special_tokens=True)
-            return list(dict.fromkeys(said))
+            texts = tokenizer.batch_decode(made[:, rows["input_ids"].shape[1] :], skip_special_tokens=True)
+            return list(dict.fromkeys(texts))
 
         def fast_reward(self, state, action):  # noqa: ANN001, ANN202
             return 0.0, {}

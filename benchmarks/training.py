@@ -73,18 +73,18 @@ def measures() -> list[Measure]:
 
 
 def races(start, tokenizer) -> list[Measure]:  # noqa: ANN001
-    told, preferred = examples(), pairs()
+    demonstrations, preferred = examples(), pairs()
 
     def text(prompt) -> str:  # noqa: ANN001
         return tokenizer.apply_chat_template(list(prompt), tokenize=False, add_generation_prompt=True)
 
-    def said(words: str) -> list[dict[str, str]]:
+    def chat(words: str) -> list[dict[str, str]]:
         return [{"role": "assistant", "content": words}]
 
     def ours_sft() -> float:
         settings = TrainSettings(lr=LR, epochs=1, batch_size=BATCH, max_length=LONGEST)
         with tempfile.TemporaryDirectory() as folder:
-            return sft(copy.deepcopy(start), tokenizer, told, settings, seed=0, out_dir=Path(folder)).updates
+            return sft(copy.deepcopy(start), tokenizer, demonstrations, settings, seed=0, out_dir=Path(folder)).updates
 
     def ours_dpo() -> float:
         settings = DPOSettings(lr=LR, epochs=1, batch_size=BATCH // 2, max_length=LONGEST, beta=BETA)
@@ -98,8 +98,8 @@ def races(start, tokenizer) -> list[Measure]:  # noqa: ANN001
             logps, lengths = row_logps(model, tokenizer, [(text(e.prompt), e.completion) for e in batch])
             return -logps.sum() / lengths.sum()
 
-        raw_loop(model, tokenizer, told, loss_of, BATCH)
-        return len(told) / BATCH
+        raw_loop(model, tokenizer, demonstrations, loss_of, BATCH)
+        return len(demonstrations) / BATCH
 
     def raw_dpo() -> float:
         model = copy.deepcopy(start)
@@ -120,7 +120,7 @@ def races(start, tokenizer) -> list[Measure]:  # noqa: ANN001
                     disable_tqdm=True, logging_steps=1, max_length=LONGEST)  # fmt: skip
 
     def trl_sft() -> float:
-        data = Dataset.from_list([{"prompt": list(e.prompt), "completion": said(e.completion)} for e in told])
+        data = Dataset.from_list([{"prompt": list(e.prompt), "completion": chat(e.completion)} for e in demonstrations])
         with tempfile.TemporaryDirectory() as folder:
             trainer = SFTTrainer(copy.deepcopy(start), SFTConfig(**common(folder, BATCH)), train_dataset=data,
                                  processing_class=tokenizer)  # fmt: skip
@@ -128,7 +128,7 @@ def races(start, tokenizer) -> list[Measure]:  # noqa: ANN001
             return trainer.train().global_step
 
     def trl_dpo() -> float:
-        data = Dataset.from_list([{"prompt": list(p.prompt), "chosen": said(p.chosen), "rejected": said(p.rejected)}
+        data = Dataset.from_list([{"prompt": list(p.prompt), "chosen": chat(p.chosen), "rejected": chat(p.rejected)}
                                   for p in preferred])  # fmt: skip
         with tempfile.TemporaryDirectory() as folder:
             trainer = DPOTrainer(copy.deepcopy(start), args=DPOConfig(**common(folder, BATCH // 2), beta=BETA),

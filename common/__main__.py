@@ -140,18 +140,18 @@ def _sweep(root: Path, options: argparse.Namespace) -> Sweep:
              if getattr(options, name) is not None}
     if options.search:
         given = design.searching(options.search, given, "the command")
-    found = design.read_sweep(options.file) if options.file else design.Sweep(
+    asked = design.read_sweep(options.file) if options.file else design.Sweep(
         options.paper, design.parse_grid(options.grid), tuple(design.parse_range(text) for text in options.ranges),
         seeds=options.seeds or "0", envs=options.envs, sample=options.sample, **given)
     if options.file and options.variant:
-        found = dataclasses.replace(found, variant=options.variant)
+        asked = dataclasses.replace(asked, variant=options.variant)
     if options.notebook:
-        check_paper(root, found.paper, "--paper")
-        own = Path(load_spec(root, found.paper).notebook).stem
+        check_paper(root, asked.paper, "--paper")
+        own = Path(load_spec(root, asked.paper).notebook).stem
         if Path(options.notebook).stem != own:
-            raise ConfigError(f'the paper {found.paper} runs in the notebook "{own}", not in "{options.notebook}"; '
+            raise ConfigError(f'the paper {asked.paper} runs in the notebook "{own}", not in "{options.notebook}"; '
                               f"write {own} or leave it out")
-    return found
+    return asked
 
 
 def _cluster(options: argparse.Namespace) -> str | None:

@@ -17,9 +17,9 @@ import torch
 from common.envs import load_panel, make
 from common.envs.contract import Env
 from common.learn.batches import SFTExample
+from common.learn.monitor import Log
 from common.learn.policy import sft
 from common.learn.settings import TrainSettings
-from common.learn.watch import Log
 from common.lm.bases import settings_for
 from common.lm.engine import Engine
 from common.lm.models import new_nano, save_model
@@ -62,9 +62,9 @@ def demonstrations(env: Env, tasks: list[Task], *, seed: int, repeats: int) -> l
 
 
 def later_requests(example: SFTExample) -> list[str]:
-    """What the user says after the first message, the critic's question aside: the request to try again."""
-    said = [message["content"] for message in example.prompt[1:] if message["role"] == "user"]
-    return [text for text in said if text != CRITIC_QUESTION]
+    """User messages after the first one, without the critic's question: the requests to try again."""
+    requests = [message["content"] for message in example.prompt[1:] if message["role"] == "user"]
+    return [text for text in requests if text != CRITIC_QUESTION]
 
 
 def train_base(
@@ -82,7 +82,7 @@ def train_base(
         demos = demos[:40]
     examples = demonstrations(env, demos, seed=seed, repeats=chosen.repeats)
     texts = [f"{e.prompt[0]['content']} {e.completion}" for e in examples[:5_000]] + [CRITIC_QUESTION, "yes", "no"] * 50
-    texts += [said for e in examples[:5_000] for said in later_requests(e)]
+    texts += [request for e in examples[:5_000] for request in later_requests(e)]
     tokenizer = train_tokenizer(texts, chosen.vocab, split_digits=chosen.split_digits)
     model = new_nano(
         tokenizer, width=chosen.width, layers=chosen.layers, heads=chosen.heads, context=chosen.context, seed=seed

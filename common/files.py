@@ -1,4 +1,4 @@
-"""Writing that a kill or a full disk cannot leave half done, and errors in one sentence."""
+"""Atomic file writes, which a kill or a full disk cannot leave half done, and one-sentence errors of the run store."""
 
 from __future__ import annotations
 

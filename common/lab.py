@@ -1,4 +1,4 @@
-"""The harness: what the units of all papers do in the same way, so that a paper is its algorithm.
+"""The harness that runs every paper: tasks, sampling, training stages, evaluation and metric rows of one unit.
 
 ``papers/<id>/method.py`` supplies
 
@@ -34,14 +34,14 @@ from common.envs import load_panel, make
 from common.envs.answers import AnswerEnv
 from common.envs.contract import Env
 from common.evaluate.correction import Attempts, attempts_of, correction
-from common.evaluate.correction import records as answer_records
+from common.evaluate.correction import turn_records as answer_records
 from common.evaluate.dialogues import dialogues
 from common.evaluate.rollouts import evaluate, records, summarise
 from common.evaluate.votes import stacked
 from common.learn.policy import dpo, sft
 from common.learn.policy_gradient import Dialogue, PolicyGradientSettings, policy_gradient
 from common.learn.settings import DPOSettings, TrainSettings
-from common.lm.adapters import adapted, load_adapters, merged, save_adapters
+from common.lm.adapters import add_adapters, load_adapters, merge_adapters, save_adapters
 from common.lm.device import on_device
 from common.lm.engine import Engine
 from common.lm.models import load_model, save_model
@@ -68,7 +68,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Trained:
-    """Weights and what they cost altogether. ``stage`` holds the weights; "" is the base model.
+    """Trained weights and their total cost. ``stage`` holds the weights; "" is the base model.
 
     ``found`` are numbers that the training came across, finite and JSON-able.
     """
@@ -119,14 +119,14 @@ class Result:
 
 
 def spent(engine: Engine, turns: int) -> Cost:
-    """What ``engine`` was asked since it was last emptied here, with the ``turns`` it sampled, each of them one step in the
-    environment. Its counter then starts anew."""
+    """Cost of the calls of ``engine`` since the last call of this function, which resets its counter, and of the ``turns``
+    that it sampled, each of them one environment step."""
     cost, engine.cost = engine.cost, Cost()
     return replace(cost, env_steps=turns, samples=turns)
 
 
 class Lab:
-    """One unit at work. Everything a paper's functions need is reached from here."""
+    """One running unit (a training seed of a paper in an environment); everything that a paper's functions need."""
 
     def __init__(self, unit: Unit, method: ModuleType) -> None:
         self.unit, self.method = unit, method
@@ -193,7 +193,7 @@ class Lab:
         rank, four_bit = getattr(self.p, "lora_rank", 0), getattr(self.p, "four_bit", False)
         engine = self.engine(BASE if four_bit else start)
         if rank:
-            adapted(engine.model, rank, seed=derive(self.seed, "adapters"))
+            add_adapters(engine.model, rank, seed=derive(self.seed, "adapters"))
         if four_bit and start.stage:
             load_adapters(engine.model, self.folder(start))
         return engine
@@ -243,13 +243,13 @@ class Lab:
 
         def make(folder: Path) -> tuple[Cost, Mapping[str, Any]]:
             engines = {part: self.learner(start) for part in parts or ("",)}
-            cost, found = learn(engines if parts else engines[""])
+            cost, results = learn(engines if parts else engines[""])
             for part, engine in engines.items():
                 (folder / part).mkdir(exist_ok=True)
                 if getattr(self.p, "four_bit", False):
                     save_adapters(engine.model, folder / part)
-                save_model(merged(engine.model), engine.tokenizer, folder / part)
-            return cost, found
+                save_model(merge_adapters(engine.model), engine.tokenizer, folder / part)
+            return cost, results
 
         return self.weights(name, make, start=start)
 
@@ -262,8 +262,8 @@ class Lab:
 
         def compute() -> dict[str, Any]:
             with self.run.stage_dir(stage) as folder:
-                cost, found = make(folder)
-            return {"cost": cost_of(cost), "found": dict(found)}
+                cost, results = make(folder)
+            return {"cost": cost_of(cost), "found": dict(results)}
 
         done = self.run.stage(stage, compute)
         return Trained(stage, start.cost + Cost(**done["cost"]), done["found"])
@@ -345,16 +345,16 @@ class Lab:
 
         ``acting`` wraps the policy in another way to act with the same weights.
         """
-        engine, found = self.engine(trained), []
+        engine, measured = self.engine(trained), []
         for panel, tasks in self.panels.items():
             tasks, metrics = tasks[: self.p.test.tasks], {}
             for prefix, temperature, draws in (("", 1.0, self.p.test.draws), ("greedy_", 0.0, 1)):
-                told, kept = self.report(tasks, acting(self.policy(engine, temperature)), draws)
-                metrics |= {f"{prefix}{name}": value for name, value in told.items()}
+                reported, examples = self.report(tasks, acting(self.policy(engine, temperature)), draws)
+                metrics |= {f"{prefix}{name}": value for name, value in reported.items()}
                 if panel == self.p.panels[0] and not prefix:
-                    self.keep(f"{self.artifact}.{variant.name}", kept)
-            found.append(Measured(panel, metrics, len(tasks)))
-        return found
+                    self.keep(f"{self.artifact}.{variant.name}", examples)
+            measured.append(Measured(panel, metrics, len(tasks)))
+        return measured
 
     @property
     def artifact(self) -> str:
@@ -365,25 +365,25 @@ class Lab:
         """Metrics over ``draws`` episodes of each task, and some episodes of the first draw as rows to be read."""
         if isinstance(self.env, AnswerEnv):
             judged, episodes = dialogues(self.env, tasks, policy, seed=self.seed, draws=draws)
-            found = correction(stacked(judged))
-            return found | {"success": found[f"acc@{self.env.max_steps}"]}, self.readable(tasks, judged, episodes)
+            metrics = correction(stacked(judged))
+            return metrics | {"success": metrics[f"acc@{self.env.max_steps}"]}, self.readable(tasks, judged, episodes)
         drawn = [evaluate(self.env, tasks, policy, seed=derive(self.seed, draw))[1] for draw in range(draws)]
         return summarise([episode for episodes in drawn for episode in episodes]), records(drawn[0][:KEPT_TASKS])
 
     def episodes(self, name: str, policy: Callable[[], Policy], *, kept: int = KEPT_TASKS) -> dict[str, list[Trajectory]]:
         """Panel → one episode of each of its first ``test.tasks`` tasks by a new ``policy()``; ``kept`` of the first panel
         are kept as those of ``name``. Of evaluations that report more of the episodes than :meth:`evaluate` does."""
-        found = {panel: evaluate(self.env, tasks[: self.p.test.tasks], policy(), seed=self.seed)[1]
-                 for panel, tasks in self.panels.items()}  # fmt: skip
-        self.keep(f"rollouts.{name}", records(found[self.p.panels[0]][:kept]))
-        return found
+        episodes = {panel: evaluate(self.env, tasks[: self.p.test.tasks], policy(), seed=self.seed)[1]
+                    for panel, tasks in self.panels.items()}  # fmt: skip
+        self.keep(f"rollouts.{name}", records(episodes[self.p.panels[0]][:kept]))
+        return episodes
 
     def readable(
         self, tasks: Sequence[Task], judged: Sequence[Attempts], episodes: Sequence[Trajectory]
     ) -> list[dict[str, Any]]:
         """Dialogues of the first tasks as rows, with the whole texts of their turns."""
-        said = tuple(tuple(step.turn.text for step in one.steps) for one in episodes)
-        return answer_records(Attempts(judged[0].correct, said), tasks[:KEPT_TASKS], episodes[:KEPT_TASKS])
+        texts = tuple(tuple(step.turn.text for step in one.steps) for one in episodes)
+        return answer_records(Attempts(judged[0].correct, texts), tasks[:KEPT_TASKS], episodes[:KEPT_TASKS])
 
 
 def run(unit: Unit) -> list[MetricRow]:
@@ -429,10 +429,10 @@ def _evaluated(lab: Lab, name: str, evaluation: Callable[[], list[Measured]]) ->
     """``evaluation()`` as a stage, logged once."""
 
     def compute() -> list[dict[str, Any]]:
-        found = evaluation()
-        for one in found:
+        measured = evaluation()
+        for one in measured:
             lab.log(str(Label(name, acting=one.acting)), 0, {f"{one.panel}/{k}": v for k, v in one.metrics.items()})
-        return [asdict(one) | {"cost": cost_of(one.cost)} for one in found]
+        return [asdict(one) | {"cost": cost_of(one.cost)} for one in measured]
 
     return [Measured(**(one | {"cost": Cost(**one["cost"])})) for one in lab.stage(f"eval.{name}", compute)]
 

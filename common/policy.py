@@ -1,4 +1,4 @@
-"""What a search asks of a model. Implementations live with the models; nothing here knows them."""
+"""The policy interface: propose actions and score them, batched over prompts. Implementations live with the models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several processes at one computation, as ``accelerate launch`` or ``torchrun`` start them: who this one is, and sums over all.
+"""Collective operations of data-parallel processes, as ``accelerate launch`` or ``torchrun`` start them.
 
 Every process (*rank*) runs the same program over the same data with its own copy of the weights. What costs time, the
 passes of an update and the sampling of answers, is divided; the rest is done by all alike, so all hold the same weights
@@ -18,11 +18,11 @@ T = TypeVar("T")
 
 LAUNCHED = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE", "ROLE_RANK",
             "ROLE_WORLD_SIZE", "ROLE_NAME", "MASTER_ADDR", "MASTER_PORT"}  # fmt: skip
-"""What torchrun, and so accelerate, tells a process in its environment."""
+"""Environment variables that torchrun, and so accelerate, sets for a process."""
 
 
 def join() -> None:
-    """Meet the other processes; nothing where the launcher started one alone. Also picks this rank's GPU for "cuda".
+    """Join the process group; nothing where the launcher started one process alone. Also picks this rank's GPU for "cuda".
 
     Gloo on processors, NCCL on GPUs, as accelerate chooses.
     """
@@ -33,38 +33,38 @@ def join() -> None:
 
 
 def leave() -> None:
-    """End what :func:`join` began, also for programs that this one starts: they would wait for ranks that are gone."""
-    if count() > 1:
-        wait()
+    """Leave the process group of :func:`join`, also for programs that this one starts: they would wait for ranks that are gone."""
+    if world_size() > 1:
+        barrier()
         dist.destroy_process_group()
     for name in [name for name in os.environ if name in LAUNCHED or name.startswith("TORCHELASTIC_")]:
         del os.environ[name]
 
 
-def count() -> int:
+def world_size() -> int:
     """How many processes work together, ≥ 1."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
     """The number of this process, from 0."""
-    return dist.get_rank() if count() > 1 else 0
+    return dist.get_rank() if world_size() > 1 else 0
 
 
 def share(items: Sequence[T]) -> list[T]:
-    """Every ``count()``-th item, from this rank's number: alike in length where neighbours are."""
-    return list(items[rank() :: count()])
+    """Every ``world_size()``-th item, from this rank's number: alike in length where neighbours are."""
+    return list(items[rank() :: world_size()])
 
 
 def block(items: Sequence[T]) -> list[T]:
-    """This rank's part of ``items`` cut into ``count()`` stretches, for items whose neighbours share work."""
+    """This rank's part of ``items`` cut into ``world_size()`` contiguous blocks, for items whose neighbours share work."""
     n = len(items)
-    return list(items[n * rank() // count() : n * (rank() + 1) // count()])
+    return list(items[n * rank() // world_size() : n * (rank() + 1) // world_size()])
 
 
-def add(tensor: torch.Tensor) -> None:
+def all_reduce(tensor: torch.Tensor) -> None:
     """Replace ``tensor``, of equal shape on all ranks, by its sum over ranks."""
-    if count() > 1:
+    if world_size() > 1:
         there = tensor.to(_device())
         dist.all_reduce(there)
         tensor.copy_(there)
@@ -72,43 +72,43 @@ def add(tensor: torch.Tensor) -> None:
 
 def total(values: Sequence[float]) -> list[float]:
     """Sums over ranks, one for each of ``values``, in double precision; as many values on all ranks."""
-    if count() == 1:
+    if world_size() == 1:
         return list(values)
     sums = torch.tensor(values, dtype=torch.float64)
-    add(sums)
+    all_reduce(sums)
     return sums.tolist()
 
 
-def gather(value: Any) -> list[Any]:
+def all_gather(value: Any) -> list[Any]:
     """The values of all ranks, by rank; any that can be pickled."""
-    if count() == 1:
+    if world_size() == 1:
         return [value]
-    found: list[Any] = [None] * count()
-    dist.all_gather_object(found, value)
-    return found
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
 
 
-def wait() -> None:
-    """Go on when all ranks are here, so that they find what rank 0 wrote."""
-    gather(None)
+def barrier() -> None:
+    """Barrier: go on when all ranks are here, so that they find what rank 0 wrote."""
+    all_gather(None)
 
 
-def same_weights(model: torch.nn.Module) -> None:
-    """Rank 0's parameters and buffers on all ranks."""
-    if count() > 1:
+def broadcast_weights(model: torch.nn.Module) -> None:
+    """Broadcast rank 0's parameters and buffers to all ranks, in place."""
+    if world_size() > 1:
         for tensor in (*model.parameters(), *model.buffers()):
             there = tensor.data.to(_device())
             dist.broadcast(there, src=0)
             tensor.data.copy_(there)
 
 
-def add_gradients(model: torch.nn.Module) -> None:
+def all_reduce_gradients(model: torch.nn.Module) -> None:
     """Replace each trained parameter's gradient by its sum over ranks; a rank without one counts as 0.
 
     The loss of a rank is its rows' part of the loss of the update, divided by what all ranks' rows are divided by, so
     the sum is the gradient of one process up to rounding, however unevenly the rows are shared.
     """
-    if count() == 1:
+    if world_size() == 1:
         return
     trained = [p for p in model.parameters() if p.requires_grad]
     for p in trained:

@@ -1,4 +1,4 @@
-"""Seeds derived by name, so that batching, order and parallelism cannot change a result."""
+"""Random seeds derived from names, so that batching, order and parallelism cannot change a result."""
 
 from __future__ import annotations
 

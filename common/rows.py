@@ -35,7 +35,7 @@ class Label:
 
     @classmethod
     def of(cls, name: str) -> Label:
-        """``str`` undone."""
+        """Parse a name: inverse of ``str``."""
         trained, _, acting = name.partition("+")
         stem, _, at = trained.partition("@")
         return cls(stem, at, acting)

@@ -1,4 +1,4 @@
-"""The nouns every family shares. No behaviour lives here beyond derived properties.
+"""Data types that all papers share: task, observation, turn, step, trajectory, preference pair, cost.
 
 Conventions used everywhere:
 * rewards and values lie in [0, 1]; an episode's *return* is its final reward;

@@ -9,7 +9,7 @@
 profile: str = "cpu"  # whose figures to draw; smoke has tables of its own, all others share results/
 
 # %%
-from common.evaluate.claims import headline
+from common.evaluate.claims import headline_metric
 from common.evaluate.publish import judge_all, load_rows
 from common.evaluate.tables import claims_table
 from common.report import figures, published, tables
@@ -26,7 +26,7 @@ records = [record for record in everything if record["profile"] == profile]
 papers, seeds = sorted({row.paper for row in rows}), sorted({row.seed for row in rows})
 groups = {paper: published.claim_groups(root / "papers" / paper / "claims.yaml") for paper in papers}
 ladders = {paper: next(iter(groups[paper].values())) for paper in papers}
-headlines = {paper: headline(root / "papers" / paper / "claims.yaml") for paper in papers}
+headlines = {paper: headline_metric(root / "papers" / paper / "claims.yaml") for paper in papers}
 places = sorted({(row.paper, row.env) for row in rows})
 say(f"{len(rows):,} metric rows and {len(records)} verdicts, from seeds {', '.join(map(str, seeds)) or '(none yet)'}; "
     f"{', '.join(f'{paper} on {env}' for paper, env in places) or 'nothing has been run yet'}.")

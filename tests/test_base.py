@@ -1,4 +1,4 @@
-"""Base models: who is demonstrated to, what is said, and that training repeats byte for byte."""
+"""Base models: demonstrations, requests to try again, and training that repeats byte for byte."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Strict parameters: what is accepted, what each mistake is told, and that it is told fast."""
+"""Strict parameters: what is accepted, the message of each mistake, and that it comes fast."""
 
 import subprocess
 import sys

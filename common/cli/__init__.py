@@ -1,1 +1,1 @@
-"""What each command of ``python -m common`` does: the only room that puts sweeps, tracking and reports together."""
+"""Implementation of the commands of ``python -m common``: the only part that puts sweeps, tracking and reports together."""

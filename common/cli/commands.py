@@ -1,4 +1,4 @@
-"""What the command line does. Slow packages are imported where they are needed: a typo must stop in under a second."""
+"""The commands of the command line. Slow packages are imported inside functions: a typo must stop in under a second."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def execute_plan(
     except KeyboardInterrupt as stop:
         print(f"interrupted ({stop}): finished units and stages are kept; to resume: {resume}", file=sys.stderr)
         sys.exit(130)
-    said = summary(results)
-    print(said.splitlines()[-1] if sys.stdout.isatty() else said, flush=True)  # the terminal's table has the units already
+    table = summary(results)
+    print(table.splitlines()[-1] if sys.stdout.isatty() else table, flush=True)  # the terminal's table has the units already
     return results
 
 
@@ -143,9 +143,9 @@ def sweep(
         results = execute_plan(root, planned, workers, resume, folder=folder, metric=asked.metric, ray=cluster is not None)
         failed = any(result.state == "failed" for result in results)
         planned = [result.planned for result in results if result.state != "failed"]
-    from common.sweep.collect import table
+    from common.sweep.collect import means_table
 
-    _keep(root, planned, folder, table(root, planned, metric=asked.metric))
+    _keep(root, planned, folder, means_table(root, planned, metric=asked.metric))
     for line in _best(root, planned, folder, metric=asked.metric, variant=asked.variant):
         print(line)
     print(f"kept in {_shown(root, folder)}")
@@ -154,18 +154,18 @@ def sweep(
 
 def _keep(root: Path, planned: Sequence[Planned], folder: Path, text: str) -> None:
     """Print the table and keep it in ``folder``, with all rows."""
-    from common.sweep.collect import rows_of
+    from common.sweep.collect import planned_rows
 
     print(text)
-    rows = [{"overrides": one.overrides, "row": vars(row)} for one in planned for row in rows_of(root, [one])]
+    rows = [{"overrides": one.overrides, "row": vars(row)} for one in planned for row in planned_rows(root, [one])]
     write_atomic(folder / "rows.jsonl", "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
     write_atomic(folder / "table.txt", text + "\n")
 
 
 def _search(root: Path, asked: Sweep, *, workers: int, dry_run: bool, resume: str, ray: bool) -> int:
     """Settings that TPE proposes, evaluated on a tuning panel; the best one, and the command that measures it."""
-    from common.report.sweeps import parallel
-    from common.sweep.collect import spelled, table
+    from common.report.sweeps import parallel_coordinates
+    from common.sweep.collect import means_table, spelled
     from common.sweep.study import Search
 
     search = Search(root, asked, variant=_target(root, asked), workers=workers)
@@ -179,26 +179,28 @@ def _search(root: Path, asked: Sweep, *, workers: int, dry_run: bool, resume: st
             results = execute_plan(root, first, workers, resume, folder=search.folder, metric=asked.metric, more=search.more,
                                    ray=ray)
             failed = [one for one in results if one.state == "failed"]
-        found = search.evaluated
-    if not found:
+        evaluated = search.evaluated
+    if not evaluated:
         print(f"no setting was evaluated; correct the cause and run again: {resume}")
         return 1
-    best = (min if asked.minimise else max)(found, key=lambda one: one.value)
-    shown = [replace(unit, overrides=one.setting) for one in found for unit in one.planned]
+    best = (min if asked.minimise else max)(evaluated, key=lambda one: one.value)
+    shown = [replace(unit, overrides=one.setting) for one in evaluated for unit in one.planned]
     what, kind = f"{asked.metric} of {search.variant}", "lowest" if asked.minimise else "highest"
-    _keep(root, shown, search.folder, table(root, shown, metric=asked.metric, variant=search.variant, best=spelled(best.setting)))
-    if len(found) > 1:
-        picture = parallel([one.setting for one in found], [one.value for one in found], outcome=what, lowest=asked.minimise)
+    summary = means_table(root, shown, metric=asked.metric, variant=search.variant, best=spelled(best.setting))
+    _keep(root, shown, search.folder, summary)
+    if len(evaluated) > 1:
+        tried, values = [one.setting for one in evaluated], [one.value for one in evaluated]
+        picture = parallel_coordinates(tried, values, outcome=what, lowest=asked.minimise)
         picture.savefig(search.folder / "parallel.png", dpi=110)
-    number = found.index(best) + 1
-    print(f"{kind} {what} on {asked.panel} among {len(found)} settings: {best.value:.4f} at {spelled(best.setting)} "
+    number = evaluated.index(best) + 1
+    print(f"{kind} {what} on {asked.panel} among {len(evaluated)} settings: {best.value:.4f} at {spelled(best.setting)} "
           f"(number {number})")
-    if len(found) > 1 and len({one.value for one in found}) == 1:
+    if len(evaluated) > 1 and len({one.value for one in evaluated}) == 1:
         print("all settings have the same value, so the best is only the first: more tasks or seeds, or another metric, may tell "
               "them apart")
-    if len(found) < asked.points and not failed:
+    if len(evaluated) < asked.points and not failed:
         print(f"fewer than the {asked.points} settings asked for: TPE proposed only settings that were evaluated before")
-    for one in found:
+    for one in evaluated:
         if one.setting == search.preset:
             print(f"the preset, {spelled(one.setting)}: {one.value:.4f}")
     again = ["python", "-m", "common", "sweep", "--paper", asked.paper, "--grid", *spelled(best.setting).split(" "),
@@ -242,28 +244,28 @@ def _ladder(claims: Path) -> list[str]:
 def _best(root: Path, planned: Sequence[Planned], folder: Path, *, metric: str | None, variant: str | None) -> list[str]:
     """A line for each panel with the setting whose mean over seeds is highest, and its picture in ``folder``. Without
     ``metric`` and ``variant`` those of the paper's claims: the metric of most, the top of the first ladder."""
-    from common.evaluate.claims import headline
+    from common.evaluate.claims import headline_metric
     from common.report import published
-    from common.report.sweeps import parallel
+    from common.report.sweeps import parallel_coordinates
     from common.sweep.collect import means, spelled
 
     claims = root / "papers" / planned[0].paper / "claims.yaml" if planned else Path()
     ladder: list[str] = []
     if claims.is_file():
-        metric = metric or headline(claims)
+        metric = metric or headline_metric(claims)
         ladder = _ladder(claims)
-    found = means(root, planned, metric=metric) if metric else {}
-    variant = variant or next((name for name in ladder if name in {key[1] for key in found}), None)
+    means_by_panel = means(root, planned, metric=metric) if metric else {}
+    variant = variant or next((name for name in ladder if name in {key[1] for key in means_by_panel}), None)
     lines = []
-    for panel in dict.fromkeys(key[0] for key in found):
-        values = found.get((panel, variant))
+    for panel in dict.fromkeys(key[0] for key in means_by_panel):
+        values = means_by_panel.get((panel, variant))
         if not values or len(values) < 2:
             continue
         best = max(values, key=lambda pair: pair[1])
         equal = sum(value == best[1] for _, value in values) - 1
         lines.append(f"highest {metric} of {variant} on {panel}: {best[1]:.4f} at {spelled(best[0])}"
                      + (f", and at {equal} other{'s' if equal > 1 else ''}" if equal else ""))
-        picture = parallel([one for one, _ in values], [value for _, value in values], outcome=f"{metric} of {variant}")
+        picture = parallel_coordinates([one for one, _ in values], [value for _, value in values], outcome=f"{metric} of {variant}")
         picture.savefig(folder / f"parallel.{panel.replace('/', '.')}.png", dpi=110)
     if not lines:
         lines.append(f"no picture: fewer than two settings have {metric or 'a metric'} of {variant or 'a variant'}; "
@@ -317,7 +319,7 @@ def claims(root: Path, *, profile: str | None, paper: str | None) -> int:
     ``paper``: write that of one paper and stop. Else also fill the marked tables of README.md and the other documents, and print
     the verdicts and what moved since the last commit.
     """
-    from common.evaluate.publish import insert_tables, judge_all, moved, write_claims
+    from common.evaluate.publish import claim_changes, insert_tables, judge_all, write_claims
     from common.evaluate.tables import counts
     from common.sweep.inputs import table_states
 
@@ -337,7 +339,7 @@ def claims(root: Path, *, profile: str | None, paper: str | None) -> int:
     changed = insert_tables(root, records) if folder == root / "results" else []
     print(counts(records))
     print(f"\n{len(records)} verdicts in {_shown(root, folder / 'claims')}" + "".join(f"; updated {_shown(root, path)}" for path in changed))
-    for line in moved(before, records):
+    for line in claim_changes(before, records):
         print(f"moved since the last commit: {line}")
     states = table_states(root, folder, records)
     for (name, env, of_profile), state in states.items():
@@ -424,9 +426,9 @@ def traces(root: Path, paper: str, *, profile: str, episodes: int) -> int:
     with Tracker(root, drawn=draw_unit) as tracker:
         for path, unit in done:
             run = tracker.reopen(unit.key)
-            said = (f"{tracker.show(run, path, episodes=episodes)} traces, MLflow run {run.run_id}" if run.run_id else
+            outcome = (f"{tracker.show(run, path, episodes=episodes)} traces, MLflow run {run.run_id}" if run.run_id else
                     "not in this MLflow store, which was made or moved after the unit was finished")
-            print(f"{unit.name}: {said}", flush=True)
+            print(f"{unit.name}: {outcome}", flush=True)
     print(f"To look at them: make mlflow, experiment {paper}, tab Traces")
     return 0
 
@@ -445,10 +447,10 @@ def check_room(root: Path, paper: str) -> int:
     """Print what the room of ``paper`` lacks; exit code 1 when it lacks something."""
     from common.rooms.check import lines_of, missing
 
-    found, lines = missing(root, paper), lines_of(root, paper)
+    missing_parts, lines = missing(root, paper), lines_of(root, paper)
     print(", ".join(f"{name} {n}" for name, n in lines.items()) + f": {sum(lines.values())} lines")
-    print("\n".join(f"- {one}" for one in found) if found else f"papers/{paper} lacks nothing")
-    return 1 if found else 0
+    print("\n".join(f"- {one}" for one in missing_parts) if missing_parts else f"papers/{paper} lacks nothing")
+    return 1 if missing_parts else 0
 
 
 def export(root: Path, paper: str, out: Path) -> int:

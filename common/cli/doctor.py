@@ -1,4 +1,4 @@
-"""``python -m common doctor``: what is there, what is missing, and the command that mends it."""
+"""``python -m common doctor``: checks the installation and names the command that repairs what is missing."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def lock_pins(root: Path, lock: str) -> dict[str, str]:
 
 
 def drift(root: Path) -> list[str]:
-    """Packages whose installed version is not the locks'; local labels such as ``+cpu`` do not count."""
+    """Packages whose installed version differs from the lock files; local labels such as ``+cpu`` do not count."""
     wrong = []
     for name, version in (pin for lock in LOCKS for pin in lock_pins(root, lock).items()):
         try:
-            found = metadata.version(name).partition("+")[0]
+            differing = metadata.version(name).partition("+")[0]
         except metadata.PackageNotFoundError:
-            found = "absent"
-        if found != version:
-            wrong.append(f"{name} {found} (lock: {version})")
+            differing = "absent"
+        if differing != version:
+            wrong.append(f"{name} {differing} (lock: {version})")
     return wrong
 
 

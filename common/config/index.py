@@ -43,7 +43,7 @@ def entries(root: Path) -> dict[str, Entry]:
 
 def entry_of(root: Path, paper: str) -> Entry:
     """The entry of ``paper``. ConfigError where the index has none."""
-    found = entries(root)
-    if paper not in found:
-        raise ConfigError(f'paper: "{paper}" is not in {INDEX}, which lists every paper that may be added; {hint(paper, found)}')
-    return found[paper]
+    index = entries(root)
+    if paper not in index:
+        raise ConfigError(f'paper: "{paper}" is not in {INDEX}, which lists every paper that may be added; {hint(paper, index)}')
+    return index[paper]

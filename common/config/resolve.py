@@ -54,12 +54,12 @@ def resolve(
 
 def field_types(cls: type, prefix: str = "") -> dict[str, Any]:
     """Dotted leaf names of a dataclass and their types, in the order of definition."""
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     kinds = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
         name, kind = prefix + field.name, kinds[field.name]
-        found |= field_types(kind, f"{name}.") if dataclasses.is_dataclass(kind) else {name: kind}
-    return found
+        fields |= field_types(kind, f"{name}.") if dataclasses.is_dataclass(kind) else {name: kind}
+    return fields
 
 
 def _build(cls: type[T], values: Mapping[str, Any], prefix: str, where: str) -> T:
@@ -78,15 +78,15 @@ def _build(cls: type[T], values: Mapping[str, Any], prefix: str, where: str) -> 
 
 
 def flat(params: Any) -> dict[str, Any]:
-    """Dotted names to values of a params instance, nested dataclasses opened."""
-    found: dict[str, Any] = {}
+    """A params instance flattened: dotted name → value, through nested dataclasses."""
+    fields: dict[str, Any] = {}
     for field in dataclasses.fields(params):
         value = getattr(params, field.name)
         if dataclasses.is_dataclass(value):
-            found |= {f"{field.name}.{name}": inner for name, inner in flat(value).items()}
+            fields |= {f"{field.name}.{name}": inner for name, inner in flat(value).items()}
         else:
-            found[field.name] = value
-    return found
+            fields[field.name] = value
+    return fields
 
 
 def to_json(params: Any) -> str:
@@ -136,13 +136,13 @@ def _leaves(cls: type, values: Any, prefix: str) -> dict[str, Any]:
     for name in values:
         if name not in names:
             raise ConfigError(f'parameters: unknown name "{prefix}{name}"; {hint(name, names)}')
-    found: dict[str, Any] = {}
+    leaves: dict[str, Any] = {}
     for name in names:
         if name not in values and not prefix and name in _defaults(cls):
-            found[name] = _defaults(cls)[name]
+            leaves[name] = _defaults(cls)[name]
             continue
         if name not in values:
             raise ConfigError(f'parameters: the name "{prefix}{name}" is missing; add it')
         nested = dataclasses.is_dataclass(kinds[name])
-        found |= _leaves(kinds[name], values[name], f"{prefix}{name}.") if nested else {prefix + name: values[name]}
-    return found
+        leaves |= _leaves(kinds[name], values[name], f"{prefix}{name}.") if nested else {prefix + name: values[name]}
+    return leaves

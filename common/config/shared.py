@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class UnitParams:
-    """What every paper has."""
+    """Parameters of every paper."""
 
     panels: tuple[str, ...]
     """Panels of the environment on which every variant is evaluated; artifacts are kept of the first."""
@@ -30,7 +30,7 @@ class UnitParams:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelParams(UnitParams):
-    """What every paper has that trains a language model and also runs from a pretrained one."""
+    """Parameters of a paper that trains a language model, from a base model of ours or a pretrained one."""
 
     model: str
     """The base model: "nano" is the environment's own, trained here; else a pretrained model's name."""
@@ -53,7 +53,7 @@ class ModelParams(UnitParams):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How much is sampled to evaluate a variant."""
+    """Evaluation budget: how many tasks and sampled episodes evaluate a variant."""
 
     tasks: int
     """Tasks of each panel, the first ones."""

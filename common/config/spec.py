@@ -115,15 +115,15 @@ def _mapping(value: Any, where: str) -> dict[str, Any]:
 
 def _leaves(entries: Mapping[str, Any], where: str, prefix: str = "") -> dict[str, Any]:
     """Dotted name → the mapping that states a parameter."""
-    found: dict[str, Any] = {}
+    leaves: dict[str, Any] = {}
     for name, entry in entries.items():
         inner = _mapping(entry, f"{where}{prefix}{name}")
         nested = inner and "source" not in inner and all(isinstance(value, dict) for value in inner.values())
         for leaf, value in (_leaves(inner, where, f"{prefix}{name}.") if nested else {f"{prefix}{name}": inner}).items():
-            if leaf in found:
+            if leaf in leaves:
                 raise ConfigError(f'{where}{leaf}: the parameter "{leaf}" is written twice, with a dot and nested; keep one of them')
-            found[leaf] = value
-    return found
+            leaves[leaf] = value
+    return leaves
 
 
 def _parameter(name: str, entry: Any, envs: tuple[str, ...], where: str) -> Parameter:

@@ -24,8 +24,8 @@ class ConfigError(ValueError):
 def nearest(name: object, valid: Iterable[str]) -> str | None:
     """The valid name closest to ``name`` (difflib ratio of at least 0.6, case aside), or None."""
     by_lower = {candidate.lower(): candidate for candidate in valid}
-    found = difflib.get_close_matches(str(name).lower(), list(by_lower), n=1, cutoff=0.6)
-    return by_lower[found[0]] if found else None
+    matches = difflib.get_close_matches(str(name).lower(), list(by_lower), n=1, cutoff=0.6)
+    return by_lower[matches[0]] if matches else None
 
 
 def hint(name: object, valid: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""What environments of whole answers share: several attempts at one task, the last of which counts.
+"""Answer environments: an action is a whole answer, an episode is several attempts at one task, and the last one counts.
 
 The prompt is the dialogue so far, or the question with the last few attempts of it; between attempts the user
 only asks to try again and never says whether the attempt was right (as in SCoRe §4 and RISE). All attempts are
@@ -16,7 +16,7 @@ GAMMA = 0.95
 
 
 def declared(text: str) -> str:
-    """The answer a turn declares: its last line that is not blank, without surrounding spaces."""
+    """The answer that a turn declares: its last non-blank line, stripped; "" for a blank turn."""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
 
 
@@ -31,15 +31,15 @@ class AnswerState(NamedTuple):
 
 
 class AnswerEnv:
-    """Environments of whole answers; ``Task.data["numbers"]`` and a target. To be completed by ``id``,
+    """Base class of answer environments; a task has ``Task.data["numbers"]`` and a target. Subclasses add ``id``,
     ``question``, ``start`` (numbers and target of a task), ``score``, ``actions``, ``solvable``, ``oracle``,
     ``expert`` and ``lazy``."""
 
     id: str
     RETRY = "check the answer and write it again"
     SLIP = 0.5
-    """Chance that a demonstrator's attempt, while another one is left, is not what it means, so that second turns
-    show both: a right answer kept and a wrong one replaced."""
+    """Error rate of the noisy demonstrator: chance that an attempt before the last is wrong, so that second turns show both
+    a right answer kept and a wrong one replaced."""
 
     def __init__(self, *, turns: int = 2, gamma: float = GAMMA, window: int | None = None) -> None:
         if window is not None and window < 1:
@@ -113,5 +113,5 @@ class AnswerEnv:
             self._state = here
 
     def slips(self, rng) -> bool:  # noqa: ANN001
-        """Whether the demonstrator's hand slips at the present attempt; never at the last one, which counts."""
+        """Whether the noisy demonstrator errs at the present attempt (chance ``SLIP``); never at the last one, which counts."""
         return len(self._state.attempts) + 1 < self.max_steps and rng.random() < self.SLIP

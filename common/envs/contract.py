@@ -1,4 +1,4 @@
-"""The contract every environment keeps, and ``check_env`` which tells what one breaks.
+"""The environment interface ``Env``, and ``check_env``, which names the rule that an implementation breaks.
 
 An environment holds one episode. Everything that can change during an episode is in the state
 that ``snapshot`` returns: an immutable value, cheap to take and to restore (O(state), not

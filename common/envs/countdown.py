@@ -28,6 +28,7 @@ def apply(left: int, op: str, right: int) -> int | None:
 
 
 def descending(numbers: list[int] | tuple[int, ...]) -> tuple[int, ...]:
+    """``numbers`` from largest to smallest."""
     return tuple(sorted(numbers, reverse=True))
 
 
@@ -37,7 +38,7 @@ def step_actions(numbers: tuple[int, ...]) -> tuple[tuple[str, tuple[int, ...]],
 
     The larger operand is written first, so every combination is listed once.
     """
-    found: dict[str, tuple[int, ...]] = {}
+    remaining: dict[str, tuple[int, ...]] = {}
     for i, left in enumerate(numbers):
         for j in range(i + 1, len(numbers)):
             right = numbers[j]
@@ -45,8 +46,8 @@ def step_actions(numbers: tuple[int, ...]) -> tuple[tuple[str, tuple[int, ...]],
             for op in OPERATORS:
                 result = apply(left, op, right)
                 if result is not None:
-                    found.setdefault(f"{left} {op} {right}", descending((*rest, result)))
-    return tuple(found.items())
+                    remaining.setdefault(f"{left} {op} {right}", descending((*rest, result)))
+    return tuple(remaining.items())
 
 
 @lru_cache(maxsize=1_000_000)
@@ -58,7 +59,7 @@ def solvable(numbers: tuple[int, ...], target: int) -> bool:
 
 
 @lru_cache(maxsize=100_000)  # what a policy says is scored, judged and compared
-def evaluate(expression: str, numbers: tuple[int, ...]) -> int | None:
+def evaluate_expression(expression: str, numbers: tuple[int, ...]) -> int | None:
     """The value of ``expression``, or None when it is malformed, longer than MAX_TOKENS, breaks a rule of
     the game or does not use each of ``numbers`` exactly once. There is no sign: ``-3`` is malformed.
     A recursive-descent parser of ours: model-written text is never handed to an interpreter."""
@@ -100,7 +101,7 @@ def expressions(numbers: tuple[int, ...]) -> tuple[tuple[str, int], ...]:
     def combine(items: tuple[tuple[str, int], ...]) -> dict[str, int]:
         if len(items) == 1:
             return {items[0][0]: items[0][1]}
-        found: dict[str, int] = {}
+        values: dict[str, int] = {}
         for i in range(len(items)):
             for j in range(len(items)):
                 smaller_first = (items[i][1], items[i][0]) < (items[j][1], items[j][0])
@@ -110,8 +111,8 @@ def expressions(numbers: tuple[int, ...]) -> tuple[tuple[str, int], ...]:
                 for op in OPERATORS:
                     value = apply(items[i][1], op, items[j][1])
                     if value is not None:
-                        found.update(combine((*rest, (f"({items[i][0]} {op} {items[j][0]})", value))))
-        return found
+                        values.update(combine((*rest, (f"({items[i][0]} {op} {items[j][0]})", value))))
+        return values
 
     built = combine(tuple((str(number), number) for number in numbers))
     return tuple((text[1:-1] if text.startswith("(") else text, value) for text, value in built.items())

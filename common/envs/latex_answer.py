@@ -42,15 +42,15 @@ def declared_answer(text: str) -> str | None:
     """What the last ``\\boxed{…}`` holds, else what follows the last ``####`` or "answer is" on its line, up to the end of the
     sentence; None where nothing is declared, or something whose braces do not match."""
     for start in reversed([match.end() for match in re.finditer(r"\\(?:boxed|fbox)\s*(?=\{)", text)]):
-        found, _ = _argument(text, start)
-        if found is not None and found.strip():
-            return found.strip()
+        boxed, _ = _argument(text, start)
+        if boxed is not None and boxed.strip():
+            return boxed.strip()
     for mark in reversed(list(_MARKS.finditer(text))):
         line = next((line.strip(" *:") for line in text[mark.end() :].splitlines() if line.strip(" *:")), "")
         inside = _MATH.match(line)
-        said = next(filter(None, inside.groups())) if inside else re.split(r"[.!]?\*\*|[.!](?:\s|$)", line)[0]
-        if said.strip() and _balanced(said):
-            return said.strip()
+        answer = next(filter(None, inside.groups())) if inside else re.split(r"[.!]?\*\*|[.!](?:\s|$)", line)[0]
+        if answer.strip() and _balanced(answer):
+            return answer.strip()
     return None
 
 

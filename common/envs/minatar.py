@@ -28,7 +28,7 @@ EPISODES = {"validation": 64, "test": 64}
 
 
 class Frame(NamedTuple):
-    """What a step leads to: ``planes`` [C, 10, 10] bool, the game's reward, and whether the episode is over."""
+    """Result of a step: ``planes`` [C, 10, 10] bool, the game's reward, and whether the episode is over."""
 
     planes: np.ndarray
     reward: float

@@ -68,10 +68,10 @@ def _rows(folder: Path, name: str) -> list[dict[str, Any]]:
     blob = path.read_bytes() if path.exists() else b""
     if not blob:
         raise PanelError(f"data panel: '{path}' is missing or empty; {files[file]['rows']} rows are expected; {BUILD}")
-    found = hashlib.sha256(blob).hexdigest()
-    if found != files[file]["sha256"]:
+    digest = hashlib.sha256(blob).hexdigest()
+    if digest != files[file]["sha256"]:
         raise PanelError(
-            f"data panel: '{path}' has sha256 {found[:12]}…, its manifest says {files[file]['sha256'][:12]}…; "
+            f"data panel: '{path}' has sha256 {digest[:12]}…, its manifest says {files[file]['sha256'][:12]}…; "
             f"a panel never changes under its name; {BUILD}"
         )
     return [json.loads(line) for line in blob.splitlines()]

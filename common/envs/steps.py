@@ -1,4 +1,4 @@
-"""The tasks of an environment of whole answers, solved line by line: an action is one line of a worked solution.
+"""Wraps an answer environment so that tasks are solved line by line: an action is one line of a worked solution.
 
 The state is the question and the lines written so far. The episode ends with the line that declares an answer; its
 reward is what the environment of whole answers gives to that line alone, 1 or 0. A line that merely computes ("so

@@ -1,4 +1,4 @@
-"""Rows of public data sets that are never part of this project: JSON lines in a folder of the user's, else from the hub."""
+"""Rows of public data sets that this project does not contain: JSON lines in a folder of the user's, else from the hub."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Source(NamedTuple):
     revision: str
 
 
-def rows_of(source: Source) -> dict[str, list[Row]]:
+def source_rows(source: Source) -> dict[str, list[Row]]:
     """The rows of each split, read once a process.
 
     Raises:
@@ -58,15 +58,15 @@ def panel_rows(
     Rows whose field ``question`` stands in the test split too are left out; of the others ``validation`` are drawn once, at
     most ``share`` of them.
     """
-    found = {"test": list(enumerate(rows["test"]))}
+    panels = {"test": list(enumerate(rows["test"]))}
     if "train" in rows:
         asked = {row[question] for row in rows["test"]}
         own = [(i, row) for i, row in enumerate(rows["train"]) if row[question] not in asked]
         size = min(validation, int(share * len(own)))
         held_out = set(generator(0, env, "validation").permutation(len(own))[:size].tolist())
-        found["validation"] = [row for at, row in enumerate(own) if at in held_out]
-        found["train"] = [row for at, row in enumerate(own) if at not in held_out]
-    return found
+        panels["validation"] = [row for at, row in enumerate(own) if at in held_out]
+        panels["train"] = [row for at, row in enumerate(own) if at not in held_out]
+    return panels
 
 
 @cache

@@ -103,8 +103,9 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Room:
-    """Which variant's metric says whether a panel is neither too hard nor too easy for the model, and between which bounds."""
+class Headroom:
+    """Floor and ceiling of a panel: the variant and metric that must lie between two bounds, else the panel is too hard or
+    too easy for the model and decides no claim."""
 
     variant: str
     metric: str
@@ -121,10 +122,10 @@ class PaperClaims:
     source: str
     where: str
     claims: tuple[Claim, ...]
-    room: Room | None = None
+    room: Headroom | None = None
 
 
-def headline(path: Path) -> str:
+def headline_metric(path: Path) -> str:
     """The metric of most claims of the claims file ``path``, by which a paper's ladder is drawn."""
     return Counter(claim.metric for claim in load_claims(path).claims).most_common(1)[0][0]
 
@@ -160,10 +161,10 @@ def load_claims(path: Path, *, variants: Collection[str] | None = None) -> Paper
                           "write - id: …")
     claims: list[Claim] = []
     for number, entry in enumerate(raw["claims"], start=1):
-        found = _expand(defaults, _mapping(entry, f"{where}: claim {number}"), f"{where}: claim {number}")
-        if found[0].id in {claim.id for claim in claims}:
-            raise ConfigError(f'{where}: the id "{found[0].id}" appears twice; give each claim its own id')
-        claims += found
+        expanded = _expand(defaults, _mapping(entry, f"{where}: claim {number}"), f"{where}: claim {number}")
+        if expanded[0].id in {claim.id for claim in claims}:
+            raise ConfigError(f'{where}: the id "{expanded[0].id}" appears twice; give each claim its own id')
+        claims += expanded
     room = _room(raw["room"], f"{where}: room") if "room" in raw else None
     paper = PaperClaims(**head, family=family, where=where, claims=tuple(claims), room=room)
     if variants is not None:
@@ -179,10 +180,10 @@ def _mapping(value: Any, where: str) -> dict[str, Any]:
     return value
 
 
-def _room(value: Any, where: str) -> Room:
+def _room(value: Any, where: str) -> Headroom:
     require_keys(_mapping(value, where), ["variant", "metric", "low", "high"], [], where)
     types = {"variant": str, "metric": str, "low": float, "high": float}
-    room = Room(**{name: check_value(kind, value[name], f"{where}: {name}") for name, kind in types.items()})
+    room = Headroom(**{name: check_value(kind, value[name], f"{where}: {name}") for name, kind in types.items()})
     if not room.low < room.high:
         raise ConfigError(f"{where}: low is {room.low:g} and high {room.high:g} but low must be the smaller; exchange them")
     return room
@@ -294,20 +295,20 @@ def _judge_scale(paper: PaperClaims, table: Table, profile: str, scale: str) -> 
             adjusted[i] = p
     sizes = {claim.panel: sum(other.panel == claim.panel for other in paper.claims) for claim in paper.claims}
     records = []
-    for claim, found, p_holm in zip(paper.claims, compared, adjusted, strict=True):
-        verdict, reason = _verdict(claim, found, p_holm, sizes[claim.panel])
-        if verdict == "inconclusive" and found.n_seeds:
+    for claim, judged, p_holm in zip(paper.claims, compared, adjusted, strict=True):
+        verdict, reason = _verdict(claim, judged, p_holm, sizes[claim.panel])
+        if verdict == "inconclusive" and judged.n_seeds:
             reason = _no_room(paper.room, claim.panel, table) or reason
         record = {
             "paper": paper.paper, "family": paper.family, "id": claim.id, "statement": claim.statement,
             "better": _MINUS.join(claim.better), "worse": _MINUS.join(claim.worse), "metric": claim.metric,
             "direction": claim.direction, "panel": claim.panel, "env": claim.env, "matched_on": claim.matched_on,
-            "margin": claim.margin, "profile": profile, "scale": scale, "n_seeds": found.n_seeds,
-            "value_better": _round(found.value_better), "value_worse": _round(found.value_worse),
-            "effect": _round(found.test and found.test.effect), "ci_low": _round(found.test and found.test.low),
-            "ci_high": _round(found.test and found.test.high), "confidence": claim.confidence, "p": _round(found.p),
+            "margin": claim.margin, "profile": profile, "scale": scale, "n_seeds": judged.n_seeds,
+            "value_better": _round(judged.value_better), "value_worse": _round(judged.value_worse),
+            "effect": _round(judged.test and judged.test.effect), "ci_low": _round(judged.test and judged.test.low),
+            "ci_high": _round(judged.test and judged.test.high), "confidence": claim.confidence, "p": _round(judged.p),
             "p_holm": _round(p_holm), "verdict": verdict, "reason": reason,
-            "seeds_to_decide": _seeds_to_decide(claim, found.test, sizes[claim.panel]), "rule_sha": claim.rule_sha,
+            "seeds_to_decide": _seeds_to_decide(claim, judged.test, sizes[claim.panel]), "rule_sha": claim.rule_sha,
         }  # fmt: skip
         assert tuple(record) == FIELDS
         records.append(record)
@@ -365,15 +366,15 @@ def _budget_problem(claim: Claim, columns: Mapping[str, Mapping[int, MetricRow]]
     return ""
 
 
-def _verdict(claim: Claim, found: _Compared, p_holm: float | None, family: int) -> tuple[str, str]:
+def _verdict(claim: Claim, compared: _Compared, p_holm: float | None, family: int) -> tuple[str, str]:
     """(verdict, reason); the reason begins with a few words and a colon, and is empty when supported."""
-    test = found.test
-    if found.problem or test is None:
-        return "inconclusive", found.problem
-    if found.n_seeds == 1:
+    test = compared.test
+    if compared.problem or test is None:
+        return "inconclusive", compared.problem
+    if compared.n_seeds == 1:
         return "inconclusive", "one seed: a single run has no interval; run more seeds"
     if test.p is None:
-        return "inconclusive", (f"no spread: all {found.n_seeds} seeds differ by exactly {test.effect:.4g}, so there is "
+        return "inconclusive", (f"no spread: all {compared.n_seeds} seeds differ by exactly {test.effect:.4g}, so there is "
                                 "no interval; the metric may be saturated or the runs may not depend on the seed")
     interval = f"[{test.low:.4g}, {test.high:.4g}]"
     if p_holm < 1 - claim.confidence:
@@ -387,7 +388,7 @@ def _verdict(claim: Claim, found: _Compared, p_holm: float | None, family: int) 
     return "inconclusive", f"interval holds the margin: {interval} does not exclude {claim.margin:g}"
 
 
-def _no_room(room: Room | None, panel: str, table: Table) -> str:
+def _no_room(room: Headroom | None, panel: str, table: Table) -> str:
     """Why the panel cannot tell anything about this model, "" where it can or nothing says so."""
     seeds = table.get((panel, room.metric, room.variant), {}) if room else {}
     if not seeds:

@@ -1,4 +1,4 @@
-"""Self-correction in numbers: what changes between a first and a last attempt at the same task.
+"""Self-correction metrics: accuracy of each attempt at a task, and what changes between the first and the last.
 
 One report for every method of the family. Input is a matrix of correctness, tasks × turns, and the
 answers themselves; each turn is judged by the last answer it declares, never by its best one. For two
@@ -48,14 +48,14 @@ def attempts_of(env: AnswerEnv, tasks: Sequence[Task], trajectories: Sequence[Tr
     correct, answers = [], []
     for task, trajectory in zip(tasks, trajectories, strict=True):
         env.reset(task)
-        said = tuple(env.declared(step.turn.text) for step in trajectory.steps)
-        answers.append(said)
-        correct.append([env.score(answer) >= 1.0 for answer in said])
+        declared = tuple(env.declared(step.turn.text) for step in trajectory.steps)
+        answers.append(declared)
+        correct.append([env.score(answer) >= 1.0 for answer in declared])
     return Attempts(np.array(correct, dtype=bool), tuple(answers))
 
 
 def correction(attempts: Attempts) -> dict[str, float]:
-    """The report, first against last turn; shares of all tasks unless said otherwise.
+    """Self-correction metrics of the first against the last turn; shares of all tasks unless noted.
 
     ``acc@k`` for every turn k; with two turns or more also ``delta`` = acc@last − acc@1; ``i2c`` and
     ``c2i``, wrong then right and right then wrong; ``cl`` and ``cs``, P(right last | right first) and
@@ -63,25 +63,25 @@ def correction(attempts: Attempts) -> dict[str, float]:
     verbatim; ``copy_wrong``, the share of wrong answers so repeated.
     """
     correct, turns = attempts.correct, attempts.correct.shape[1]
-    found = {f"acc@{k + 1}": float(correct[:, k].mean()) for k in range(turns)}
+    metrics = {f"acc@{k + 1}": float(correct[:, k].mean()) for k in range(turns)}
     if turns == 1:
-        return found
+        return metrics
     first, last = correct[:, 0], correct[:, -1]
-    found["delta"] = (int(last.sum()) - int(first.sum())) / len(first)
-    found["i2c"] = float((~first & last).mean())
-    found["c2i"] = float((first & ~last).mean())
+    metrics["delta"] = (int(last.sum()) - int(first.sum())) / len(first)
+    metrics["i2c"] = float((~first & last).mean())
+    metrics["c2i"] = float((first & ~last).mean())
     if first.any():
-        found["cl"] = float(last[first].mean())
+        metrics["cl"] = float(last[first].mean())
     if not first.all():
-        found["cs"] = float(last[~first].mean())
-    score = relative_score(found["acc@1"], found[f"acc@{turns}"])
+        metrics["cs"] = float(last[~first].mean())
+    score = relative_score(metrics["acc@1"], metrics[f"acc@{turns}"])
     if score is not None:
-        found["rss"] = score
-    same = np.array([[now == before for before, now in zip(said, said[1:])] for said in attempts.answers])
-    found["copy"] = float(same.mean())
+        metrics["rss"] = score
+    same = np.array([[now == before for before, now in zip(answers, answers[1:])] for answers in attempts.answers])
+    metrics["copy"] = float(same.mean())
     if not correct[:, :-1].all():
-        found["copy_wrong"] = float(same[~correct[:, :-1]].mean())
-    return found
+        metrics["copy_wrong"] = float(same[~correct[:, :-1]].mean())
+    return metrics
 
 
 def relative_score(acc_1: float, acc_2: float) -> float | None:
@@ -97,7 +97,7 @@ def relative_score(acc_1: float, acc_2: float) -> float | None:
     return (acc_2 - acc_1**2) / (2 * acc_1 * (1 - acc_1))
 
 
-def records(attempts: Attempts, tasks: Sequence[Task], trajectories: Sequence[Trajectory]) -> list[dict]:
+def turn_records(attempts: Attempts, tasks: Sequence[Task], trajectories: Sequence[Trajectory]) -> list[dict]:
     """JSON-able rows, one a turn, to be read by people."""
     return [
         {"task": task.id, "turn": k + 1, "prompt": step.prompt[-1]["content"], "answer": attempts.answers[i][k],

@@ -59,9 +59,9 @@ class Levels:
     def report(self, prefix: str = "") -> dict[str, float]:
         """``acc@1``, ``acc@2``, ``delta``, ``cl``, ``cs``, ``rss``; what is undefined is absent."""
         acc_2 = min(max(self.acc_1 + self.delta, 0.0), 1.0)
-        found = {"acc@1": self.acc_1, "acc@2": acc_2, "delta": self.delta, "cl": self.cl, "cs": self.cs,
-                 "rss": relative_score(self.acc_1, acc_2)}  # fmt: skip
-        return {f"{prefix}{name}": value for name, value in found.items() if value is not None}
+        metrics = {"acc@1": self.acc_1, "acc@2": acc_2, "delta": self.delta, "cl": self.cl, "cs": self.cs,
+                   "rss": relative_score(self.acc_1, acc_2)}  # fmt: skip
+        return {f"{prefix}{name}": value for name, value in metrics.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def change(before: Levels, after: Levels) -> Change:
 
 def _both(before: float | None, after: float | None, name: str) -> tuple[float, float]:
     if before is None and after is None:
-        raise ValueError(f"change: {name} is undefined for both policies, so nothing can be said of it; "
+        raise ValueError(f"change: {name} is undefined for both policies, so its part has no value; "
                          "compare policies that are sometimes right and sometimes wrong at first")
     one = after if before is None else before
     two = before if after is None else after

@@ -1,4 +1,4 @@
-"""Several sampled dialogues of every task, judged turn by turn."""
+"""Sampling of several dialogues for each task, judged turn by turn."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""How well a model foresees: the states it imagines beside the real ones, by depth.
+"""Accuracy of a world model: predicted states against real ones, by the number of steps ahead.
 
-From a real state, along actions that were really taken, the model imagines the state after the first action, then from
-this imagined state the one after the second, and so on: errors compound.
+From a real state, along actions that were really taken, the model predicts the state after the first action, then from
+this predicted state the one after the second, and so on: errors compound.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Follow = Callable[[str, str, str], str]
 
 @dataclass
 class Forecast:
-    """Actions taken from a real state and the states they led to; ``imagined`` is filled as far as a model foresees."""
+    """Actions taken from a real state, the states they led to (``real``), and a model's predictions of these (``imagined``)."""
 
     task_id: str
     prompt: tuple[Message, ...]
@@ -35,7 +35,7 @@ class Forecast:
 
 
 def forecasts(episode: Sequence[Transition], *, depth: int) -> list[Forecast]:
-    """From every state of one episode its next ``depth`` actions, fewer where it ends; nothing is imagined yet."""
+    """One forecast for each state of an episode, over its next ``depth`` actions (fewer at the end), without predictions yet."""
     return [
         Forecast(one.task_id, one.prompt, tuple(later.taken for later in episode[i : i + depth]))
         for i, one in enumerate(episode)
@@ -47,16 +47,16 @@ def token_accuracy(imagined: str, real: str) -> float:
     return SequenceMatcher(None, imagined.split(), real.split(), autojunk=False).ratio()
 
 
-def imagine(found: Sequence[Forecast], policy: Policy, follow: Follow, *, seed: int) -> None:
-    """Fill ``imagined`` to the length of ``real``, or up to the state imagined to end the episode or cut by the
-    policy's token limit."""
-    states = {i: one.prompt for i, one in enumerate(found)}
+def imagine(unfilled: Sequence[Forecast], policy: Policy, follow: Follow, *, seed: int) -> None:
+    """Fill ``imagined`` with the policy's predictions, to the length of ``real``, or up to a state predicted to end the episode
+    or cut by the policy's token limit."""
+    states = {i: one.prompt for i, one in enumerate(unfilled)}
     depth = 0
     while states:
         going = list(states)
-        prompts = [asked(states[i], found[i].real[depth].action) for i in going]
+        prompts = [asked(states[i], unfilled[i].real[depth].action) for i in going]
         for i, [turn] in zip(going, propose(policy, prompts, [seed] * len(going), 1), strict=True):
-            one = found[i]
+            one = unfilled[i]
             one.imagined.append(turn.text)
             if turn.text == OVER or not turn.finished or depth + 1 == len(one.real):
                 del states[i]
@@ -66,15 +66,15 @@ def imagine(found: Sequence[Forecast], policy: Policy, follow: Follow, *, seed: 
         depth += 1
 
 
-def fidelity(found: Sequence[Forecast]) -> dict[str, float]:
-    """For each depth d from 1: ``exact@d``, ``tokens@d`` and ``end@d`` over the forecasts whose episodes go that far.
+def fidelity(predicted: Sequence[Forecast]) -> dict[str, float]:
+    """Accuracy at each depth d from 1: ``exact@d``, ``tokens@d`` and ``end@d`` over the forecasts whose episodes go that far.
 
-    ``exact``: share of states imagined word for word; ``tokens``: mean :func:`token_accuracy`; ``end``: share for
-    which it was foreseen whether the episode is over. A forecast that ended too early scores 0 there.
+    ``exact``: share of states predicted word for word; ``tokens``: mean :func:`token_accuracy`; ``end``: share for
+    which it was predicted whether the episode is over. A forecast that ended too early scores 0 there.
     """
     values = {}
-    for d in range(max((len(one.real) for one in found), default=0)):
-        pairs = [(f.imagined[d] if d < len(f.imagined) else "", f.real[d].after) for f in found if d < len(f.real)]
+    for d in range(max((len(one.real) for one in predicted), default=0)):
+        pairs = [(f.imagined[d] if d < len(f.imagined) else "", f.real[d].after) for f in predicted if d < len(f.real)]
         values[f"exact@{d + 1}"] = fmean(one.split() == other.split() for one, other in pairs)
         values[f"tokens@{d + 1}"] = fmean(token_accuracy(one, other) for one, other in pairs)
         values[f"end@{d + 1}"] = fmean((one == OVER) == (other == OVER) for one, other in pairs)

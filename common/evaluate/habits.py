@@ -1,4 +1,4 @@
-"""What a policy does wrong beside failing: actions that are not admissible or that repeat; and whether it thinks."""
+"""Rates of undesired behaviour: inadmissible and repeated actions; and of turns that reason before they act."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from common.types import Trajectory
 
 
 def habits(episodes: Sequence[Trajectory], *, invalid: str) -> dict[str, float]:
-    """Shares over all turns of ``episodes``; the action of a turn is its last line.
+    """Behaviour rates in [0, 1] over all turns of ``episodes``; the action of a turn is its last line.
 
     ``invalid``: the observation begins with ``invalid``, as the environment answers an inadmissible action;
     ``repeated``: of turns that are not an episode's first, those with the action of the turn before;
@@ -19,8 +19,8 @@ def habits(episodes: Sequence[Trajectory], *, invalid: str) -> dict[str, float]:
     turns = [step for episode in episodes for step in episode.steps]
     acted = [[declared(step.turn.text) for step in episode.steps] for episode in episodes]
     again = [now == before for own in acted for before, now in zip(own, own[1:])]
-    found = {"invalid": fmean(step.observation.text.startswith(invalid) for step in turns),
+    rates = {"invalid": fmean(step.observation.text.startswith(invalid) for step in turns),
              "reflected": fmean("\n" in step.turn.text.strip() for step in turns)}  # fmt: skip
     if again:
-        found["repeated"] = fmean(again)
-    return found
+        rates["repeated"] = fmean(again)
+    return rates

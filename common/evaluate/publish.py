@@ -53,7 +53,7 @@ def read_claims(folder: Path, paper: str = "*") -> list[dict[str, Any]]:
     """The records of :func:`write_claims`, of all papers or of one, by paper. ConfigError when a file is not what it wrote, or
     there is none."""
     again = "run `python -m common claims` to write it again"
-    found: list[dict[str, Any]] = []
+    verdicts: list[dict[str, Any]] = []
     paths = sorted(folder.glob(f"{paper}.json"))
     if not paths:
         raise ConfigError(f"{folder.name}/{paper}.json does not exist; {again}")
@@ -67,11 +67,11 @@ def read_claims(folder: Path, paper: str = "*") -> list[dict[str, Any]]:
         for number, record in enumerate(records, start=1):
             if not isinstance(record, dict) or tuple(record) != FIELDS:
                 raise ConfigError(f"{path.name}: record {number} does not have the fields {', '.join(FIELDS)}; {again}")
-        found += records
-    return found
+        verdicts += records
+    return verdicts
 
 
-def moved(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> list[str]:
+def claim_changes(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> list[str]:
     """A line for every claim whose effect or verdict is another than before, changed verdicts first. Claims that one side
     lacks are left out: nothing moved there."""
     def name(record: Mapping[str, Any]) -> tuple[str, str, str, str]:
@@ -110,14 +110,14 @@ def disagreements(root: Path) -> list[str]:
     Checks ``results/claims/`` against the metric rows and the claims files, and every marked block
     against ``results/claims/`` and the rows.
     """
-    records, found = read_claims(root / "results" / "claims"), []
+    records, problems = read_claims(root / "results" / "claims"), []
     if records != judge_all(root / "results", root / "papers"):
-        found.append("results/claims/ differs from what the metric rows and claims files give; run `python -m common claims`")
+        problems.append("results/claims/ differs from what the metric rows and claims files give; run `python -m common claims`")
     for document, old, new in _filled(root, records):
         if new != old:
-            found.append(f"{document.relative_to(root).as_posix()} holds a table that differs from the results; "
-                         "run `python -m common claims`")
-    return found
+            problems.append(f"{document.relative_to(root).as_posix()} holds a table that differs from the results; "
+                            "run `python -m common claims`")
+    return problems
 
 
 def _filled(root: Path, records: Sequence[dict[str, Any]] | None) -> list[tuple[Path, str, str]]:

@@ -1,4 +1,4 @@
-"""From a policy to numbers: episodes on a task panel, and what they cost."""
+"""Evaluation of a policy: metrics of its episodes on a task panel, and what sampling them costs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def evaluate(
 
 
 def sampling_cost(trajectories: Sequence[Trajectory], engine: Engine) -> Cost:
-    """What it costs to sample these episodes, and no others, from ``engine``: every step is one call of the model, one
+    """Cost of sampling exactly these episodes from ``engine``: every step is one call of the model, one
     sample and one environment step."""
     steps = [step for t in trajectories for step in t.steps]
     return Cost(env_steps=len(steps), lm_calls=len(steps), samples=len(steps),

@@ -1,4 +1,4 @@
-"""Statistics of few training runs.
+"""Statistics over few training seeds: intervals, paired tests, Holm's correction, power.
 
 Conventions:
 
@@ -6,7 +6,7 @@ Conventions:
   seed. Episodes of one run are no replicates; the only function about items is :func:`wilson`.
 * Comparisons are **paired** by seed: variants of one unit share base model, tasks and seed.
 * Intervals are two-sided and p two-sided unless the name says otherwise; ``confidence`` in (0, 1).
-* What n values cannot say is None, never a number: no interval from one seed, and none from values
+* What n values cannot determine is None, never a number: no interval from one seed, and none from values
   without spread. Rates that coincide in all seeds are usually saturated (all 0, all 1) or come from
   runs that do not depend on the seed; a t-interval of width zero would claim certainty from that.
 * Undefined input (empty, not finite, unequal lengths) raises ValueError with one sentence.
@@ -150,8 +150,8 @@ def power(effect: float, sd: float, n: int, *, alpha: float = 0.05) -> float:
         return 0.0
     limit, shift = distributions.t.ppf(1 - alpha / 2, n - 1), abs(effect) * math.sqrt(n) / sd
     # The noncentral cdf loses its far tails to nan; there the power is 1 up to rounding.
-    found = distributions.nct.sf(limit, n - 1, shift) + distributions.nct.cdf(-limit, n - 1, shift)
-    return float(found) if math.isfinite(found) else 1.0
+    probability = distributions.nct.sf(limit, n - 1, shift) + distributions.nct.cdf(-limit, n - 1, shift)
+    return float(probability) if math.isfinite(probability) else 1.0
 
 
 def seeds_needed(

@@ -32,13 +32,13 @@ def claims_table(records: Sequence[Mapping[str, Any]]) -> str:
     if not records:
         return "No claim has been judged yet."
     parts = []
-    for (paper, scale, profile), found in _by_run(records):
-        levels = " / ".join(f"{level:.4g}" for level in sorted({100 * r["confidence"] for r in found}))
-        parts += [f"**{paper}, {scale} scale** (`{profile}` profile): {_counts(found)}", "",
+    for (paper, scale, profile), of_run in _by_run(records):
+        levels = " / ".join(f"{level:.4g}" for level in sorted({100 * r["confidence"] for r in of_run}))
+        parts += [f"**{paper}, {scale} scale** (`{profile}` profile): {_counts(of_run)}", "",
                   f"| claim | better vs worse | panel | matched on | effect [{levels} % interval] | n | p (Holm) | "
                   "verdict |",
                   "|---|---|---|---|---|---|---|---|"]
-        for _, same in groupby(found, key=lambda r: r["id"]):
+        for _, same in groupby(of_run, key=lambda r: r["id"]):
             for i, record in enumerate(same):
                 parts.append(_claim_line(record, first=i == 0))
         parts.append("")
@@ -47,12 +47,12 @@ def claims_table(records: Sequence[Mapping[str, Any]]) -> str:
 
 def counts(records: Sequence[Mapping[str, Any]]) -> str:
     """How many claims of each paper are supported, contradicted and inconclusive: a line for each run, no table."""
-    return "\n".join(f"- {paper}, {scale} scale (`{profile}` profile): {_counts(found)}"
-                     for (paper, scale, profile), found in _by_run(records))
+    return "\n".join(f"- {paper}, {scale} scale (`{profile}` profile): {_counts(of_run)}"
+                     for (paper, scale, profile), of_run in _by_run(records))
 
 
-def _counts(found: Sequence[Mapping[str, Any]]) -> str:
-    return ", ".join(f"{sum(r['verdict'] == v for r in found)} {v}" for v in VERDICTS)
+def _counts(records: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(f"{sum(r['verdict'] == v for r in records)} {v}" for v in VERDICTS)
 
 
 def verdicts_table(records: Sequence[Mapping[str, Any]]) -> str:
@@ -63,11 +63,11 @@ def verdicts_table(records: Sequence[Mapping[str, Any]]) -> str:
     if not records:
         return "No claim has been judged yet."
     parts = []
-    for (paper, scale, profile), found in _by_run(records):
-        panels = list(dict.fromkeys(record["panel"] for record in found))
+    for (paper, scale, profile), of_run in _by_run(records):
+        panels = list(dict.fromkeys(record["panel"] for record in of_run))
         parts += [f"**{paper}, {scale} scale** (`{profile}` profile)", "",
                   f"| claim | {' | '.join(panels)} |", "|---|" + "---|" * len(panels)]
-        for claim, same in groupby(found, key=lambda r: r["id"]):
+        for claim, same in groupby(of_run, key=lambda r: r["id"]):
             cells = dict.fromkeys(panels, "")
             for record in same:
                 cells[record["panel"]] = _verdict_cell(record)
@@ -100,17 +100,17 @@ def pretrained_table(records: Sequence[Mapping[str, Any]]) -> str:
     Where one reason holds for all undecided claims of a panel (a floor, a ceiling, a single seed), it stands for them.
     """
     parts = ["| paper | model | panel | seeds | verdicts |", "|---|---|---|---|---|"]
-    for (paper, scale, profile), found in _by_run(records):
-        for panel in dict.fromkeys(record["panel"] for record in found):
-            here = [record for record in found if record["panel"] == panel]
+    for (paper, scale, profile), of_run in _by_run(records):
+        for panel in dict.fromkeys(record["panel"] for record in of_run):
+            here = [record for record in of_run if record["panel"] == panel]
             seeds = max(record["n_seeds"] for record in here)
             general = ("floor:", "ceiling:", "one seed:") if seeds == 1 else ("floor:", "ceiling:")
             reasons = [record["reason"] for record in here if record["reason"].startswith(general)]
-            said = [f"**{verdict}** {', '.join(ids)}" for verdict in ("supported", "contradicted")
-                    if (ids := [record["id"] for record in here if record["verdict"] == verdict])]
+            phrases = [f"**{verdict}** {', '.join(ids)}" for verdict in ("supported", "contradicted")
+                       if (ids := [record["id"] for record in here if record["verdict"] == verdict])]
             undecided = [record["id"] for record in here if record["verdict"] == "inconclusive"]
-            said += [reasons[0] if reasons else f"inconclusive {', '.join(undecided)}"] if undecided else []
-            parts.append(f"| [{paper}](papers/{paper}/README.md) | {scale} (`{profile}`) | {panel} | {seeds} | {'; '.join(said)} |")
+            phrases += [reasons[0] if reasons else f"inconclusive {', '.join(undecided)}"] if undecided else []
+            parts.append(f"| [{paper}](papers/{paper}/README.md) | {scale} (`{profile}`) | {panel} | {seeds} | {'; '.join(phrases)} |")
     return "\n".join(parts) if records else "No pretrained model has been judged yet."
 
 
@@ -210,11 +210,11 @@ def _rank(name: str, by_panel: Mapping[str, list[float]], panels: Sequence[str],
 def _mean_cell(values: Sequence[float], most: int) -> str:
     if not values:
         return "–"
-    found = t_interval(values)
-    text = _number(found.mean)
-    if found.high is not None:
-        text += f" ± {_number(found.high - found.mean)}"
-    return text if found.n == most else f"{text} (n = {found.n})"
+    interval = t_interval(values)
+    text = _number(interval.mean)
+    if interval.high is not None:
+        text += f" ± {_number(interval.high - interval.mean)}"
+    return text if interval.n == most else f"{text} (n = {interval.n})"
 
 
 def blocks(

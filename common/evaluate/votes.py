@@ -30,7 +30,7 @@ def votes(attempts: Attempts) -> dict[str, float]:
     """Mean over tasks: ``vote``, correctness of the majority of each row, and ``any``, whether one is right."""
     rows = zip(attempts.answers, attempts.correct, strict=True)
     return {
-        "vote": float(np.mean([majority(said, right) for said, right in rows])),
+        "vote": float(np.mean([majority(answers, right) for answers, right in rows])),
         "any": float(attempts.correct.any(1).mean()),
     }
 
@@ -42,5 +42,5 @@ def parallel(draws: Sequence[Attempts]) -> Attempts:
 
 
 def stacked(draws: Sequence[Attempts]) -> Attempts:
-    """Draws one below the other: every dialogue is a row, those of one task are ``tasks`` rows apart."""
+    """Draws concatenated, [draws · tasks, turns]: every dialogue is a row, those of one task are ``tasks`` rows apart."""
     return Attempts(np.concatenate([draw.correct for draw in draws]), tuple(a for draw in draws for a in draw.answers))

@@ -1,4 +1,4 @@
-"""Examples to token rows, token rows to padded tensors, in an order fixed by the seed.
+"""Training batches: examples to token rows, token rows to padded tensors, in an order fixed by the seed.
 
 A *row* is one prompt with one completion: the action and its end-of-turn token. Rows are tokenised
 once, before training, exactly as the engine does: the chat template with the assistant header, then
@@ -31,15 +31,15 @@ class SFTExample:
     """Multiplies this example's loss; ≥ 0, and 0 leaves the example out."""
 
 
-class Scorer(Protocol):
-    """An engine, as far as log-probabilities of completions are asked."""
+class CompletionScorer(Protocol):
+    """Interface of whatever scores completions, such as :class:`common.lm.engine.Engine`."""
 
     def score(self, prompts: Sequence[tuple[Message, ...]], completions: Sequence[Sequence[str]]) -> Sequence[Sequence[float]]:
-        """The log-probability of each completion after its prompt, end-of-turn token included."""
+        """Log-probabilities in nats, ≤ 0, of ``completions[i]`` after ``prompts[i]``, end-of-turn token included."""
 
 
 class ScoredTurn(NamedTuple):
-    """One action of a trajectory with its log-probability under the reference policy."""
+    """One action of a trajectory with its log-probability (nats, ≤ 0) under the reference policy."""
 
     prompt: tuple[Message, ...]
     action: str
@@ -55,7 +55,7 @@ class TrajectoryPair:
     weight: float = 1.0
 
 
-def referenced(engine: Scorer, pairs: Sequence[PreferencePair]) -> list[PreferencePair]:
+def referenced(engine: CompletionScorer, pairs: Sequence[PreferencePair]) -> list[PreferencePair]:
     """``pairs`` with both sides' log-probabilities under ``engine``, the policy that DPO starts from."""
     if not pairs:
         return []
@@ -83,13 +83,13 @@ def positive(stage: str, items: Sequence, weights: Sequence[float]) -> list:
     for i, weight in enumerate(weights):
         if not 0 <= weight < math.inf:
             raise ValueError(f"{stage}: weight {weight} of item {i} must be at least 0 and finite; check its source")
-    kept = [item for item, weight in zip(items, weights, strict=True) if weight > 0]
-    if not kept:
+    selected = [item for item, weight in zip(items, weights, strict=True) if weight > 0]
+    if not selected:
         raise ValueError(
             f"{stage}: none of {len(items)} items has a positive weight, so there is nothing to learn from; "
             f"collect more data or loosen its filter"
         )
-    return kept
+    return selected
 
 
 def encode(

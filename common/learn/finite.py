@@ -1,4 +1,4 @@
-"""The end of a training run whose numbers are none any more."""
+"""Stops training at the first loss or gradient norm that is NaN or infinite."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from common import ranks
 def require_finite(
     stage: str, step: int, numbers: Mapping[str, float], *, lr: float, batch: Callable[[], Mapping[str, Any]], out_dir: Path
 ) -> None:
-    """Nothing where all ``numbers`` of update ``step`` are finite; else ``batch()`` goes with them into
+    """Check that all ``numbers`` of update ``step`` are finite; else write them and ``batch()`` into
     ``out_dir``/failed_batch.json (failed_batch.1.json, … of other ranks), numbers as text since JSON has no NaN.
 
-    To be called before the optimiser writes what came of them into the weights.
+    Call it before the optimiser step that would write them into the weights.
 
     Raises:
         FloatingPointError: naming the first that is not finite, the file and what to try.

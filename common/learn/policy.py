@@ -33,8 +33,8 @@ from common.learn.batches import (
     training_order,
 )
 from common.learn.losses import dpo_losses, row_sums, sft_loss, turn_sums
+from common.learn.monitor import Log, MonitoredTrainer, preserve_state, run_training, trainer_arguments
 from common.learn.settings import DPOSettings, TrainSettings, TrainStats
-from common.learn.watch import Log, Watched, borrowed, run, trainer_arguments
 from common.lm.predict import passes, predictions
 from common.types import PreferencePair
 
@@ -62,12 +62,12 @@ def sft(
     """
     started = time.perf_counter()
     check_model("sft", model, settings.max_length)
-    kept = positive("sft", examples, [example.weight for example in examples])
+    weighted = positive("sft", examples, [example.weight for example in examples])
     prompts, completions = encode(
-        "sft", tokenizer, [e.prompt for e in kept], [e.completion for e in kept], max_length=settings.max_length
+        "sft", tokenizer, [e.prompt for e in weighted], [e.completion for e in weighted], max_length=settings.max_length
     )
     rows = Dataset.from_dict(
-        {"prompt_ids": prompts, "completion_ids": completions, "weight": [float(e.weight) for e in kept]}
+        {"prompt_ids": prompts, "completion_ids": completions, "weight": [float(e.weight) for e in weighted]}
     )
     lengths = [len(p) + len(c) for p, c in zip(prompts, completions, strict=True)]
 
@@ -76,7 +76,7 @@ def sft(
         n_scored = int(padded["completion_mask"].sum())
         return padded | {"weight": torch.tensor([r["weight"] for r in batch]), "n_items": n_scored}
 
-    with borrowed(model):
+    with preserve_state(model):
         trainer = _SFT(
             model,
             SFTConfig(
@@ -88,7 +88,7 @@ def sft(
             train_dataset=rows.select(_order(lengths, settings, seed)),
             processing_class=tokenizer,
         )
-        return run(trainer.start("sft", settings, out_dir, log), started)
+        return run_training(trainer.start("sft", settings, out_dir, log), started)
 
 
 def dpo(
@@ -119,15 +119,15 @@ def dpo(
     """
     started = time.perf_counter()
     check_model("dpo", model, settings.max_length)
-    kept = [as_trajectories(pair) for pair in positive("dpo", pairs, [pair.weight for pair in pairs])]
-    _check_pairs(kept)
-    turns = [turn for pair in kept for turn in (*pair.chosen, *pair.rejected)]
+    weighted = [as_trajectories(pair) for pair in positive("dpo", pairs, [pair.weight for pair in pairs])]
+    _check_pairs(weighted)
+    turns = [turn for pair in weighted for turn in (*pair.chosen, *pair.rejected)]
     prompts, actions = encode(
         "dpo", tokenizer, [t.prompt for t in turns], [t.action for t in turns], max_length=settings.max_length
     )
     columns: dict[str, list] = {name: [] for name in ("prompt_ids", "completion_ids", "n_chosen", "ref", "weight")}
     lengths, at = [], 0
-    for pair in kept:
+    for pair in weighted:
         end = at + len(pair.chosen) + len(pair.rejected)
         columns["prompt_ids"].append(prompts[at:end])
         columns["completion_ids"].append(actions[at:end])
@@ -152,7 +152,7 @@ def dpo(
             "n_examples": len(batch),
         }
 
-    with borrowed(model):
+    with preserve_state(model):
         trainer = _DPO(
             model,
             args=DPOConfig(
@@ -166,17 +166,17 @@ def dpo(
             train_dataset=Dataset.from_dict(columns).select(_order(lengths, settings, seed)),
             processing_class=tokenizer,
         )
-        return run(trainer.start("dpo", settings, out_dir, log), started)
+        return run_training(trainer.start("dpo", settings, out_dir, log), started)
 
 
-class _SFT(Watched, SFTTrainer):
+class _SFT(MonitoredTrainer, SFTTrainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):  # noqa: ANN001, ANN201
         logps = _completion_logps(model, inputs)
         loss = sft_loss(logps, inputs["weight"], num_items_in_batch)
-        return self.watch(loss, inputs, {"logp": float(logps.detach().sum())})
+        return self.record_loss(loss, inputs, {"logp": float(logps.detach().sum())})
 
 
-class _DPO(Watched, DPOTrainer):
+class _DPO(MonitoredTrainer, DPOTrainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):  # noqa: ANN001, ANN201
         ref, weight = inputs["ref"], inputs["weight"]
         sides = turn_sums(_completion_logps(model, inputs), inputs["owner"], 2 * len(weight)).view(-1, 2)
@@ -193,7 +193,7 @@ class _DPO(Watched, DPOTrainer):
             "logratio_chosen": float(ratios[:, 0].sum()),
             "logratio_rejected": float(ratios[:, 1].sum()),
         }
-        return self.watch(losses.sum() / num_items_in_batch, inputs, metrics)
+        return self.record_loss(losses.sum() / num_items_in_batch, inputs, metrics)
 
     def _prepare_dataset(self, dataset, processing_class, args, dataset_name):  # noqa: ANN001, ANN202
         return dataset  # tokenised already
@@ -209,12 +209,12 @@ def _completion_logps(model: PreTrainedModel, batch: dict[str, torch.Tensor]) ->
     for ids, length, n in zip(batch["input_ids"].tolist(), lengths, completions, strict=True):
         rows.append(ids[-length:])
         scored.append(range(length - n, length))
-    order, found = [], []
+    order, distributions = [], []
     for some in passes(model, rows, scored):
         predicted = predictions(model, [rows[i] for i in some], [scored[i] for i in some])
-        found.append(row_sums(predicted.logps(), [len(scored[i]) for i in some]))
+        distributions.append(row_sums(predicted.logps(), [len(scored[i]) for i in some]))
         order += some
-    return torch.cat(found)[torch.tensor(order).argsort().to(found[0].device)]
+    return torch.cat(distributions)[torch.tensor(order).argsort().to(distributions[0].device)]
 
 
 def _order(lengths: list[int], settings: TrainSettings, seed: int) -> list[int]:

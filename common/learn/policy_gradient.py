@@ -27,9 +27,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from common import ranks
 from common.learn.batches import check_model, encode
 from common.learn.finite import require_finite
+from common.learn.monitor import Log
 from common.learn.precision import step_in_float32
 from common.learn.settings import TrainStats
-from common.learn.watch import Log
 from common.lm.predict import passes, predictions
 from common.types import Message, Turn
 
@@ -48,7 +48,7 @@ Dialogue = tuple[CreditedTurn, ...]
 A turn that was cut, or whose text has other tokens than were sampled, is left out by the caller."""
 
 Collect = Callable[[int], list[Dialogue]]
-"""``collect(update)``, update counted from 1: dialogues sampled from the model as it is at this moment."""
+"""``collect(update)``, update counted from 1: dialogues sampled from the present model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +130,7 @@ class Row(NamedTuple):
     turn: list[int]
 
 
-def rows_of(prompts: Sequence[list[int]], answers: Sequence[list[int]], owners: Sequence[int]) -> list[Row]:
+def pack_turns(prompts: Sequence[list[int]], answers: Sequence[list[int]], owners: Sequence[int]) -> list[Row]:
     """Turns of one dialogue in as few rows as possible: a turn whose prompt goes on where the row ends joins it.
 
     ``owners`` are the numbers written into ``Row.turn``. A chat template that rewrites earlier turns gives
@@ -148,21 +148,21 @@ def rows_of(prompts: Sequence[list[int]], answers: Sequence[list[int]], owners: 
     return rows
 
 
-def compared(
+def token_statistics(
     model: PreTrainedModel, reference: PreTrainedModel, rows: Sequence[Row]
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """For the credited tokens of ``rows``, pass by pass: their turn, log π and the KL of their distribution to that
-    of ``reference``, each [M]; gradients into ``model`` where they are recorded."""
+    """For the credited tokens of ``rows``, pass by pass: their turn, log π and KL(π ‖ π_ref) in
+    nats, with π_ref that of ``reference``, each [M]; gradients into ``model`` where they are recorded."""
     ids = [row.ids for row in rows]
     places = [[place for place, owner in enumerate(row.turn) if owner >= 0] for row in rows]
     for some in passes(model, ids, places):
-        asked = [ids[i] for i in some], [places[i] for i in some]
-        found = predictions(model, *asked)
+        selected = [ids[i] for i in some], [places[i] for i in some]
+        predicted = predictions(model, *selected)
         with torch.no_grad():
-            ref_logits = predictions(reference, *asked).logits
-        owner = torch.tensor([rows[i].turn[place] for i in some for place in places[i]], device=found.row.device)
+            ref_logits = predictions(reference, *selected).logits
+        owner = torch.tensor([rows[i].turn[place] for i in some for place in places[i]], device=predicted.row.device)
         # Equal prefixes stand once among the logits, whichever model read them.
-        yield owner, found.logps(), token_kls(found.logits, ref_logits.to(found.logits.device))[found.where]
+        yield owner, predicted.logps(), token_kls(predicted.logits, ref_logits.to(predicted.logits.device))[predicted.where]
 
 
 # -- the loop --------------------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ def policy_gradient(
     """
     started = time.perf_counter()
     check_model("policy gradient", model, settings.max_length)
-    ranks.same_weights(model)
+    ranks.broadcast_weights(model)
     optimiser = adam(model, settings)
     losses: list[float] = []
     examples = tokens = 0
@@ -246,16 +246,16 @@ def policy_gradient_step(
     optimiser.zero_grad(set_to_none=True)
     # A block, not every n-th row: neighbours are samples of one task, whose prompt is read once a rank.
     loss, sums = _backward(model, reference, ranks.block(rows), turns, positions, len(dialogues))
-    ranks.add_gradients(model)
+    ranks.all_reduce_gradients(model)
     norm = float(torch.nn.utils.clip_grad_norm_(weights, 1.0))
     require_finite("policy gradient", update, {"loss": loss, "gradient norm": norm}, lr=settings.lr, out_dir=out_dir,
                    batch=lambda: {"dialogues": [[turn._asdict() for turn in one] for one in dialogues]})  # fmt: skip
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
     model.eval()
-    found = {"loss": loss, "grad_norm": norm, "lr": rate, "turns": len(turns)}
-    found |= {"advantage": sum(abs(turn.advantage) for turn in turns) / len(turns)} | sums
-    return Update(len(turns), sum(len(row.ids) for row in rows), found)
+    metrics = {"loss": loss, "grad_norm": norm, "lr": rate, "turns": len(turns)}
+    metrics |= {"advantage": sum(abs(turn.advantage) for turn in turns) / len(turns)} | sums
+    return Update(len(turns), sum(len(row.ids) for row in rows), metrics)
 
 
 # -- measuring -------------------------------------------------------------------------------------------
@@ -273,15 +273,15 @@ def answer_kls(
     its own, and none is scored.
     """
     prompts = [tokenizer.apply_chat_template(list(p), tokenize=False, add_generation_prompt=True) for p, _ in asked]
-    said = tokenizer([turn.text for _, turn in asked], add_special_tokens=False)["input_ids"] if asked else []
+    answer_ids = tokenizer([turn.text for _, turn in asked], add_special_tokens=False)["input_ids"] if asked else []
     rows = []
     for i, ids in enumerate(tokenizer(prompts, add_special_tokens=False)["input_ids"] if asked else []):
-        answer = [*said[i], *([tokenizer.eos_token_id] if asked[i][1].finished else [])]
-        rows += rows_of([ids], [answer], [i]) if answer else []
-    found = torch.zeros(len(asked))
-    for owner, _, kls in compared(model, reference, rows):
-        found.index_add_(0, owner.cpu(), kls.cpu())
-    return found
+        answer = [*answer_ids[i], *([tokenizer.eos_token_id] if asked[i][1].finished else [])]
+        rows += pack_turns([ids], [answer], [i]) if answer else []
+    kls_by_answer = torch.zeros(len(asked))
+    for owner, _, kls in token_statistics(model, reference, rows):
+        kls_by_answer.index_add_(0, owner.cpu(), kls.cpu())
+    return kls_by_answer
 
 
 # -- parts -----------------------------------------------------------------------------------------------
@@ -304,7 +304,7 @@ def _encode(
     rows, positions, at = [], [], 0
     for dialogue in dialogues:
         end = at + len(dialogue)
-        rows += rows_of(prompts[at:end], answers[at:end], range(at, end))
+        rows += pack_turns(prompts[at:end], answers[at:end], range(at, end))
         positions += [sum(message["role"] == "assistant" for message in turn.prompt) for turn in dialogue]
         at = end
     return rows, turns, positions
@@ -320,14 +320,14 @@ def _backward(
         for own in ([float(turn.advantage) for turn in turns], [float(turn.beta) for turn in turns])
     )
     total, kl, logp = 0.0, torch.zeros(len(turns)), torch.zeros(len(turns))
-    for owner, logps, kls in compared(model, reference, rows):
+    for owner, logps, kls in token_statistics(model, reference, rows):
         loss = policy_gradient_loss(logps, advantage[owner], kls, beta[owner], n)
         loss.backward()
         total += float(loss.detach())
         kl.index_add_(0, owner.cpu(), kls.detach().cpu())
         logp.index_add_(0, owner.cpu(), logps.detach().cpu())
     (total,) = ranks.total([total])
-    ranks.add(kl), ranks.add(logp)
+    ranks.all_reduce(kl), ranks.all_reduce(logp)
     place, sums = torch.tensor(positions), {}
     for k in sorted(set(positions)):
         sums |= {f"kl_{k + 1}": float(kl[place == k].mean()), f"logp_{k + 1}": float(logp[place == k].mean())}

@@ -1,4 +1,4 @@
-"""Training weights that are kept in bfloat16."""
+"""Float32 master weights for models whose weights are bfloat16."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 
 def step_in_float32(optimiser: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """``optimiser`` itself, whose steps move float32 copies of its bfloat16 weights, from which these are then rounded.
+    """Let ``optimiser`` update float32 copies of its bfloat16 weights, which are rounded from them after each step; returns it.
 
     A bfloat16 number has 8 significant bits: a step below 1/512 of a weight would be rounded away, and at the learning rates
     of fine-tuning nearly all steps are. The copies (Micikevicius et al. 2018, arXiv:1710.03740, §3.1) add them up. Adam's own

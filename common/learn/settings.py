@@ -1,4 +1,4 @@
-"""What a training run is given, and what it reports back."""
+"""Settings of a training run (optimiser, schedule, batches), and the statistics that it returns."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
-    """One optimisation: AdamW, linear decay to zero after a linear warm-up, clipped gradients.
+    """Settings of one training run: AdamW, linear decay to zero after a linear warm-up, clipped gradients.
 
     Exactly one of ``epochs`` and ``max_steps`` is given. One update sees ``batch_size · grad_accum``
     examples; ``batch_size`` of them share a forward pass, or are shared by the processes that train together.
@@ -78,7 +78,7 @@ def _require(settings: TrainSettings, name: str, ok: bool, rule: str) -> None:
 
 @dataclass(frozen=True)
 class TrainStats:
-    """What one training run did. Everything but ``seconds`` repeats exactly on one machine."""
+    """Statistics of one training run. Everything but ``seconds`` repeats exactly on one machine."""
 
     updates: int
     """Optimiser steps."""

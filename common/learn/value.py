@@ -20,8 +20,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArgum
 
 from common.learn.batches import check_model, collate_rows, encode, pad_rows, training_order
 from common.learn.losses import value_mse
+from common.learn.monitor import Log, MonitoredTrainer, preserve_state, run_training, trainer_arguments
 from common.learn.settings import TrainSettings, TrainStats
-from common.learn.watch import Log, Watched, borrowed, run, trainer_arguments
 from common.types import Message
 
 
@@ -94,7 +94,7 @@ def train_value(
         targets = torch.tensor([r["target"] for r in batch])
         return collate_rows(batch, tokenizer.pad_token_id) | {"target": targets, "n_items": len(batch)}
 
-    with borrowed(model):
+    with preserve_state(model):
         trainer = _Value(
             _ModelAndHead(model, head),
             TrainingArguments(**trainer_arguments(settings, model, seed=seed, out_dir=out_dir)),
@@ -102,7 +102,7 @@ def train_value(
             train_dataset=rows.select(order),
             processing_class=tokenizer,
         )
-        return run(trainer.start("value", settings, out_dir, log), started)
+        return run_training(trainer.start("value", settings, out_dir, log), started)
 
 
 @torch.inference_mode()
@@ -148,11 +148,11 @@ class _ModelAndHead(torch.nn.Module):
         return _logits(self.model, self.head, batch)
 
 
-class _Value(Watched):
+class _Value(MonitoredTrainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):  # noqa: ANN001, ANN201
         logits = model(inputs)
         loss = value_mse(logits, inputs["target"]).sum() / num_items_in_batch
-        return self.watch(loss, inputs, {"value": float(torch.sigmoid(logits.detach()).sum())})
+        return self.record_loss(loss, inputs, {"value": float(torch.sigmoid(logits.detach()).sum())})
 
 
 def _logits(model: PreTrainedModel, head: ValueHead, batch: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -1,0 +1,1 @@
+"""Language models: engines that sample and score, adapters, tokenizers, pretrained and base models."""

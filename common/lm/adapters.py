@@ -1,4 +1,4 @@
-"""Low-rank adapters: training a small addition to a large model's matrices instead of the matrices themselves.
+"""Low-rank adapters (LoRA): training a small addition to a large model's matrices instead of the matrices themselves.
 
 Each adapted matrix W becomes W + (α/r)·B·A with A [r, in] and B [out, r]; A and B alone are trained (LoRA, Hu et al. 2021,
 arXiv:2106.09685). The layers are peft's, put into the model in place, so that whatever samples, scores or trains it goes on
@@ -21,8 +21,8 @@ from safetensors.torch import load_file, save_file
 FILE = "adapters.safetensors"
 
 
-def adapted(model: torch.nn.Module, rank: int, *, seed: int, alpha: float | None = None) -> torch.nn.Module:
-    """``model`` itself, with adapters of rank r = ``rank`` that are all there is left to train; ``alpha`` α is 2·r unless given.
+def add_adapters(model: torch.nn.Module, rank: int, *, seed: int, alpha: float | None = None) -> torch.nn.Module:
+    """Add LoRA adapters of rank r = ``rank`` to ``model`` in place and freeze everything else; α = ``alpha``, 2·r by default.
 
     Every linear layer but the output's is adapted, whatever the architecture calls them (peft's "all-linear"): adapters of
     attention alone fall behind training all weights (Dettmers et al. 2023, arXiv:2305.14314, §4), and a list of names
@@ -50,8 +50,8 @@ def adapted(model: torch.nn.Module, rank: int, *, seed: int, alpha: float | None
     return model
 
 
-def merged(model: torch.nn.Module) -> torch.nn.Module:
-    """``model`` itself, its adapters added to the matrices they belong to and taken out: a plain model again, in the precision
+def merge_adapters(model: torch.nn.Module) -> torch.nn.Module:
+    """Merge the adapters of ``model`` into its matrices, in place: a plain model again, in the precision
     that its matrices have; 4-bit ones are multiplied out first, into that of the embeddings. A plain model stays as it is."""
     four_bit, layers = is_four_bit(model), adapters(model)
     for name, layer in layers.items():
@@ -68,17 +68,17 @@ def merged(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def is_four_bit(model: torch.nn.Module) -> bool:
-    """Whether its matrices are rounded to 4 bits, so that only adapters can be trained."""
+    """Whether the matrices of ``model`` are rounded to 4 bits, so that only adapters can be trained."""
     return getattr(model, "hf_quantizer", None) is not None
 
 
 def save_adapters(model: torch.nn.Module, folder: Path) -> None:
-    """A and B of each adapted layer of ``model`` as a file in ``folder``, beside what :func:`merged` leaves there."""
+    """Write A and B of each adapted layer of ``model`` into ``folder``, beside the merged model (:func:`merge_adapters`)."""
     save_file(_trained(model), folder / FILE)
 
 
 def load_adapters(model: torch.nn.Module, folder: Path) -> torch.nn.Module:
-    """``model`` itself, :func:`adapted` with the same rank, with the A and B that :func:`save_adapters` wrote."""
+    """Add adapters with the A and B that :func:`save_adapters` wrote to ``model`` in place; see :func:`add_adapters`."""
     saved = load_file(folder / FILE)
     with torch.no_grad():
         for name, weight in _trained(model).items():

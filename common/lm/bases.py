@@ -38,8 +38,8 @@ class BaseSettings:
 @cache
 def _rows() -> dict[str, Any]:
     """Environment → its row, or "none" where there is no base model."""
-    found = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
-    return {**found["shipped"], **found["supplied"], **dict.fromkeys(found["none"], "none")}
+    rows = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+    return {**rows["shipped"], **rows["supplied"], **dict.fromkeys(rows["none"], "none")}
 
 
 def has_base(env_id: str) -> bool:

@@ -1,4 +1,4 @@
-"""Sampling token by token from batches of rows that a backend runs."""
+"""The decoding loop that all backends share: temperature and top-p sampling, token by token, in batches of rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 
 class Rows(Protocol):
-    """R rows growing by one token at a time. ``logits`` [R, V] come next."""
+    """A batch of R rows in decoding, which grow by one token a step; ``logits`` [R, V] are those of the next token."""
 
     logits: torch.Tensor
 
@@ -34,9 +34,9 @@ def sample(
     logprobs: list[float] = []
     for at in range(0, len(owner), batch):
         part = slice(at, at + batch)
-        found = _decode(start(owner[part], uniforms.shape[1] - 1), uniforms[part], temperature, top_p, end)
-        tokens += found[0]
-        logprobs += found[1]
+        sampled = _decode(start(owner[part], uniforms.shape[1] - 1), uniforms[part], temperature, top_p, end)
+        tokens += sampled[0]
+        logprobs += sampled[1]
     return tokens, logprobs
 
 

@@ -54,14 +54,14 @@ class Engine:
         self._llama: llama.Llama | None = None
 
     def forget(self) -> None:
-        """Drop what is remembered of prompts. It changes no answer of the native passes, and none of torch's by more
+        """Empty the prompt cache. It changes no answer of the native passes, and none of torch's by more
         than rounding; call it where answers must repeat to the last bit on every machine."""
         self._llama = None
 
     # -- text to tokens ---------------------------------------------------------------------
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
-        return recalled(self._ids, texts, self._tokenized)
+        return memoised(self._ids, texts, self._tokenized)
 
     def _tokenized(self, texts: list[str]) -> list[list[int]]:
         backend = self.tokenizer.backend_tokenizer if self.tokenizer.is_fast else None
@@ -76,7 +76,7 @@ class Engine:
             return self._encode(self.tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True))
 
         names = [tuple((message["role"], message["content"]) for message in prompt) for prompt in prompts]
-        return recalled(self._prompts, names, compute)
+        return memoised(self._prompts, names, compute)
 
     def prompt_ids(self, prompt: Sequence[Message]) -> list[int]:
         """Token ids of a chat prompt, ending with the assistant header."""
@@ -85,10 +85,10 @@ class Engine:
     def _asked_after(self, question: str) -> str:
         """What the chat template writes between the end of an answer and that of the next one, when ``question`` is asked."""
         dialogue = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
-        told = self.tokenizer.apply_chat_template(dialogue, tokenize=False)
+        rendered = self.tokenizer.apply_chat_template(dialogue, tokenize=False)
         asked = [*dialogue, {"role": "user", "content": question}]
         whole = self.tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
-        return whole[told.rindex(self.tokenizer.eos_token) + len(self.tokenizer.eos_token) :]
+        return whole[rendered.rindex(self.tokenizer.eos_token) + len(self.tokenizer.eos_token) :]
 
     def action_ids(self, action: str) -> list[int]:
         """Token ids of an action with its end-of-turn token."""
@@ -103,12 +103,12 @@ class Engine:
             usual = self._encode(texts)
             return [(text, list(row) == ids) for row, text, ids in zip(new, texts, usual, strict=True)]
 
-        said = recalled(self._texts, [row[:-1] if row[-1] == end else row for row in rows], compute)
+        decoded = memoised(self._texts, [row[:-1] if row[-1] == end else row for row in rows], compute)
         return [
             # A text that was sampled in other tokens than its own has another log-probability in training,
             # tens of nats apart; such a turn is as little to be learned from as one that was cut.
             Turn(text, logprob, len(row), row[-1] == end and usual)
-            for row, (text, usual), logprob in zip(rows, said, logprobs, strict=True)
+            for row, (text, usual), logprob in zip(rows, decoded, logprobs, strict=True)
         ]
 
     def _check(self, length: int, limit: int, what: str) -> None:
@@ -120,7 +120,7 @@ class Engine:
 
     @property
     def backend(self) -> str:
-        """What samples: the fastest of "vllm", "native", "torch" and "transformers" that can, or what ``LAB_BACKEND`` says.
+        """The sampling backend: the fastest of "vllm", "native", "torch" and "transformers" that can, or what ``LAB_BACKEND`` says.
 
         Raises:
             ValueError: ``LAB_BACKEND`` names one that cannot.
@@ -129,16 +129,16 @@ class Engine:
 
     def _backends(self) -> list[str]:
         """Those that can run the model: the one that was asked for, then the fastest first; vLLM last where it does not pay."""
-        found = ["transformers"]
+        backends = ["transformers"]
         if llama.runs(self.model):
-            found = ["native", "torch", *found] if native.usable(self.model) else ["torch", *found]
+            backends = ["native", "torch", *backends] if native.usable(self.model) else ["torch", *backends]
         if vllm.usable(self.model):
-            found.insert(0 if vllm.pays(self.model) else len(found), "vllm")
-        asked = os.environ.get("LAB_BACKEND") or found[0]
-        if asked not in found:
+            backends.insert(0 if vllm.worth_starting(self.model) else len(backends), "vllm")
+        asked = os.environ.get("LAB_BACKEND") or backends[0]
+        if asked not in backends:
             raise ValueError(f"LAB_BACKEND: {asked} cannot run this {type(self.model).__name__} here; choose from "
-                             f"{', '.join(found)}, or unset it for the fastest of them")
-        return sorted(found, key=lambda name: name != asked)
+                             f"{', '.join(backends)}, or unset it for the fastest of them")
+        return sorted(backends, key=lambda name: name != asked)
 
     def _backend(self, *, logits: bool = True) -> llama.Llama | Transformers | vllm.VLLM:
         """The first backend that can do it: vLLM samples, but gives no logits."""
@@ -213,11 +213,11 @@ class Engine:
         """Log-probability of each of ``actions[i]`` (with its end-of-turn token) after ``prompts[i]``. ValueError
         when prompt and action do not fit the context."""
 
-        def values(prefilled: llama.Prefilled | Prefilled, owner: list[int], texts: list[list[int]]) -> list[float]:
+        def values(prefilled: llama.Prefilled | TransformersPrefilled, owner: list[int], texts: list[list[int]]) -> list[float]:
             log_p = torch.log_softmax(prefilled.follow(owner, texts, last=False).float(), -1)
             flat = torch.tensor([token for text in texts for token in text], device=log_p.device)
-            found = log_p.gather(1, flat[:, None])[:, 0].double().cpu()
-            return [float(part.sum()) for part in found.split([len(text) for text in texts])]
+            scores = log_p.gather(1, flat[:, None])[:, 0].double().cpu()
+            return [float(part.sum()) for part in scores.split([len(text) for text in texts])]
 
         return self._answers(prompts, actions, [], values)
 
@@ -236,7 +236,7 @@ class Engine:
         [tail] = self._encode([self._asked_after(question)])
         yes, no = (ids[0] for ids in self._encode(["yes", "no"]))
 
-        def values(prefilled: llama.Prefilled | Prefilled, owner: list[int], texts: list[list[int]]) -> list[float]:
+        def values(prefilled: llama.Prefilled | TransformersPrefilled, owner: list[int], texts: list[list[int]]) -> list[float]:
             logits = prefilled.follow(owner, texts, last=True).double()
             return torch.sigmoid(logits[:, yes] - logits[:, no]).tolist()
 
@@ -253,16 +253,16 @@ class Engine:
         for prefilled, members, owner in self._prefilled(self._backend(), flat):
             for at in range(0, len(members), self.batch):
                 some = members[at : at + self.batch]
-                found = values(prefilled, owner[at : at + self.batch], [flat[i][1] for i in some])
-                for i, value in zip(some, found, strict=True):
+                scored = values(prefilled, owner[at : at + self.batch], [flat[i][1] for i in some])
+                for i, value in zip(some, scored, strict=True):
                     results[i] = value
         self._count(scored_tokens=sum(len(text) for _, text in flat), seconds=time.perf_counter() - start)
         each = iter(results)
         return [[next(each) for _ in group] for group in actions]
 
 
-def recalled(memory: dict, names: Sequence, compute: Callable[[list], list]) -> list:
-    """The values of ``names`` in ``memory``, where ``compute`` puts those of all missing names at once."""
+def memoised(memory: dict, names: Sequence, compute: Callable[[list], list]) -> list:
+    """Memoised values of ``names``, in their order: ``compute(missing names)`` gives those that ``memory`` lacks, in one call."""
     missing = list({name for name in names if name not in memory})
     if len(memory) + len(missing) > REMEMBERED:
         memory.clear()
@@ -278,9 +278,9 @@ class Transformers:
     def __init__(self, model: torch.nn.Module, pad_id: int) -> None:
         self.model, self.pad_id = model, pad_id
 
-    def prefill(self, rows: list[list[int]]) -> Prefilled:
+    def prefill(self, rows: list[list[int]]) -> TransformersPrefilled:
         """Read U prompts, padded on the left."""
-        return Prefilled(self, rows)
+        return TransformersPrefilled(self, rows)
 
     def run(
         self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: DynamicCache, last: int = 0
@@ -292,8 +292,8 @@ class Transformers:
         return self.model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=last).logits
 
 
-class Prefilled:
-    """U prompts that were read. ``logits`` [U, V] follow their last tokens."""
+class TransformersPrefilled:
+    """U prefilled prompts; ``logits`` [U, V] are those of the token after each."""
 
     def __init__(self, lm: Transformers, rows: list[list[int]]) -> None:
         width = max(map(len, rows))
@@ -309,13 +309,13 @@ class Prefilled:
         """See :func:`common.lm.decode.sample`."""
         return decode.sample(self.start, owner, uniforms, temperature, top_p, end=end, batch=batch)
 
-    def start(self, select: Sequence[int], room: int) -> Decoding:  # noqa: ARG002
+    def start(self, select: Sequence[int], room: int) -> TransformersDecoding:  # noqa: ARG002
         """Rows that continue prompts ``select``; ``room`` is not needed where the cache grows."""
-        return Decoding(self, torch.tensor(select))
+        return TransformersDecoding(self, torch.tensor(select))
 
     def follow(self, select: Sequence[int], texts: Sequence[list[int]], *, last: bool) -> torch.Tensor:
         """See :meth:`common.lm.llama.Prefilled.follow`."""
-        rows, lengths = Decoding(self, torch.tensor(select)), torch.tensor([len(text) for text in texts])
+        rows, lengths = TransformersDecoding(self, torch.tensor(select)), torch.tensor([len(text) for text in texts])
         width = int(lengths.max())
         ids = torch.tensor([[*text, *[self.lm.pad_id] * (width - len(text))] for text in texts])
         columns = torch.arange(width)
@@ -327,10 +327,10 @@ class Prefilled:
         return torch.cat([rows.logits[:, None], after[:, :-1]], 1)[real.to(after.device)]
 
 
-class Decoding:
-    """R rows growing by one token at a time. ``logits`` [R, V] come next."""
+class TransformersDecoding:
+    """R rows in decoding, which grow by one token a step; ``logits`` [R, V] are those of the next token."""
 
-    def __init__(self, prefilled: Prefilled, select: torch.Tensor) -> None:
+    def __init__(self, prefilled: TransformersPrefilled, select: torch.Tensor) -> None:
         self.lm, self.mask = prefilled.lm, prefilled.mask[select]
         there = select.to(prefilled.logits.device)
         self.logits = prefilled.logits[there]

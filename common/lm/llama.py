@@ -97,7 +97,7 @@ def predict(model: nn.Module, prefixes: Prefixes) -> torch.Tensor:
     return F.linear(hidden, own.head)
 
 
-class Layer(NamedTuple):
+class LayerWeights(NamedTuple):
     """Weights of one layer, those of both norms multiplied into the products that follow them.
 
     W width, H query heads, K key-value heads, D head size, I inner width.
@@ -149,11 +149,11 @@ class Llama:
         angles = positions[:, None] * body.rotary_emb.inv_freq.float()
         self.turns = torch.polar(torch.ones_like(angles), angles)[:, None]  # [context, 1, D / 2], complex
 
-    def _layer(self, layer: nn.Module) -> Layer:
+    def _layer(self, layer: nn.Module) -> LayerWeights:
         attention, mlp = layer.self_attn, layer.mlp
         qk = torch.cat([weight_of(attention.q_proj), weight_of(attention.k_proj)])
         qk = qk.view(-1, 2, self.size // 2, qk.shape[1]).transpose(1, 2).reshape(qk.shape)
-        return Layer(
+        return LayerWeights(
             torch.cat([qk, weight_of(attention.v_proj)]) * layer.input_layernorm.weight,
             weight_of(attention.o_proj),
             torch.cat([weight_of(mlp.gate_proj), weight_of(mlp.up_proj)]) * layer.post_attention_layernorm.weight,
@@ -270,7 +270,7 @@ class Llama:
         pairs = torch.view_as_complex(x.view(len(x), -1, self.size // 2, 2))
         return torch.view_as_real(pairs * turns).view(len(x), -1)
 
-    def _feed(self, x: torch.Tensor, layer: Layer) -> torch.Tensor:
+    def _feed(self, x: torch.Tensor, layer: LayerWeights) -> torch.Tensor:
         gate, up = F.linear(self._rms(x), layer.gate_up).chunk(2, -1)
         return torch.addmm(x, F.silu(gate).mul_(up), layer.down.t())
 
@@ -352,7 +352,7 @@ def padded(paths: Sequence[Sequence[int]], more: int = 0) -> torch.Tensor:
 
 
 class Prefilled:
-    """U prompts that were read. ``logits`` [U, V] follow their last tokens."""
+    """U prefilled prompts; ``logits`` [U, V] are those of the token after each."""
 
     def __init__(self, llama: Llama, rows: Sequence[Sequence[int]]) -> None:
         self.llama, self.rows = llama, rows
@@ -387,7 +387,7 @@ class Prefilled:
 
 
 class Decoding:
-    """R rows growing by one token at a time in a static cache of their own. ``logits`` [R, V] come next."""
+    """R rows in decoding in a static cache of their own; ``logits`` [R, V] are those of the next token."""
 
     def __init__(self, llama: Llama, paths: list[list[int]], logits: torch.Tensor, room: int) -> None:
         slots, device = padded(paths, more=room), logits.device

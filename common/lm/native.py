@@ -42,24 +42,24 @@ LONG = 10**11
 of what a nano model's answer takes."""
 
 
-class Layer(Structure):
+class LayerStruct(Structure):
     """``Layer`` of the source: packed matrices."""
 
     _fields_ = [(name, c_void_p) for name in ("qkv", "out", "gate_up", "down")]
 
 
-class Model(Structure):
+class ModelStruct(Structure):
     """``Model`` of the source."""
 
     _fields_ = [
         *((name, c_int64) for name in ("width", "depth", "heads", "kv_heads", "size", "inner", "vocab")),
         *((name, c_void_p) for name in ("embed", "norm", "turns", "head")),
-        ("layers", POINTER(Layer)),
+        ("layers", POINTER(LayerStruct)),
         ("eps", c_float),
     ]
 
 
-class Memory(Structure):
+class MemoryStruct(Structure):
     """``Memory`` of the source."""
 
     _fields_ = [("kv", c_void_p), ("capacity", c_int64), ("own", c_void_p), ("seats", c_int64), ("room", c_int64)]
@@ -122,15 +122,15 @@ class Native(Llama):
             positions = torch.arange(self.model.config.max_position_embeddings).float()
             angles = positions[:, None] * body.rotary_emb.inv_freq.float()
             self.turns = torch.stack([angles.cos(), angles.sin()], 1)  # [context, 2, D / 2]
-            layers = (Layer * self.depth)(*(self._layer_of(layer) for layer in body.layers))
+            layers = (LayerStruct * self.depth)(*(self._layer_of(layer) for layer in body.layers))
             head = self._pack(weight_of(self.model.lm_head))
-        self._model = Model(
+        self._model = ModelStruct(
             self.embed.shape[1], self.depth, self.heads, self.kv_heads, self.size, self.model.config.intermediate_size,
             self.vocab, self.embed.data_ptr(), self.norm.data_ptr(), self.turns.data_ptr(), head, layers, self.eps,
         )  # fmt: skip
         self._own = self.embed.new_empty(0)
 
-    def _layer_of(self, layer: nn.Module) -> Layer:
+    def _layer_of(self, layer: nn.Module) -> LayerStruct:
         attention, mlp = layer.self_attn, layer.mlp
         qkv = torch.cat([weight_of(one) for one in (attention.q_proj, attention.k_proj, attention.v_proj)])
         gate, up = weight_of(mlp.gate_proj), weight_of(mlp.up_proj)
@@ -139,8 +139,8 @@ class Native(Llama):
         library().pack_gated(_at(gate), _at(up), c_int64(inner), c_int64(width),
                              _at(layer.post_attention_layernorm.weight), _at(gated))  # fmt: skip
         self._packed.append(gated)
-        return Layer(self._pack(qkv, layer.input_layernorm.weight), self._pack(weight_of(attention.o_proj)), gated.data_ptr(),
-                     self._pack(weight_of(mlp.down_proj)))  # fmt: skip
+        return LayerStruct(self._pack(qkv, layer.input_layernorm.weight), self._pack(weight_of(attention.o_proj)), gated.data_ptr(),
+                           self._pack(weight_of(mlp.down_proj)))  # fmt: skip
 
     def _pack(self, weight: torch.Tensor, scale: torch.Tensor | None = None) -> int:
         out, width = weight.shape
@@ -149,11 +149,11 @@ class Native(Llama):
         self._packed.append(packed)
         return packed.data_ptr()
 
-    def _memory(self, seats: int = 0, room: int = 0) -> Memory:
+    def _memory(self, seats: int = 0, room: int = 0) -> MemoryStruct:
         needed = 2 * self.depth * seats * room * self.split[1]
         if self._own.numel() < needed:
             self._own = self.embed.new_empty(needed)
-        return Memory(self.kv.data_ptr(), self._capacity, self._own.data_ptr(), seats, room)
+        return MemoryStruct(self.kv.data_ptr(), self._capacity, self._own.data_ptr(), seats, room)
 
     def _run(self, todo: list[tuple[int, int, int, int, bool]], n_fresh: int, paths: list[list[int]]) -> None:
         token, position, row, slot, asked = _integers(chain.from_iterable(todo)).reshape(-1, 5).T.copy()

@@ -1,4 +1,4 @@
-"""A language model as the policy and critic that rollouts and searches ask."""
+"""A language model as the policy and the critic of rollouts and tree search."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from common.types import Cost, Message, Turn
 
 
 def divided(engine: Engine, prompts: Sequence[Sequence[Message]], ask: Callable[[list[int]], list]) -> list:
-    """``ask(numbers of prompts)``, one answer for each, with the work divided over the processes of
-    :mod:`common.ranks`; all get all answers, in the order of the prompts.
+    """Answer ``prompts`` with the work divided over the processes of :mod:`common.ranks`: ``ask(indices of prompts)`` gives one
+    answer for each; every process gets all answers, in the order of the prompts.
 
     ``engine`` has the same weights on every rank, so an answer that depends on weights, prompt and key alone is that of
     one process, up to rounding. Equal prompts go to one rank: it reads them once, and ``engine.cost`` ends as that of one
     process, but for ``seconds``, those of the slowest rank.
     """
-    if ranks.count() == 1:
+    if ranks.world_size() == 1:
         return ask(list(range(len(prompts))))
     names = [tuple((message["role"], message["content"]) for message in prompt) for prompt in prompts]
     mine = set(ranks.share(list(dict.fromkeys(names))))
     before, engine.cost = engine.cost, Cost()
     asked = [i for i, name in enumerate(names) if name in mine]
-    told = ranks.gather((asked, ask(asked) if asked else [], engine.cost))
-    spent = sum((cost for _, _, cost in told), Cost())
-    engine.cost = before + replace(spent, seconds=max(cost.seconds for _, _, cost in told))
-    found = {i: answer for numbers, answers, _ in told for i, answer in zip(numbers, answers, strict=True)}
-    return [found[i] for i in range(len(prompts))]
+    gathered = ranks.all_gather((asked, ask(asked) if asked else [], engine.cost))
+    spent = sum((cost for _, _, cost in gathered), Cost())
+    engine.cost = before + replace(spent, seconds=max(cost.seconds for _, _, cost in gathered))
+    answers_by_prompt = {i: answer for numbers, answers, _ in gathered for i, answer in zip(numbers, answers, strict=True)}
+    return [answers_by_prompt[i] for i in range(len(prompts))]
 
 
 @dataclass

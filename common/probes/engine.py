@@ -1,4 +1,4 @@
-"""What the engine does: sampling, scoring and judging by each of its passes, and what is asked of a model in training."""
+"""Probe of language models: sampling, scoring and judging by each backend, and predictions in training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from common.lm import native
-from common.lm.adapters import adapted, adapters, load_adapters, merged, save_adapters
+from common.lm.adapters import adapters, add_adapters, load_adapters, merge_adapters, save_adapters
 from common.lm.device import on_device, placed
 from common.lm.engine import Engine
 from common.lm.models import load_model, save_model
@@ -39,15 +39,15 @@ def probe() -> dict[str, float | str]:
     with one_thread():
         tokens = tokenizer()
         lm = model(tokens, steps=10)
-        found = {"tokens": repr(tokens(["the red box 158", "ünknown\n"])["input_ids"]),
-                 "tokens.split": repr(tokenizer(split_digits=True)(["the red box 158"])["input_ids"])}  # fmt: skip
+        values = {"tokens": repr(tokens(["the red box 158", "ünknown\n"])["input_ids"]),
+                  "tokens.split": repr(tokenizer(split_digits=True)(["the red box 158"])["input_ids"])}  # fmt: skip
         for backend in BACKENDS:
             with _backend(backend):
-                found |= _answers(backend, lm, tokens)
+                values |= _answers(backend, lm, tokens)
         with _backend("native"), _interruptible():
-            found |= _turns("interruptible", Engine(lm, tokens).sample(PROMPTS[:3], KEYS[:3], n=2, max_new_tokens=6))
-        found |= _grouped(tokens) | _changed(lm, tokens) | _adapters(lm, tokens) | _training(lm, tokens) | _policies(lm, tokens)
-        return found | _saved(lm, tokens)
+            values |= _turns("interruptible", Engine(lm, tokens).sample(PROMPTS[:3], KEYS[:3], n=2, max_new_tokens=6))
+        values |= _grouped(tokens) | _changed(lm, tokens) | _adapters(lm, tokens) | _training(lm, tokens) | _policies(lm, tokens)
+        return values | _saved(lm, tokens)
 
 
 @contextmanager
@@ -76,26 +76,26 @@ def _turns(name: str, groups: list[list[Turn]]) -> dict[str, float | str]:
     """Texts, numbers of tokens and ends as one text; the mean and each third of the log-probabilities."""
     turns = [turn for group in groups for turn in group]
     logprobs = [turn.logprob for turn in turns]
-    said = repr([(turn.text, turn.n_tokens, turn.finished) for turn in turns])
-    return {f"{name}.said": said, f"{name}.logprob": sum(logprobs) / len(logprobs)} | spread(f"{name}.logprob", logprobs[::3])
+    sampled = repr([(turn.text, turn.n_tokens, turn.finished) for turn in turns])
+    return {f"{name}.said": sampled, f"{name}.logprob": sum(logprobs) / len(logprobs)} | spread(f"{name}.logprob", logprobs[::3])
 
 
 def _answers(name: str, lm: torch.nn.Module, tokens) -> dict[str, float | str]:  # noqa: ANN001
     engine = Engine(lm, tokens)
     small = Engine(lm, tokens, batch=2)
-    found: dict[str, float | str] = {f"{name}.backend": engine.backend}
-    found |= _turns(f"{name}.one", engine.sample(PROMPTS, KEYS, max_new_tokens=12))
-    found |= _turns(f"{name}.several", engine.sample(PROMPTS, KEYS, n=3, max_new_tokens=9))
-    found |= _turns(f"{name}.greedy", engine.sample(PROMPTS[1:3], KEYS[1:3], temperature=0.0, max_new_tokens=8))
-    found |= _turns(f"{name}.cooler", engine.sample(PROMPTS[:4], KEYS[:4], temperature=0.7, top_p=0.8, max_new_tokens=9))
-    found |= _turns(f"{name}.small", small.sample(PROMPTS, KEYS, n=2, max_new_tokens=9))
+    values: dict[str, float | str] = {f"{name}.backend": engine.backend}
+    values |= _turns(f"{name}.one", engine.sample(PROMPTS, KEYS, max_new_tokens=12))
+    values |= _turns(f"{name}.several", engine.sample(PROMPTS, KEYS, n=3, max_new_tokens=9))
+    values |= _turns(f"{name}.greedy", engine.sample(PROMPTS[1:3], KEYS[1:3], temperature=0.0, max_new_tokens=8))
+    values |= _turns(f"{name}.cooler", engine.sample(PROMPTS[:4], KEYS[:4], temperature=0.7, top_p=0.8, max_new_tokens=9))
+    values |= _turns(f"{name}.small", small.sample(PROMPTS, KEYS, n=2, max_new_tokens=9))
     scores = [score for group in engine.score(PROMPTS, ACTIONS) for score in group]
     verdicts = [score for group in engine.judge(PROMPTS, ACTIONS) for score in group]
-    found |= spread(f"{name}.score", scores) | spread(f"{name}.judge", verdicts)
+    values |= spread(f"{name}.score", scores) | spread(f"{name}.judge", verdicts)
     engine.forget()
     before = small.cost
     again = [score for group in small.judge(PROMPTS, ACTIONS, question="yes?") for score in group]
-    return found | spread(f"{name}.judge.other", again[:2]) | {f"{name}.cost": f"{_cost(engine.cost)}; {_cost(small.cost - before)}"}
+    return values | spread(f"{name}.judge.other", again[:2]) | {f"{name}.cost": f"{_cost(engine.cost)}; {_cost(small.cost - before)}"}
 
 
 def _cost(cost: Cost) -> str:
@@ -108,11 +108,11 @@ def _grouped(tokens) -> dict[str, float | str]:  # noqa: ANN001
     config = LlamaConfig(vocab_size=len(tokens), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
                          num_key_value_heads=2, max_position_embeddings=CONTEXT, initializer_range=0.2, rope_theta=1000.0,
                          pad_token_id=tokens.pad_token_id, bos_token_id=None, eos_token_id=tokens.eos_token_id)  # fmt: skip
-    lm, found = LlamaForCausalLM(config).eval(), {}
+    lm, values = LlamaForCausalLM(config).eval(), {}
     for backend in BACKENDS[:2]:
         with _backend(backend):
-            found |= _turns(f"grouped.{backend}", Engine(lm, tokens).sample(PROMPTS[:3], KEYS[:3], n=2, max_new_tokens=6))
-    return found
+            values |= _turns(f"grouped.{backend}", Engine(lm, tokens).sample(PROMPTS[:3], KEYS[:3], n=2, max_new_tokens=6))
+    return values
 
 
 def _changed(lm: torch.nn.Module, tokens) -> dict[str, float | str]:  # noqa: ANN001
@@ -126,35 +126,35 @@ def _changed(lm: torch.nn.Module, tokens) -> dict[str, float | str]:  # noqa: AN
 
 
 def _adapters(lm: torch.nn.Module, tokens) -> dict[str, float | str]:  # noqa: ANN001
-    own = adapted(copy.deepcopy(lm), 2, seed=3)
-    found = {"adapters": str(len(adapters(own)))} | tensor("adapters.first", next(p for p in own.parameters() if p.requires_grad))
+    own = add_adapters(copy.deepcopy(lm), 2, seed=3)
+    values = {"adapters": str(len(adapters(own)))} | tensor("adapters.first", next(p for p in own.parameters() if p.requires_grad))
     with torch.no_grad():
         for i, (name, weight) in enumerate(own.named_parameters()):
             if "lora_B" in name:
                 weight.copy_(torch.linspace(-0.2, 0.2 + 0.01 * i, weight.numel()).view_as(weight))
     for backend in BACKENDS:
         with _backend(backend):
-            found |= _turns(f"adapters.{backend}", Engine(own, tokens).sample(PROMPTS[:2], KEYS[:2], max_new_tokens=6))
+            values |= _turns(f"adapters.{backend}", Engine(own, tokens).sample(PROMPTS[:2], KEYS[:2], max_new_tokens=6))
     with tempfile.TemporaryDirectory() as folder:
         save_adapters(own, Path(folder))
-        plain = merged(own)
-        again = load_adapters(adapted(copy.deepcopy(lm), 2, seed=4), Path(folder))
-    found |= _turns("adapters.loaded", Engine(again, tokens).sample(PROMPTS[:2], KEYS[:2], max_new_tokens=6))
-    return found | tensor("adapters.merged", plain.model.layers[0].mlp.up_proj.weight)
+        plain = merge_adapters(own)
+        again = load_adapters(add_adapters(copy.deepcopy(lm), 2, seed=4), Path(folder))
+    values |= _turns("adapters.loaded", Engine(again, tokens).sample(PROMPTS[:2], KEYS[:2], max_new_tokens=6))
+    return values | tensor("adapters.merged", plain.model.layers[0].mlp.up_proj.weight)
 
 
 def _training(lm: torch.nn.Module, tokens) -> dict[str, float | str]:  # noqa: ANN001
     """Predictions with gradients, by the plain pass and, of a model in double precision, by its own."""
     rows = [Engine(lm, tokens).prompt_ids(prompt) for prompt in PROMPTS]
     scored = [list(range(2 + i % 2, len(row))) for i, row in enumerate(rows)]
-    found: dict[str, float | str] = {"passes": repr(list(passes(lm, rows, scored)))}
+    values: dict[str, float | str] = {"passes": repr(list(passes(lm, rows, scored)))}
     for name, own in (("plain", copy.deepcopy(lm)), ("padded", copy.deepcopy(lm).double())):
         predicted = predictions(own, rows, scored)
         logps = predicted.logps()
         logps.sum().backward()
-        found |= {f"predict.{name}.rows": repr(predicted.row.tolist())} | tensor(f"predict.{name}", logps)
-        found |= tensor(f"predict.{name}.gradient", own.model.layers[0].self_attn.q_proj.weight.grad)
-    return found
+        values |= {f"predict.{name}.rows": repr(predicted.row.tolist())} | tensor(f"predict.{name}", logps)
+        values |= tensor(f"predict.{name}.gradient", own.model.layers[0].self_attn.q_proj.weight.grad)
+    return values
 
 
 def _policies(lm: torch.nn.Module, tokens) -> dict[str, float | str]:  # noqa: ANN001
@@ -162,10 +162,10 @@ def _policies(lm: torch.nn.Module, tokens) -> dict[str, float | str]:  # noqa: A
     lm, tokens = on_device(placed(copy.deepcopy(lm), "cpu", bf16=True), tokens)
     one, other = LMPolicy(Engine(lm.cpu(), tokens), max_new_tokens=6), LMPolicy(Engine(lm, tokens), temperature=0.0, max_new_tokens=4)
     team = TeamPolicy({"red": one, "green": other}, lambda prompt: "red" if "red" in prompt[0]["content"] else "green")
-    found = _turns("policy", one.propose(PROMPTS, KEYS, 2)) | _turns("team", team.propose(PROMPTS, KEYS, 1))
-    found |= spread("policy.critique", [score for row in one.critique(PROMPTS[:2], ACTIONS[:2]) for score in row])
-    found |= spread("team.critique", [score for row in team.critique(PROMPTS[:2], ACTIONS[:2]) for score in row])
-    return found | {"team.cost": _cost(team.cost())}
+    values = _turns("policy", one.propose(PROMPTS, KEYS, 2)) | _turns("team", team.propose(PROMPTS, KEYS, 1))
+    values |= spread("policy.critique", [score for row in one.critique(PROMPTS[:2], ACTIONS[:2]) for score in row])
+    values |= spread("team.critique", [score for row in team.critique(PROMPTS[:2], ACTIONS[:2]) for score in row])
+    return values | {"team.cost": _cost(team.cost())}
 
 
 def _saved(lm: torch.nn.Module, tokens) -> dict[str, float | str]:  # noqa: ANN001

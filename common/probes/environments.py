@@ -1,4 +1,4 @@
-"""What an environment does: transcripts of a few tasks of each of its panels, and what else papers ask of it.
+"""Probe of an environment: transcripts of a few tasks of each panel, and the functions beside the interface that papers use.
 
 Panels are built anew, so that a changed generator shows. Environments whose files a user supplies read a few rows that are
 written here, in the same format. Modules of single environments are imported by name, or each would count as covered by all.
@@ -41,7 +41,7 @@ def probe(env_id: str) -> Found:
         try:
             names = sorted(version(env_id).panels()) if supplied(env_id) else sorted(
                 path.stem for path in (data / env_id).glob("*.jsonl") if path.stem != "catalogue")
-            found: Found = {"data": data_hash(data, env_id)}
+            values: Found = {"data": data_hash(data, env_id)}
             panels = {name: load_panel(data, f"{env_id}/{name}") for name in names}
         except (FileNotFoundError, PanelError) as error:
             raise NotAttestable(str(error)) from None
@@ -49,10 +49,10 @@ def probe(env_id: str) -> Found:
         play = _frames if hasattr(env, "shape") else _talk
         some = {name: tasks[:TASKS] for name, tasks in panels.items() if tasks}
         for name, tasks in some.items():
-            found |= play(env, name, tasks)
+            values |= play(env, name, tasks)
         if more := MORE.get(env_id):
-            found |= more(env, [task for tasks in some.values() for task in tasks])
-    return found
+            values |= more(env, [task for tasks in some.values() for task in tasks])
+    return values
 
 
 # -- episodes -----------------------------------------------------------------------------------------
@@ -64,22 +64,22 @@ def _talk(env: Any, name: str, tasks: list[Task]) -> Found:
     rewards, values = [], []
     for task in tasks:
         rng, seen = generator("probe", task.id), env.reset(task)
-        lines.append(f"{task.id} {_told(seen)} {env.max_steps}")
+        lines.append(f"{task.id} {_observation_text(seen)} {env.max_steps}")
         while not seen.done:
             state, actions = env.snapshot(), env.actions()
             meant, taken = env.expert(rng) if hasattr(env, "expert") else (env.oracle(), env.lazy())
             values.append(env.value(state))
             lines.append(repr((env.prompt(), actions, round(values[-1], 9), env.oracle(), env.lazy(), meant, taken)))
             for action in dict.fromkeys((actions[0], actions[len(actions) // 2], actions[-1], meant, *JUNK)):
-                lines.append(f"{action}: {env.q(state, action):.9g} {_told(env.step(action))}")
+                lines.append(f"{action}: {env.q(state, action):.9g} {_observation_text(env.step(action))}")
                 env.restore(state)
             seen = env.step(taken)
         rewards.append(seen.reward)
-        lines.append(_told(seen))
+        lines.append(_observation_text(seen))
     return {f"{name}.episodes": "\n".join(lines), f"{name}.reward": float(np.mean(rewards)), f"{name}.value": float(np.mean(values))}
 
 
-def _told(seen: Observation) -> str:
+def _observation_text(seen: Observation) -> str:
     return f"{seen.text!r} {seen.reward:.9g} {seen.terminated} {seen.truncated}"
 
 
@@ -108,7 +108,7 @@ def _answers(env: Any, tasks: list[Task]) -> Found:
         long = env.dialogue(4, window=2)
         long.reset(task)
         for text in (long.lazy(), "so\n " + long.oracle(), "\n"):
-            lines.append(repr((long.declared(text), long.score(text), _told(long.step(text)), long.prompt())))
+            lines.append(repr((long.declared(text), long.score(text), _observation_text(long.step(text)), long.prompt())))
     return {"dialogues": "\n".join(lines)}
 
 
@@ -126,7 +126,7 @@ def _roles(env: Any, tasks: list[Task]) -> Found:
 
 
 def _deduction(env: Any, tasks: list[Task]) -> Found:
-    """Questions at every moment of a discussion, and exact beliefs about it."""
+    """Prompts at every step of a discussion, and exact beliefs about it."""
     belief, world = (import_module(f"common.envs.deduction.{name}") for name in ("belief", "world"))
     lines, wins = [], []
     for task in tasks:
@@ -152,9 +152,9 @@ def _shop(env: Any, tasks: list[Task]) -> Found:
     state, lines = env.snapshot(), []
     for _ in range(3):
         lines.append(repr((env.shown(env.snapshot()), [env.label(env.snapshot(), i) for i in env.shown(env.snapshot())])))
-        lines.append(_told(env.step("click[next >]")))
+        lines.append(_observation_text(env.step("click[next >]")))
     env.restore(state)
-    return {"pages": "\n".join([*lines, _told(env.step("click[back to search]"))])}
+    return {"pages": "\n".join([*lines, _observation_text(env.step("click[back to search]"))])}
 
 
 MORE: dict[str, Callable[[Any, list[Task]], Found]] = {

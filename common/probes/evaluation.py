@@ -1,4 +1,4 @@
-"""What is measured on episodes: shares of success, and habits."""
+"""Probe of metrics of episodes: success, cost and behaviour rates."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 from common.evaluate import habits, rollouts
-from common.probes.game import TASKS, Scripted, Spelling, named, told
+from common.probes.game import TASKS, Scripted, Spelling, named, transcripts
 from common.types import Observation, Turn
 
 
@@ -16,7 +16,7 @@ def probe() -> dict[str, float | str]:
     rollouts.records(episodes)  # for people: they must be made and may change
     first = episodes[0].steps[0]
     thought = replace(first, turn=Turn("think\nact", -1.0, 2), observation=Observation("invalid x"))
-    found = named("summary", summary) | {"episodes": told(episodes)} | named("habits", habits.habits(episodes, invalid="so far"))
+    values = named("summary", summary) | {"episodes": transcripts(episodes)} | named("habits", habits.habits(episodes, invalid="so far"))
     engine = SimpleNamespace(prompt_ids=lambda prompt: prompt[-1]["content"])
-    found["cost"] = repr(rollouts.sampling_cost(episodes, engine))
-    return found | named("habits.one", habits.habits([replace(episodes[0], steps=(thought,))], invalid="invalid"))
+    values["cost"] = repr(rollouts.sampling_cost(episodes, engine))
+    return values | named("habits.one", habits.habits([replace(episodes[0], steps=(thought,))], invalid="invalid"))

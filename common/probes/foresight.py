@@ -1,4 +1,4 @@
-"""How foresight is measured: states imagined beside real ones, by depth."""
+"""Probe of the accuracy of world models: predicted states against real ones, by depth."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ def probe() -> dict[str, float | str]:
     """See :mod:`common.probes`."""
     policy, texts = Scripted(), ("a", "so far ab", "c", "over")
     episode = [Transition("t", ({"role": "user", "content": f"state {i}"},), Tried(f"act {i}", text)) for i, text in enumerate(texts)]
-    found = foresight.forecasts(episode, depth=3)
-    foresight.imagine(found, policy, lambda prompt, action, page: f"{prompt}/{action}/{page}", seed=5)
+    forecasts = foresight.forecasts(episode, depth=3)
+    foresight.imagine(forecasts, policy, lambda prompt, action, page: f"{prompt}/{action}/{page}", seed=5)
     pairs = (("a b c", "a c b"), ("", ""), ("x", "x y"))
     values = {f"tokens.{i}": foresight.token_accuracy(*pair) for i, pair in enumerate(pairs)}
-    return values | named("fidelity", foresight.fidelity(found)) | {
-        "forecasts": repr([one.record() for one in found]), "asked": repr([asked(episode[0].prompt, "a"), QUESTION]),
+    return values | named("fidelity", foresight.fidelity(forecasts)) | {
+        "forecasts": repr([one.record() for one in forecasts]), "asked": repr([asked(episode[0].prompt, "a"), QUESTION]),
         "shown": shown(Spelling().reset(TASKS[0]))}  # fmt: skip

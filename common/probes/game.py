@@ -1,4 +1,4 @@
-"""A small game with exact values and a policy that a formula scripts, to run searches and measures without a model."""
+"""Toy environments with exact values and scripted policies, so that probes of search and metrics need no model."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def named(name: str, numbers: Mapping[str, float]) -> dict[str, float]:
     return {f"{name}.{key}": float(value) for key, value in numbers.items()}
 
 
-def told(episodes: Sequence[Trajectory]) -> str:
-    """Episodes as a text."""
+def transcripts(episodes: Sequence[Trajectory]) -> str:
+    """Episodes as one text that shows all their steps."""
     return repr([(one.task_id, [(step.prompt, step.turn, step.observation) for step in one.steps]) for one in episodes])
 
 
@@ -129,7 +129,7 @@ class Scripted:
 
 
 class Sums:
-    """Two attempts at a sum, as environments of answers have them; a demonstrator is off by one now and then."""
+    """Toy answer environment: two attempts at a sum, with a noisy demonstrator that is off by one at half of the attempts."""
 
     id, max_steps = "sums", 2
 
@@ -138,14 +138,14 @@ class Sums:
         return Observation("add")
 
     def step(self, action: str) -> Observation:
-        total, said = self._state
-        self._state = (total, (*said, action))
-        return Observation("again", self.score(action) if said else 0.0, terminated=bool(said))
+        total, answers = self._state
+        self._state = (total, (*answers, action))
+        return Observation("again", self.score(action) if answers else 0.0, terminated=bool(answers))
 
     def prompt(self) -> tuple[Message, ...]:
-        total, said = self._state
-        asked = [{"role": "user", "content": f"{total} {'|'.join(said)}"}]
-        return (*asked, *({"role": role, "content": text} for one in said for role, text in (("assistant", one), ("user", "again"))))
+        total, answers = self._state
+        asked = [{"role": "user", "content": f"{total} {'|'.join(answers)}"}]
+        return (*asked, *({"role": role, "content": text} for one in answers for role, text in (("assistant", one), ("user", "again"))))
 
     def snapshot(self) -> tuple[int, tuple[str, ...]]:
         return self._state
@@ -168,12 +168,12 @@ class Sums:
 
 
 class Adding:
-    """Answers by key: right, off by one, or what it answered before."""
+    """Scripted policy for sums: by its key right, off by one, or its previous answer again."""
 
     def propose(self, prompts: list[tuple[Message, ...]], keys: list[int], n: int) -> list[list[Turn]]:
         def answer(prompt: tuple[Message, ...], key: int) -> str:
-            total, _, said = prompt[0]["content"].partition(" ")
-            return said if said and key % 2 else str(int(total) + (0, 1, 0)[key % 3])
+            total, _, previous = prompt[0]["content"].partition(" ")
+            return previous if previous and key % 2 else str(int(total) + (0, 1, 0)[key % 3])
 
         return [[Turn(answer(prompt, key + j), -1.0, 2) for j in range(n)] for prompt, key in zip(prompts, keys, strict=True)]
 

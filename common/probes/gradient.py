@@ -1,4 +1,4 @@
-"""What policy gradients do: weights after a few updates on fixed dialogues, distances, and advantages of fixed numbers."""
+"""Probe of policy gradients: weights after a few updates on fixed dialogues, distances, and advantages of fixed numbers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from common.learn.policy_gradient import (
     policy_gradient_step, token_kls, turn_rewards,
 )
 from common.learn.settings import TrainStats
-from common.probes.moved import LR, moved, trained
+from common.probes.moved import LR, training_effects, weight_changes
 from common.probes.tiny import CONTEXT, ask, model, one_thread, spread, tokenizer
 from common.types import Turn
 
@@ -43,12 +43,12 @@ def _reinforced(lm: torch.nn.Module, tokens: PreTrainedTokenizerBase, out: Path)
         return policy_gradient(own, lm, tokens, lambda update: DIALOGUES if update != 2 else DIALOGUES[::-1] + [()],
                                settings, out_dir=out, log=log)  # fmt: skip
 
-    found = trained("gradient", lm, train)
+    values = training_effects("gradient", lm, train)
     own = copy.deepcopy(lm)
     optimiser = adam(own, settings)
     steps = [policy_gradient_step(own, lm, tokens, some, optimiser, settings, 1, out_dir=out) for some in (DIALOGUES[:1], [()])]
-    found |= moved("gradient.step", own, lm) | {"gradient.step.turns": repr([(one.turns, one.tokens) for one in steps])}
-    return found | spread("gradient.kl", answer_kls(own, lm, tokens, ASKED)) | {"gradient.kl.none": len(answer_kls(own, lm, tokens, []))}
+    values |= weight_changes("gradient.step", own, lm) | {"gradient.step.turns": repr([(one.turns, one.tokens) for one in steps])}
+    return values | spread("gradient.kl", answer_kls(own, lm, tokens, ASKED)) | {"gradient.kl.none": len(answer_kls(own, lm, tokens, []))}
 
 
 def _numbers() -> dict[str, float]:
@@ -56,8 +56,8 @@ def _numbers() -> dict[str, float]:
     logps = torch.tensor([-1.0, -2.5, -0.5, -4.0])
     correct = torch.tensor([[1, 0, 1], [0, 0, 1], [1, 1, 0]])
     logits = torch.tensor([[0.5, 1.0, -1.0], [2.0, 0.0, 0.1]])
-    found = spread("reward.turns", turn_rewards(correct, weights=(1.0, 0.5, 2.0), bonus=3.0).flatten())
-    found |= spread("advantage", leave_one_out(torch.tensor([[1.0, 0.0, 0.5], [2.0, 2.0, -1.0]])).flatten())
-    found |= spread("kl", token_kls(logits, logits.flip(1) * 0.5))
+    values = spread("reward.turns", turn_rewards(correct, weights=(1.0, 0.5, 2.0), bonus=3.0).flatten())
+    values |= spread("advantage", leave_one_out(torch.tensor([[1.0, 0.0, 0.5], [2.0, 2.0, -1.0]])).flatten())
+    values |= spread("kl", token_kls(logits, logits.flip(1) * 0.5))
     loss = policy_gradient_loss(logps, torch.tensor([1.0, -1.0, 0.5, 2.0]), logps.abs(), torch.tensor([0.1, 0.0, 1.0, 0.5]), 3)
-    return found | {"loss.gradient": float(loss)}
+    return values | {"loss.gradient": float(loss)}

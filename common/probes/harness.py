@@ -1,4 +1,4 @@
-"""What the harness does: the rows of a small paper that learns in each of its ways, shares a stage and compares its variants."""
+"""Probe of the harness: the rows of a small paper that learns in each of its ways, shares a stage and compares its variants."""
 
 from __future__ import annotations
 
@@ -107,11 +107,11 @@ def probe() -> dict[str, float | str]:
         order = [task.id for task in lab.tasks]
         engine = lab.engine(lab.method.train(lab, Variant("sft")))
         acted = lab.episodes("again", lambda: lab.policy(engine, 0.0))
-        told = [(one.task_id, [step.turn.text for step in one.steps]) for one in acted["test"]]
+        actions = [(one.task_id, [step.turn.text for step in one.steps]) for one in acted["test"]]
         weights = {name: value for one in ("sft", "dpo", "gradient") for name, value in tensor(
             f"weights.{one}", next(lab.engine(lab.method.train(lab, Variant(one))).model.parameters())).items()}
         unit.run.close()
-    found: dict[str, float | str] = {"order": repr(order), "rows": repr([(row.variant, row.panel, row.metric, row.n, row.scale) for row in rows]),
-                                     "acted": repr(told),
-                                     "costs": repr([sorted(row.cost.items()) for row in rows if row.metric == "success"])}  # fmt: skip
-    return found | weights | {f"{row.variant}.{row.metric}": row.value for row in rows}
+    values: dict[str, float | str] = {"order": repr(order), "acted": repr(actions),
+                                      "rows": repr([(row.variant, row.panel, row.metric, row.n, row.scale) for row in rows]),
+                                      "costs": repr([sorted(row.cost.items()) for row in rows if row.metric == "success"])}  # fmt: skip
+    return values | weights | {f"{row.variant}.{row.metric}": row.value for row in rows}

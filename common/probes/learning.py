@@ -1,4 +1,4 @@
-"""What fine-tuning and preference optimisation do: weights after a few updates, what is reported, and losses of fixed numbers."""
+"""Probe of fine-tuning and preference optimisation: weights after a few updates, reported metrics, and losses of fixed numbers."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from common.learn.losses import dpo_losses, row_sums, sft_loss, turn_sums
 from common.learn.policy import dpo, sft
 from common.learn.precision import step_in_float32
 from common.learn.settings import DPOSettings, TrainSettings
-from common.lm.adapters import adapted
-from common.probes.moved import LR, trained
+from common.lm.adapters import add_adapters
+from common.probes.moved import LR, training_effects
 from common.probes.tiny import CONTEXT, ask, model, one_thread, spread, tensor, tokenizer
 from common.types import PreferencePair
 
@@ -43,34 +43,34 @@ def probe() -> dict[str, float | str]:
     with one_thread(), tempfile.TemporaryDirectory() as folder:
         out, tokens = Path(folder), tokenizer()
         lm = model(tokens, width=16, layers=1)
-        found = _numbers() | _batches() | _halves()
-        found |= trained("sft", lm, lambda own, log: sft(
+        values = _numbers() | _batches() | _halves()
+        values |= training_effects("sft", lm, lambda own, log: sft(
             own, tokens, EXAMPLES, TrainSettings(**COMMON, max_steps=3, warmup=0.4), seed=5, out_dir=out, log=log))
-        found |= trained("sft.accumulated", lm, lambda own, log: sft(
+        values |= training_effects("sft.accumulated", lm, lambda own, log: sft(
             own, tokens, EXAMPLES, TrainSettings(**COMMON | {"batch_size": 2}, epochs=1, grad_accum=2, weight_decay=0.1,
                                                  max_grad_norm=0.2), seed=5, out_dir=out, log=log))
-        found |= trained("sft.double", lm.double(), lambda own, log: sft(
+        values |= training_effects("sft.double", lm.double(), lambda own, log: sft(
             own, tokens, EXAMPLES, TrainSettings(**COMMON, max_steps=3), seed=6, out_dir=out, log=log))
         lm = lm.float()
         scored = referenced(Lengths(), PAIRS)
-        found |= {"referenced": repr([(one.ref_chosen, one.ref_rejected) for one in scored]), "referenced.none": len(referenced(Lengths(), []))}
-        found |= trained("dpo", lm, lambda own, log: dpo(
+        values |= {"referenced": repr([(one.ref_chosen, one.ref_rejected) for one in scored]), "referenced.none": len(referenced(Lengths(), []))}
+        values |= training_effects("dpo", lm, lambda own, log: dpo(
             own, tokens, PAIRS, DPOSettings(**COMMON, max_steps=3, beta=0.3), seed=5, out_dir=out, log=log))
-        found |= trained("dpo.episodes", lm, lambda own, log: dpo(
+        values |= training_effects("dpo.episodes", lm, lambda own, log: dpo(
             own, tokens, [*EPISODES, *PAIRS[:2]], DPOSettings(**COMMON | {"batch_size": 2}, max_steps=3, beta=0.2, nll=0.5),
             seed=5, out_dir=out, log=log))
-        found |= trained("lora", adapted(copy.deepcopy(lm), 2, seed=1), lambda own, log: sft(
+        values |= training_effects("lora", add_adapters(copy.deepcopy(lm), 2, seed=1), lambda own, log: sft(
             own, tokens, EXAMPLES, TrainSettings(**COMMON, max_steps=2), seed=5, out_dir=out, log=log))
-    return found
+    return values
 
 
 def _numbers() -> dict[str, float]:
     """Losses of numbers written here."""
     logps = torch.tensor([-1.0, -2.5, -0.5, -4.0])
-    found = spread("rows", row_sums(logps, [1, 3])) | spread("turns", turn_sums(logps, torch.tensor([0, 1, 0, 1]), 3))
+    values = spread("rows", row_sums(logps, [1, 3])) | spread("turns", turn_sums(logps, torch.tensor([0, 1, 0, 1]), 3))
     weights = torch.tensor([1.0, 2.0, 0.0, 1.0])
-    found |= spread("loss.dpo", dpo_losses(logps, logps - 1, logps - 0.5, logps.flip(0), beta=0.4, weights=weights))
-    return found | {"loss.sft": float(sft_loss(logps, torch.tensor([1.0, 0.0, 2.0, 0.5]), 9))}
+    values |= spread("loss.dpo", dpo_losses(logps, logps - 1, logps - 0.5, logps.flip(0), beta=0.4, weights=weights))
+    return values | {"loss.sft": float(sft_loss(logps, torch.tensor([1.0, 0.0, 2.0, 0.5]), 9))}
 
 
 def _batches() -> dict[str, float | str]:

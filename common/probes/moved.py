@@ -1,4 +1,4 @@
-"""How far a training moves the weights of a model, and what it tells meanwhile, in numbers."""
+"""Weight changes and logged metrics of a short training, as named numbers."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ LR = 2e-3
 Train = Callable[[torch.nn.Module, Callable[[int, dict[str, float]], None]], TrainStats]
 
 
-def trained(name: str, lm: torch.nn.Module, train: Train) -> dict[str, float]:
-    """How far ``train`` moved the weights of a copy of ``lm``, what it counted, and the metrics of its updates."""
-    own, told = copy.deepcopy(lm), []
-    stats = train(own, lambda step, metrics: told.append((step, metrics)))
-    return moved(name, own, lm) | _told(name, told) | _stats(name, stats)
+def training_effects(name: str, lm: torch.nn.Module, train: Train) -> dict[str, float]:
+    """Train a copy of ``lm`` by ``train``: its weight changes, statistics and logged metrics, as named numbers."""
+    own, logged = copy.deepcopy(lm), []
+    stats = train(own, lambda step, metrics: logged.append((step, metrics)))
+    return weight_changes(name, own, lm) | _logged(name, logged) | _stats(name, stats)
 
 
-def moved(name: str, lm: torch.nn.Module, before: torch.nn.Module) -> dict[str, float]:
-    """Differences of weights in learning rates: Adam's steps are of about one."""
-    found: dict[str, float] = {}
+def weight_changes(name: str, lm: torch.nn.Module, before: torch.nn.Module) -> dict[str, float]:
+    """Weight differences in units of the learning rate; one step of Adam is about one unit."""
+    values: dict[str, float] = {}
     pairs = zip(lm.named_parameters(), before.parameters(), strict=True)
     for i, (weight, old) in enumerate((weight, old) for (_, weight), old in pairs if weight.requires_grad):
-        found |= tensor(f"{name}.{i:02d}", (weight.detach() - old.detach()) / LR)
-    return found
+        values |= tensor(f"{name}.{i:02d}", (weight.detach() - old.detach()) / LR)
+    return values
 
 
-def _told(name: str, told: list[tuple[int, dict[str, float]]]) -> dict[str, float]:
-    return {f"{name}.{step}.{metric}": float(value) for step, metrics in told for metric, value in metrics.items()
+def _logged(name: str, logged: list[tuple[int, dict[str, float]]]) -> dict[str, float]:
+    return {f"{name}.{step}.{metric}": float(value) for step, metrics in logged for metric, value in metrics.items()
             if metric != "tokens_per_second"}  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What tree search does: trees in a small game with a policy that a formula scripts."""
+"""Probe of tree search: trees of a scripted policy in a toy environment."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ SETTINGS = {
 def probe() -> dict[str, float | str]:
     """See :mod:`common.probes`."""
     env, policy = Spelling(), Scripted()
-    found: dict[str, float | str] = {}
+    values: dict[str, float | str] = {}
     for name, settings in SETTINGS.items():
         trees = search(env, [(task, None) for task in TASKS], policy, settings, keys=KEYS)
-        found |= _trees(name, trees) | _saved(name, env, trees)
-    return found | _rules() | _inside(env, policy)
+        values |= _trees(name, trees) | _saved(name, env, trees)
+    return values | _rules() | _inside(env, policy)
 
 
 def _trees(name: str, trees: list[Tree]) -> dict[str, float | str]:
@@ -60,18 +60,18 @@ def _saved(name: str, env: Spelling, trees: list[Tree]) -> dict[str, float | str
 
 def _rules() -> dict[str, float]:
     """The steps of a search as functions of numbers."""
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
     for rule, q, (n_child, n_parent) in product(steps.RULES, (None, 0.3), ((0, 0), (0, 4), (3, 9))):
         score = steps.child_score(rule, q, 0.25, n_child, n_parent, c=0.8, unvisited=0.6)
-        found[f"rule.{rule}.{q}.{n_child}.{n_parent}"] = min(score, 1e6)
+        values[f"rule.{rule}.{q}.{n_child}.{n_parent}"] = min(score, 1e6)
     mixed = [steps.mix_q(tree, critic, 0.3) for tree, critic in product((None, 0.8), (None, 0.1))]
     ranks = steps.rank_to_value(steps.ranks_of([0.1, 0.7, 0.7, -1.0]), 4)
-    found |= {f"mix.{i}": -1.0 if one is None else one for i, one in enumerate(mixed)}
-    found |= {f"rank.{i}": one for i, one in enumerate(ranks)}
-    found |= {f"backup.{node}": value for node, value in steps.backup([0, 4, 9], 0.8, 0.9, 2)}
+    values |= {f"mix.{i}": -1.0 if one is None else one for i, one in enumerate(mixed)}
+    values |= {f"rank.{i}": one for i, one in enumerate(ranks)}
+    values |= {f"backup.{node}": value for node, value in steps.backup([0, 4, 9], 0.8, 0.9, 2)}
     choices = ([3, 3, 1], [0.2, 0.4, 0.9]), ([0, 0, 0], [0.2, None, 0.1])
-    found |= {f"choice.{i}.{rule}": steps.final_choice(*one, rule) for i, one in enumerate(choices) for rule in ("visits", "q")}
-    return found | {"prior": steps.length_prior(-3.0, 4), "first": steps.best_index([1.0, 2.0, 2.0], [0.0, 0.1, 0.3])}
+    values |= {f"choice.{i}.{rule}": steps.final_choice(*one, rule) for i, one in enumerate(choices) for rule in ("visits", "q")}
+    return values | {"prior": steps.length_prior(-3.0, 4), "first": steps.best_index([1.0, 2.0, 2.0], [0.0, 0.1, 0.3])}
 
 
 def _inside(env: Spelling, policy: Scripted) -> dict[str, float | str]:

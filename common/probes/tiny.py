@@ -1,4 +1,4 @@
-"""A tokenizer and a language model of a few thousand weights, the same each time, and numbers made flat."""
+"""A tokenizer and a language model of a few thousand weights for probes, and tensors summarised as named numbers."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ TEXTS = [f"the {colour} box {number} is {place} {other}. good? yes no" for colou
          for number in (3, 14, 27, 158) for place, other in zip(PLACES, ("me", "you", "it", "them", "us"), strict=True)]  # fmt: skip
 
 
-def ask(*said: str) -> tuple[Message, ...]:
+def ask(*texts: str) -> tuple[Message, ...]:
     """A dialogue of user and assistant by turns, beginning with the user."""
-    return tuple({"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(said))
+    return tuple({"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts))
 
 
 def tokenizer(*, split_digits: bool = False) -> PreTrainedTokenizerBase:
@@ -32,9 +32,9 @@ def model(tokens: PreTrainedTokenizerBase, *, width: int = 32, layers: int = 2, 
     """A nano model after ``steps`` of plain gradient descent on a few dialogues: enough of them, and its samples are words that
     end. Adam would blow up the last bits of small gradients. Sets the global random state."""
     made = new_nano(tokens, width=width, layers=layers, heads=2, context=CONTEXT, seed=0)
-    said = [(text.split(" is ")[0], text.split(" is ")[1].split(".")[0]) for text in TEXTS[::3]]
+    facts = [(text.split(" is ")[0], text.split(" is ")[1].split(".")[0]) for text in TEXTS[::3]]
     chats = [tokens.apply_chat_template(list(ask(box, place, "good?", ("yes", "no")[i % 2])), tokenize=False)
-             for i, (box, place) in enumerate(said)]
+             for i, (box, place) in enumerate(facts)]
     rows = tokens(chats, add_special_tokens=False, return_tensors="pt", padding=True, padding_side="right")
     labels = rows["input_ids"].masked_fill(rows["attention_mask"] == 0, -100)
     descent = torch.optim.SGD(made.parameters(), lr=0.3, momentum=0.9)
@@ -48,7 +48,7 @@ def model(tokens: PreTrainedTokenizerBase, *, width: int = 32, layers: int = 2, 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Sums are taken in one order: with more threads they may have other last bits."""
+    """Context manager with one torch thread: with more, sums are taken in another order and may differ in the last bits."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,4 +1,4 @@
-"""What the ways to present an environment do: an instruction before a shop's prompts, pages read and shortened, solutions line by
+"""Probe of environment wrappers: an instruction before a shop's prompts, pages read and shortened, solutions line by
 line."""
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ def _pages() -> dict[str, float | str]:
             goal, page = goal_of(prompt), page_of(prompt)
             for action in dict.fromkeys((*env.actions()[:3], "click[red]", "nonsense", env.expert(rng)[1])):
                 after = env.step(action)
-                told = short(page, action, after.text)
-                right.append(spelled_out(page, action, told) == after.text)
-                lines.append(repr((action, outcome(goal, after.text), told, touched(prompt, action), untouched(prompt, action),
+                shortened = short(page, action, after.text)
+                right.append(spelled_out(page, action, shortened) == after.text)
+                lines.append(repr((action, outcome(goal, after.text), shortened, touched(prompt, action), untouched(prompt, action),
                                    follow(prompt, action, after.text), question(prompt, action, untouched), after.reward)))  # fmt: skip
                 env.restore(state)
             lines.append(repr(world.propose([asked(env.prompt(), "click[1]")] * 2, [len(lines), len(lines) + 1], 2)))

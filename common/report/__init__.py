@@ -1,4 +1,4 @@
-"""What a reader sees of results: figures, tables, the parts of notebooks, the site, and exports. Nothing here computes a result.
+"""Presentation of results: figures, tables, the parts of notebooks, the site, and exports. Nothing here computes a result.
 
     published, tables, figures, correction     rows of a paper; Markdown tables; figures that several papers share
     examples, story, show, toy                 what a notebook shows: cases that a unit recorded, its cells, how, and by hand

@@ -53,9 +53,9 @@ def transitions(rows: Sequence[MetricRow], variants: Sequence[str]) -> Figure:
                 values = seed_values(rows, panel, variant, metric)
                 if values:
                     axes.barh(y, sign * fmean(values), height=0.5, color=colour, alpha=0.85)
-                    found = t_interval(values)
-                    if found.low is not None:
-                        axes.plot([sign * found.low, sign * found.high], [y, y], color=INK, lw=1.2)
+                    interval = t_interval(values)
+                    if interval.low is not None:
+                        axes.plot([sign * interval.low, sign * interval.high], [y, y], color=INK, lw=1.2)
             copied = seed_values(rows, panel, variant, "copy")
             if copied:
                 margin_note(axes, y, f"copies {fmean(copied):.0%}")
@@ -86,7 +86,7 @@ def confidence_and_critique(rows: Sequence[MetricRow], variants: Sequence[str], 
     return figure
 
 
-def parts(rows: Sequence[MetricRow], variants: Sequence[str]) -> Figure:
+def gain_parts(rows: Sequence[MetricRow], variants: Sequence[str]) -> Figure:
     """Δ of each variant (diamond) as the sum of what confidence loses (to the left) and critique gains."""
     figure, columns = panel_columns(rows, variants, "delta", 0.42 * len(variants) + 1.5)
     for axes, panel in columns:
@@ -120,13 +120,13 @@ def levels_of(rows: Sequence[MetricRow], panel: str, variant: str) -> dict[int, 
             for seed, one in sorted(by_seed.items()) if "acc@1" in one and len(one) > 1}  # fmt: skip
 
 
-def change_table(found: Mapping[str, Sequence[MetricRow]], panel: str) -> str:
+def change_table(rows_by_paper: Mapping[str, Sequence[MetricRow]], panel: str) -> str:
     """How far each variant's Δ is from that of its paper's base, split by Acc₁, CL and CS; means over seeds.
 
-    ``found``: paper → its rows. Variants without a turn of their own to correct in (no CL, no CS) are left out.
+    ``rows_by_paper``: paper → its rows. Variants without a turn of their own to correct in (no CL, no CS) are left out.
     """
     lines = []
-    for paper, rows in found.items():
+    for paper, rows in rows_by_paper.items():
         base = levels_of(rows, panel, "base")
         for variant in dict.fromkeys(row.variant for row in rows):
             mine = levels_of(rows, panel, variant)

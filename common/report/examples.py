@@ -34,13 +34,13 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 
 def by_task(path: Path) -> dict[str, list[dict[str, Any]]]:
     """task id → its records in ``path``, in their order; empty when the unit wrote none."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    records: dict[str, list[dict[str, Any]]] = {}
     for record in read_records(path):
-        found.setdefault(record["task"], []).append(record)
-    return found
+        records.setdefault(record["task"], []).append(record)
+    return records
 
 
-def dialogues(artifacts: Path, variant: str) -> dict[str, list[dict[str, Any]]]:
+def recorded_dialogues(artifacts: Path, variant: str) -> dict[str, list[dict[str, Any]]]:
     """task id → turns of the dialogue that the unit recorded of ``variant``."""
     return by_task(artifacts / f"dialogues.{variant}.jsonl")
 
@@ -100,10 +100,10 @@ def compare_episodes(artifacts: Path, before: str, after: str, *, last_line: boo
     below.
     """
     episodes = {name: by_task(artifacts / f"rollouts.{name}.jsonl") for name in (before, after)}
-    found, chosen = world(artifacts), episode_contrasts(episodes[before], episodes[after])[:most]
-    if not (found and chosen):
+    env_and_tasks, chosen = world(artifacts), episode_contrasts(episodes[before], episodes[after])[:most]
+    if not (env_and_tasks and chosen):
         return [NO_RUN]
-    env, tasks = found
+    env, tasks = env_and_tasks
     parts = []
     for what, task in chosen:
         parts.append(f"### {what}: `{task}`")
@@ -119,23 +119,23 @@ def compare_episodes(artifacts: Path, before: str, after: str, *, last_line: boo
 # -- dialogues -------------------------------------------------------------------------------------------
 
 
-def dialogue_table(found: Mapping[str, Mapping[str, Sequence[Record]]], *, most: int = 8) -> str:
+def dialogue_table(dialogues: Mapping[str, Mapping[str, Sequence[Record]]], *, most: int = 8) -> str:
     """Dialogues of several variants on the same tasks as a Markdown table; ✓ and ✗ are the environment's.
 
-    ``found``: variant → :func:`dialogues`. Of long texts beginning and end. Tasks on which the variants' last answers
+    ``dialogues``: variant → :func:`recorded_dialogues`. Of long texts beginning and end. Tasks on which the variants' last answers
     differ in correctness come first. One line of text where no task has a dialogue of every variant.
     """
-    shared = [task for task in next(iter(found.values()), {}) if all(task in one for one in found.values())]
+    shared = [task for task in next(iter(dialogues.values()), {}) if all(task in one for one in dialogues.values())]
     if not shared:
         return "No dialogues to show: this unit was not run on this machine."
-    split = {task: len({one[task][-1]["correct"] for one in found.values()}) for task in shared}
+    split = {task: len({one[task][-1]["correct"] for one in dialogues.values()}) for task in shared}
     chosen = sorted(shared, key=lambda task: -split[task])[:most]
     lines = []
     for task in chosen:
         cells = [" → ".join(f"`{_plain(_short(turn['answer']))}` {'✓' if turn['correct'] else '✗'}" for turn in one[task])
-                 for one in found.values()]  # fmt: skip
-        lines.append((_plain(_short(next(iter(found.values()))[task][0]["prompt"])), *cells))
-    return markdown(("task", *found), lines)
+                 for one in dialogues.values()]  # fmt: skip
+        lines.append((_plain(_short(next(iter(dialogues.values()))[task][0]["prompt"])), *cells))
+    return markdown(("task", *dialogues), lines)
 
 
 def dialogue_contrasts(
@@ -166,16 +166,16 @@ def dialogue_contrasts(
     return chosen[:3]
 
 
-def dialogue_viewer(found: Mapping[str, Mapping[str, Sequence[Record]]], task: str) -> str:
+def dialogue_viewer(dialogues: Mapping[str, Mapping[str, Sequence[Record]]], task: str) -> str:
     """The chains of several variants at one task as an HTML table: a line for each role, a column for each variant.
 
     ✓ and ✗ are the environment's: the answer is right, the critique's verdict is true. Words that differ from the
     first variant's are marked.
     """
-    names = [name for name, one in found.items() if task in one]
+    names = [name for name, one in dialogues.items() if task in one]
     if not names:
         return f"<p>No chain of {escape(task)} was kept.</p>"
-    first = found[names[0]][task]
+    first = dialogues[names[0]][task]
     style = "border:1px solid #8c8c8c;padding:4px 8px;text-align:left;vertical-align:top"
     heads = "".join(f"<th style='{style}'>{escape(name)}</th>" for name in ("role", *names))
     caption = f"<caption style='text-align:left'><b>{one_line(first[0]['prompt'])}</b></caption>"
@@ -183,7 +183,7 @@ def dialogue_viewer(found: Mapping[str, Mapping[str, Sequence[Record]]], task: s
     for k, turn in enumerate(first):
         cells = [f"<td style='{style}'>{escape(turn['role'])}</td>"]
         for name in names:
-            other = found[name][task][k]
+            other = dialogues[name][task][k]
             mark, colour = ("✓", BLUE) if other["right"] else ("✗", RED)
             changed = " <i>(changed)</i>" if other["text"] != turn["text"] else ""
             cells.append(f"<td style='{style};border-left:4px solid {colour}'><code>{one_line(other['text'])}</code> "
@@ -232,27 +232,27 @@ def forecast_html(one: Record) -> str:
     return f'<table class="imagined">{"".join(lines)}</table>'
 
 
-def forecast_viewer(found: Sequence[Record]) -> str:
+def forecast_viewer(forecasts: Sequence[Record]) -> str:
     """Several forecasts under one legend, self-contained."""
-    body = "".join(map(forecast_html, found))
-    return f'{FORECAST_STYLE}<div class="imagined">{FORECAST_LEGEND}</div>{body}' if found else "<p>No forecast was kept.</p>"
+    body = "".join(map(forecast_html, forecasts))
+    return f'{FORECAST_STYLE}<div class="imagined">{FORECAST_LEGEND}</div>{body}' if forecasts else "<p>No forecast was kept.</p>"
 
 
 def forecast_examples(artifacts: Path, names: Sequence[str]) -> list[str]:
     """For each of the world models ``names`` that the unit recorded, what it imagined beside what came."""
-    forecasts = {name: found for name in names if (found := read_records(artifacts / f"forecasts.{name}.jsonl"))}
-    return [part for name, found in forecasts.items()
-            for part in (f"**`{name}`**", forecast_viewer(differing_forecasts(found, most=2)))]  # fmt: skip
+    forecasts = {name: records for name in names if (records := read_records(artifacts / f"forecasts.{name}.jsonl"))}
+    return [part for name, records in forecasts.items()
+            for part in (f"**`{name}`**", forecast_viewer(differing_forecasts(records, most=2)))]  # fmt: skip
 
 
-def differing_forecasts(found: Sequence[Record], *, most: int = 3) -> list[Record]:
+def differing_forecasts(forecasts: Sequence[Record], *, most: int = 3) -> list[Record]:
     """The longest forecasts in which something was imagined wrong and something right, at most one a task."""
     def rank(one: Record) -> tuple[bool, int]:
         right = sum(text.split() == real.split() for text, real in zip(one["imagined"], one["real"]))
         return (0 < right < len(one["real"]), len(one["real"]))
 
     chosen: dict[str, Record] = {}
-    for one in sorted(found, key=rank, reverse=True):
+    for one in sorted(forecasts, key=rank, reverse=True):
         chosen.setdefault(one["task"], one)
     return list(chosen.values())[:most]
 

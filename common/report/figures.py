@@ -49,9 +49,9 @@ def ladder(rows: Sequence[MetricRow], variants: Sequence[str], *, metric: str = 
     Variants named ``<policy>+<search>`` act with search at test time and have their own colour. To the right:
     mean ± half the interval, then seeds × items.
     """
-    found = by_panel(rows, variants, metric)
-    figure, columns = panel_axes(found, 0.36 * len(variants) + 1.5)
-    for axes, (panel, by_variant) in zip(columns, found.items()):
+    panels = by_panel(rows, variants, metric)
+    figure, columns = panel_axes(panels, 0.36 * len(variants) + 1.5)
+    for axes, (panel, by_variant) in zip(columns, panels.items()):
         for y, variant in enumerate(variants):
             mine = by_variant.get(variant, [])
             if mine:
@@ -117,8 +117,8 @@ def audit(rows: Sequence[MetricRow], prefix: str) -> Figure:
     figure = blank(4.6)
     grid = figure.subplots(2, max(len(bottom), 1), squeeze=False, sharex=True)
     for column, panel in enumerate(bottom):
-        for axes, found, colour in ((grid[0][column], top, BLUE), (grid[1][column], bottom, GREEN)):
-            points = {float(v[len(prefix):]): mine for v, mine in found.get(panel, {}).items()}
+        for axes, by_variant, colour in ((grid[0][column], top, BLUE), (grid[1][column], bottom, GREEN)):
+            points = {float(v[len(prefix):]): mine for v, mine in by_variant.get(panel, {}).items()}
             line_of_means(axes, values_of(points), colour=colour, marker="o", seeds=True)
             axes.grid(color="#e6e6e6", lw=0.8)
         grid[0][column].axhline(0.5, color=GREY, ls="--", lw=1)
@@ -140,9 +140,9 @@ def ablation(
     A column for each panel; settings whose variant was not run are left out.
     """
     names = [variant for points in series.values() for variant in points.values()]
-    found = by_panel(rows, names, metric)
-    figure, columns = panel_axes(found, 3.4)
-    for axes, (panel, by_variant) in zip(columns, found.items()):
+    panels = by_panel(rows, names, metric)
+    figure, columns = panel_axes(panels, 3.4)
+    for axes, (panel, by_variant) in zip(columns, panels.items()):
         for k, (label, points) in enumerate(series.items()):
             present = {x: by_variant[variant] for x, variant in points.items() if variant in by_variant}
             line_of_means(axes, values_of(present), colour=CYCLE[k], marker=MARKERS[k], label=label,
@@ -152,7 +152,7 @@ def ablation(
         axes.set_xlabel(xlabel)
         axes.set_ylabel(metric)
         axes.grid(color="#e6e6e6", lw=0.8)
-    if found:
+    if panels:
         figure.legend(*columns[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8)
     return figure
 
@@ -182,7 +182,7 @@ def depths(rows: Sequence[MetricRow], variants: Sequence[str], metrics: Sequence
 
 
 DENSE = 60
-"""Most points of a training curve that can be told apart."""
+"""Most points of a training curve that are distinguishable."""
 
 
 def moving_mean(values: Sequence[float], reach: int) -> list[float]:
@@ -255,11 +255,11 @@ def panel_axes(panels: Collection[str], height: float, empty: str = "nothing was
 
 def by_panel(rows: Sequence[MetricRow], variants: Sequence[str], metric: str) -> dict[str, dict[str, list[MetricRow]]]:
     """panel → variant (in the order given) → rows by seed; panels without any are absent."""
-    found: dict[str, dict[str, list[MetricRow]]] = {}
+    panels: dict[str, dict[str, list[MetricRow]]] = {}
     for row in sorted(rows, key=lambda r: (r.panel, variants.index(r.variant) if r.variant in variants else 0, r.seed)):
         if row.metric == metric and row.variant in variants:
-            found.setdefault(row.panel, {}).setdefault(row.variant, []).append(row)
-    return found
+            panels.setdefault(row.panel, {}).setdefault(row.variant, []).append(row)
+    return panels
 
 
 def values_of(points: Mapping[float, Sequence[MetricRow]]) -> dict[float, list[float]]:
@@ -269,11 +269,11 @@ def values_of(points: Mapping[float, Sequence[MetricRow]]) -> dict[float, list[f
 
 def mean_on_line(axes: Axes, values: Sequence[float], y: float, colour: str, marker: str) -> None:
     """One line of a horizontal chart: seeds as faint dots, their t-interval, their mean as ``marker``."""
-    found = t_interval(values)
+    interval = t_interval(values)
     axes.plot(values, [y] * len(values), "o", color=colour, alpha=0.35, ms=3, mew=0)
-    if found.low is not None:
-        axes.plot([found.low, found.high], [y, y], color=colour, lw=1.8, solid_capstyle="round")
-    axes.plot([found.mean], [y], marker, color=colour, ms=6, mec="white", mew=0.6)
+    if interval.low is not None:
+        axes.plot([interval.low, interval.high], [y, y], color=colour, lw=1.8, solid_capstyle="round")
+    axes.plot([interval.mean], [y], marker, color=colour, ms=6, mec="white", mew=0.6)
 
 
 def line_of_means(
@@ -284,12 +284,12 @@ def line_of_means(
 
     ``shift`` moves a line sideways, so that intervals at the same x stay apart.
     """
-    found = {x + shift: (t_interval(values), values) for x, values in sorted(points.items())}
-    axes.plot(list(found), [one.mean for one, _ in found.values()], marker=marker, color=colour, lw=1.6, label=label or None)
-    for x, (one, _) in found.items():
+    intervals = {x + shift: (t_interval(values), values) for x, values in sorted(points.items())}
+    axes.plot(list(intervals), [one.mean for one, _ in intervals.values()], marker=marker, color=colour, lw=1.6, label=label or None)
+    for x, (one, _) in intervals.items():
         if one.low is not None:
             axes.plot([x, x], [one.low, one.high], color=colour, lw=1.6, alpha=0.7)
-    for x, (_, values) in found.items() if seeds else ():
+    for x, (_, values) in intervals.items() if seeds else ():
         axes.scatter([x] * len(values), values, color=colour, s=9, zorder=3, lw=0.4, ec="white")
 
 

@@ -47,7 +47,7 @@ def executed(root: Path, rows: Sequence[MetricRow]) -> list[Executed]:
     for row in rows:
         mine = published.setdefault((row.paper, row.env, row.seed, row.profile), {})
         mine[row.variant, row.panel, row.metric] = row.value
-    found = {path.stem: Executed(path.stem, path) for path in sorted((root / "runs/notebooks").glob("*.ipynb"))}
+    notebooks = {path.stem: Executed(path.stem, path) for path in sorted((root / "runs/notebooks").glob("*.ipynb"))}
     for paper in sorted({row.paper for row in rows}):
         for done in sorted((root / "runs" / paper).glob("*/DONE")):
             unit, path = read_unit(done.parent), done.parent / "notebook.ipynb"
@@ -55,13 +55,13 @@ def executed(root: Path, rows: Sequence[MetricRow]) -> list[Executed]:
             if expected and path.exists():
                 own = {(row.variant, row.panel, row.metric): row.value for row in finished_rows(done.parent)}
                 name = f"{paper}-{unit.env}-seed{unit.seed}" + (f"-{unit.profile}" if unit.profile not in BASE_PROFILES else "")
-                if name not in found and expected.items() <= own.items():
-                    found[name] = Executed(name, path, unit.paper, unit.env, unit.seed, unit.profile)
-    return sorted(found.values(), key=lambda one: (one.paper, one.profile, one.env, one.seed, one.name))
+                if name not in notebooks and expected.items() <= own.items():
+                    notebooks[name] = Executed(name, path, unit.paper, unit.env, unit.seed, unit.profile)
+    return sorted(notebooks.values(), key=lambda one: (one.paper, one.profile, one.env, one.seed, one.name))
 
 
 def page(path: Path, home: str = "") -> str:
-    """An executed notebook as a self-contained page. ``home``: address of a page to go back to.
+    """An executed notebook as a self-contained HTML page. ``home``: address of a page to go back to.
 
     Built on nbconvert's ``basic`` template, which has neither scripts nor styles of its own; the same notebook gives
     the same bytes. Raises ConfigError when the result would fetch, embed or run anything all the same.

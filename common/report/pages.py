@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from common.config.index import IMPLEMENTED, INDEX, Entry, entries
-from common.evaluate.claims import headline, load_claims
+from common.evaluate.claims import headline_metric, load_claims
 from common.evaluate.publish import judge_all, load_rows
 from common.evaluate.tables import NANO, _number, blocks
 from common.report import pictures, published, tables
 from common.report.notebooks import Executed, executed
 from common.report.show import svg
 from common.rows import MetricRow
-from common.sweep.plan import USER_ENVS
 from common.sweep.inputs import Tables, table_of, table_states
+from common.sweep.plan import USER_ENVS
 from common.sweep.unit import results_dir
 
 SIGNS = {"supported": "▲", "contradicted": "▼", "inconclusive": "○"}
@@ -56,7 +56,7 @@ class Paper:
 
 
 @dataclass(frozen=True)
-class Lab:
+class SiteData:
     """All that pages are made of: metric rows and verdicts of a profile's results, papers, executed notebooks."""
 
     root: Path
@@ -72,23 +72,23 @@ class Lab:
         return results_dir(self.root, self.profile)
 
 
-def read_lab(root: Path, profile: str) -> Lab:
+def read_lab(root: Path, profile: str) -> SiteData:
     """Read what ``root`` has; a clone in which nothing was run has the published tables and no executed notebooks."""
     folder = results_dir(root, profile)
     rows, records = load_rows(folder), judge_all(folder, root / "papers")
-    return Lab(root, profile, rows, records, papers(root), executed(root, rows), table_states(root, folder, records))
+    return SiteData(root, profile, rows, records, papers(root), executed(root, rows), table_states(root, folder, records))
 
 
 def papers(root: Path) -> list[Paper]:
     """The papers that have a folder, by family and name."""
-    listed, found = index(root), []
+    listed, entries = index(root), []
     for path in sorted(root.glob("papers/*/claims.yaml")):
         line, readme = listed.get(path.parent.name), _text(path.with_name("README.md"))
         heading = re.match(r"# +(.+)", readme)
         name = heading[1].strip() if heading else path.parent.name
         about = (line.title, line.arxiv, line.url) if line else ("", "", "")
-        found.append(Paper(path.parent.name, name, load_claims(path).family, *about))
-    return sorted(found, key=lambda paper: (paper.family, paper.name.lower()))
+        entries.append(Paper(path.parent.name, name, load_claims(path).family, *about))
+    return sorted(entries, key=lambda paper: (paper.family, paper.name.lower()))
 
 
 def index(root: Path) -> dict[str, Entry]:
@@ -96,7 +96,7 @@ def index(root: Path) -> dict[str, Entry]:
     return entries(root) if (root / INDEX).exists() else {}
 
 
-def pages(lab: Lab) -> dict[str, str]:
+def pages(lab: SiteData) -> dict[str, str]:
     """All pages and pictures, address → text."""
     made = {"index.md": front(lab), "papers/index.md": paper_list(lab), "notebooks/index.md": notebook_list(lab)}
     for paper in lab.papers:
@@ -112,7 +112,7 @@ def _document(path: Path) -> str:
     return re.sub(r"\]\((?:\.\./)?papers/(\w+)/README\.md", r"](papers/\1.md", _text(path))
 
 
-def navigation(lab: Lab, made: Mapping[str, str]) -> list[Any]:
+def navigation(lab: SiteData, made: Mapping[str, str]) -> list[Any]:
     """MkDocs' ``nav``: verdicts, papers by family, notebooks, documents."""
     families: dict[str, list[dict[str, str]]] = {}
     for paper in lab.papers:
@@ -131,7 +131,7 @@ def family_name(family: str) -> str:
 # -- the front page ------------------------------------------------------------------------------------
 
 
-def front(lab: Lab) -> str:
+def front(lab: SiteData) -> str:
     """At a glance, then every verdict in a table that a script makes sortable and filterable."""
     counts = Counter(record["verdict"] for record in lab.records)
     counted = ", ".join(f"**{counts[verdict]} {verdict}**" for verdict in SIGNS)
@@ -147,7 +147,7 @@ def front(lab: Lab) -> str:
     return "\n".join(parts)
 
 
-def glance(lab: Lab) -> str:
+def glance(lab: SiteData) -> str:
     """Counts of verdicts, a line for each paper and model that it started from."""
     lines = []
     for paper in lab.papers:
@@ -165,7 +165,7 @@ def glance(lab: Lab) -> str:
     return tables.markdown(head, lines, numbers=4) + "\n"
 
 
-def verdict_table(lab: Lab) -> str:
+def verdict_table(lab: SiteData) -> str:
     """One row a verdict, as HTML, since rows and cells carry what the script sorts and filters by."""
     if not lab.records:
         return ""
@@ -212,7 +212,7 @@ def mark(verdict: str) -> str:
 # -- papers --------------------------------------------------------------------------------------------
 
 
-def paper_list(lab: Lab) -> str:
+def paper_list(lab: SiteData) -> str:
     """The papers with a page, then all others of the four families with their status."""
     parts = ["# Papers\n", *(f"- [{paper.name}](./{paper.id}.md): {paper.title} ({family_name(paper.family)})"
                              for paper in lab.papers)]  # fmt: skip
@@ -225,7 +225,7 @@ def paper_list(lab: Lab) -> str:
     return "\n".join(parts) + "\n"
 
 
-def paper_page(lab: Lab, paper: Paper, pictured: Mapping[str, str]) -> str:
+def paper_page(lab: SiteData, paper: Paper, pictured: Mapping[str, str]) -> str:
     """One paper. ``pictured``: name of each of its pictures → what it shows."""
     rows = [row for row in lab.rows if row.paper == paper.id]
     records = [record for record in lab.records if record["paper"] == paper.id]
@@ -269,7 +269,7 @@ def deviations(root: Path, paper: Paper) -> str:
     return "\n\n".join(parts) or "None is written down yet."
 
 
-def cost(lab: Lab, paper: Paper, rows: Sequence[MetricRow]) -> str:
+def cost(lab: SiteData, paper: Paper, rows: Sequence[MetricRow]) -> str:
     """Minutes and disk of a unit, and what each variant spent."""
     parts = [tables.timing_table(lab.results, paper.id)]
     for scale in _scales(rows) or [NANO]:
@@ -280,7 +280,7 @@ def cost(lab: Lab, paper: Paper, rows: Sequence[MetricRow]) -> str:
     return "\n\n".join(parts)
 
 
-def commands(lab: Lab, paper: Paper, rows: Sequence[MetricRow], records: Sequence[Mapping[str, Any]]) -> str:
+def commands(lab: SiteData, paper: Paper, rows: Sequence[MetricRow], records: Sequence[Mapping[str, Any]]) -> str:
     """The commands that make this page's numbers, those that trace one of them, and the executed notebooks."""
     profile = f" PROFILE={lab.profile}" if lab.profile != "cpu" else ""
     option = f" --profile {lab.profile}" if lab.profile != "cpu" else ""
@@ -288,7 +288,7 @@ def commands(lab: Lab, paper: Paper, rows: Sequence[MetricRow], records: Sequenc
     if records:
         lines.append(f"python -m common explain {paper.id}/{records[0]['id']}@{records[0]['panel']}{option}")
     if rows:
-        metric = headline(lab.root / "papers" / paper.id / "claims.yaml")
+        metric = headline_metric(lab.root / "papers" / paper.id / "claims.yaml")
         first = min(rows, key=lambda row: (row.profile != lab.profile, row.metric != metric, row.identity))
         lines.append(f"python -m common explain {paper.id}/{first.variant}/{first.metric}{option}")
     shown = ", ".join(f'<a href="../notebooks/{one.name}.html">{one.env}, seed {one.seed}{_of(one, lab.profile)}</a>'
@@ -301,27 +301,27 @@ def commands(lab: Lab, paper: Paper, rows: Sequence[MetricRow], records: Sequenc
                       f"Executed notebooks: {shown or 'none here yet; the first line makes them'}."])
 
 
-def _narrow(lab: Lab, paper: Paper, rows: Sequence[MetricRow]) -> list[str]:
+def _narrow(lab: SiteData, paper: Paper, rows: Sequence[MetricRow]) -> list[str]:
     """What computes the tables that ``make repro`` does not: of other profiles, and of environments that are asked for by name."""
-    found = []
+    parts = []
     for profile, env in sorted({(row.profile, row.env) for row in rows}):
         table = table_of(lab.results, paper.id, env, profile)
         if table.name != "metrics.jsonl":
             seeds = ",".join(map(str, sorted({row.seed for row in rows if (row.profile, row.env) == (profile, env)})))
             option = f" --profile {profile}" if profile != "cpu" else ""
-            found.append(f"python -m common run --paper {paper.id} --envs {env}{option} --seeds {seeds} "
+            parts.append(f"python -m common run --paper {paper.id} --envs {env}{option} --seeds {seeds} "
                             f"--results {table.relative_to(lab.root)}")  # fmt: skip
-    return found
+    return parts
 
 
 def _of(one: Executed, profile: str) -> str:
     return f" ({one.profile})" if one.profile != profile else ""
 
 
-def _pictures(lab: Lab, paper: Paper) -> dict[str, tuple[str, str]]:
+def _pictures(lab: SiteData, paper: Paper) -> dict[str, tuple[str, str]]:
     """Name → (SVG, what it shows), of each model. Environments with a single seed are left to the tables, if they need a user's
     files or the model came pretrained."""
-    found = {}
+    drawn = {}
     mine = [row for row in lab.rows if row.paper == paper.id]
     for scale in _scales(mine):
         seeds: dict[str, set[int]] = {}
@@ -335,8 +335,8 @@ def _pictures(lab: Lab, paper: Paper) -> dict[str, tuple[str, str]]:
         name, by = (paper.id, "") if scale == NANO else (f"{paper.id}_{scale}", f"{scale}, ")
         made = pictures.of_paper(rows, records, lab.root / "papers" / paper.id / "claims.yaml") if rows else {}
         for kind, figure in made.items():
-            found[f"{name}_{kind}.svg"] = (svg(figure), f"{paper.name}: {by}{pictures.SHOWS[kind]}")
-    return found
+            drawn[f"{name}_{kind}.svg"] = (svg(figure), f"{paper.name}: {by}{pictures.SHOWS[kind]}")
+    return drawn
 
 
 def _scales(rows: Sequence[MetricRow]) -> list[str]:
@@ -357,7 +357,7 @@ def _titled(sections: Mapping[str, str]) -> list[str]:
 # -- notebooks -----------------------------------------------------------------------------------------
 
 
-def notebook_list(lab: Lab) -> str:
+def notebook_list(lab: SiteData) -> str:
     """Every notebook of the project: where it lies, which papers run in it, and the executed copies that are here."""
     stories_of: dict[str, list[Paper]] = {}
     for paper in lab.papers:

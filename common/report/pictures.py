@@ -15,7 +15,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from common.evaluate.claims import headline
+from common.evaluate.claims import headline_metric
 from common.evaluate.publish import load_rows
 from common.evaluate.tables import NANO
 from common.files import storage
@@ -47,7 +47,7 @@ def draw(root: Path) -> dict[str, tuple[Figure, str]]:
 def of_paper(rows: Sequence[MetricRow], records: Sequence[Mapping[str, Any]], claims: Path) -> dict[str, Figure]:
     """Kind → figure of one paper's ``rows`` (some kinds need what the paper may not have), and the forest of its
     ``records`` if there are any. ``claims``: the paper's claims.yaml, which has the order of its ladder."""
-    metric, paper = headline(claims), rows[0].paper
+    metric, paper = headline_metric(claims), rows[0].paper
     rungs = max((published.present(rows, group, metric) for group in published.claim_groups(claims).values()),
                 key=lambda names: len(names) > 1)  # the first group of claims with something to compare
     made = {"ladder": figures.ladder(rows, rungs, metric=metric)}
@@ -60,7 +60,7 @@ def of_paper(rows: Sequence[MetricRow], records: Sequence[Mapping[str, Any]], cl
     return made
 
 
-def write(root: Path) -> list[Path]:
+def write_pictures(root: Path) -> list[Path]:
     """Draw all pictures anew; returns their paths."""
     folder, paths = root / FOLDER, []
     with storage(folder):
@@ -77,5 +77,5 @@ def _hash(rows: Sequence[MetricRow]) -> str:
 
 
 if __name__ == "__main__":
-    written = write(project_root())
+    written = write_pictures(project_root())
     print("\n".join(path.relative_to(project_root()).as_posix() for path in written) or "no results to draw yet")

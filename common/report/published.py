@@ -29,7 +29,7 @@ def published_rows(root: Path, paper: str, env: str, profile: str) -> tuple[list
     return [], f"Nothing is published for {paper} on {env} yet; `{how}` computes it."
 
 
-def together(own: Sequence[MetricRow], others: Sequence[MetricRow]) -> list[MetricRow]:
+def replace_seed(own: Sequence[MetricRow], others: Sequence[MetricRow]) -> list[MetricRow]:
     """``others`` with the rows of this unit's seed replaced by ``own``; only those of the same profile join.
 
     For a unit with overrides pass no others: its numbers belong to another setting.
@@ -69,13 +69,13 @@ def present(rows: Iterable[MetricRow], variants: Sequence[str], metric: str = "s
 def acting(rows: Iterable[MetricRow], policies: Sequence[str]) -> list[str]:
     """Each of ``policies`` that was also tested with search, and after it its ``+bon`` and ``+mcts``."""
     known = {Label.of(row.variant) for row in rows}
-    found = [Label.of(policy) for policy in policies]
-    ways = [replace(one, acting=how) for one in found if replace(one, acting="mcts") in known for how in ("", "bon", "mcts")]
+    labels = [Label.of(policy) for policy in policies]
+    ways = [replace(one, acting=how) for one in labels if replace(one, acting="mcts") in known for how in ("", "bon", "mcts")]
     return [str(one) for one in ways if one in known]
 
 
 def section(path: Path, title: str) -> str:
     """The text of a Markdown file under the heading ``title``, without it; "" when there is none."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
-    found = re.search(rf"^#+ {re.escape(title)}\n(.*?)(?=^#+ |\Z)", text, re.M | re.S)
-    return found[1].strip() if found else ""
+    match = re.search(rf"^#+ {re.escape(title)}\n(.*?)(?=^#+ |\Z)", text, re.M | re.S)
+    return match[1].strip() if match else ""

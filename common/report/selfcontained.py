@@ -64,22 +64,22 @@ def broken(site: Path) -> list[str]:
     """A sentence for each address that a page below ``site`` loads from outside, and for each link to a file or heading that
     does not exist; links to other sites are not followed."""
     pages = {path.resolve(): Page(path.read_text(encoding="utf-8")) for path in sorted(site.rglob("*.html"))}
-    found = []
+    problems = []
     for path, page in pages.items():
         name = path.relative_to(site.resolve()).as_posix()
         for address in page.loads:
             if urlsplit(address).scheme not in ("", "data") or address.startswith("//") or "@import" in address:
-                found.append(f"{name} would load {address[:80]}")
+                problems.append(f"{name} would load {address[:80]}")
         for address in (*page.loads, *page.links):
             parts = urlsplit(address)
             if parts.scheme or parts.netloc or address.startswith("#__"):
                 continue
             target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
             if not target.is_file():
-                found.append(f"{name} leads to {address}, which does not exist")
+                problems.append(f"{name} leads to {address}, which does not exist")
             elif parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].ids:
-                found.append(f"{name} leads to {address}, which has no such heading")
-    return found
+                problems.append(f"{name} leads to {address}, which has no such heading")
+    return problems
 
 
 # -- formulas --------------------------------------------------------------------------------------------

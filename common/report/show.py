@@ -1,4 +1,4 @@
-"""What a notebook displays: figures as SVG, texts as Markdown, and progress while a unit runs."""
+"""Display in notebooks: figures as SVG, texts as Markdown, and progress while a unit runs."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def code(text: str) -> str:
     return f"```text\n{text}\n```"
 
 
-def present(parts: Iterable[Figure | str]) -> None:
+def display_parts(parts: Iterable[Figure | str]) -> None:
     """Display figures, Markdown texts, and texts that begin with ``<`` as HTML, in their order."""
     from IPython.display import HTML, display
 

@@ -38,7 +38,7 @@ def build_site(root: Path, out: Path, *, profile: str) -> Path:
     return out / "index.html"
 
 
-def write_site(lab: pages.Lab, out: Path) -> None:
+def write_site(lab: pages.SiteData, out: Path) -> None:
     """Write the folder ``out`` from what ``lab`` has, all or nothing. Raises as ``build_site``."""
     made = pages.pages(lab)
     work = lab.root / "build"

@@ -29,7 +29,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from common.config import ConfigError, check_paper, check_profile, hint, known_papers, load_spec
-from common.evaluate.claims import headline, load_claims
+from common.evaluate.claims import headline_metric, load_claims
 from common.evaluate.publish import read_claims
 from common.report import figures, published, show, tables
 from common.rows import MetricRow
@@ -41,8 +41,8 @@ Parts = Sequence[Figure | str]
 
 
 @dataclass(frozen=True)
-class Room:
-    """What a paper brings into its family's notebook, see the module docstring."""
+class NotebookContent:
+    """A paper's own part of its family's notebook, see the module docstring."""
 
     ladder: tuple[str, ...]
     columns: tuple[str, ...]
@@ -53,18 +53,18 @@ class Room:
     examples: Callable[[Path], Parts] = lambda artifacts: ()
 
 
-def room_of(root: Path, paper: str) -> Room:
-    """The room of ``paper``; what ``figures.py`` leaves out is taken from its claims."""
+def notebook_content(root: Path, paper: str) -> NotebookContent:
+    """The notebook content of ``paper``; what its ``figures.py`` leaves out is taken from its claims."""
     claims = root / "papers" / paper / "claims.yaml"
     rungs = next(iter(published.claim_groups(claims).values()), [])
     metrics = dict.fromkeys(claim.metric for claim in load_claims(claims).claims)
-    found: dict[str, Any] = {"ladder": tuple(rungs), "columns": tuple(metrics)[:6], "shown": tuple(rungs)}
+    content: dict[str, Any] = {"ladder": tuple(rungs), "columns": tuple(metrics)[:6], "shown": tuple(rungs)}
     if importlib.util.find_spec(f"papers.{paper}.figures"):
         module = importlib.import_module(f"papers.{paper}.figures")
         for name in ("LADDER", "COLUMNS", "CURVES", "SHOWN", "toy", "results", "examples"):
             if hasattr(module, name):
-                found[name.lower()] = getattr(module, name)
-    return Room(**found)
+                content[name.lower()] = getattr(module, name)
+    return NotebookContent(**content)
 
 
 @dataclass
@@ -78,7 +78,7 @@ class Story:
     profile: str
     overrides: Mapping[str, Any]
     family: str
-    room: Room
+    room: NotebookContent
     unit: Unit | None
     train: bool
     own: list[MetricRow] = field(default_factory=list)
@@ -105,7 +105,7 @@ class Story:
     def idea(self) -> None:
         """The paper's idea with its equations, and what it does by hand."""
         show.say(f"## {self.paper}: the idea", self.readme("The idea"))
-        show.present(self.room.toy())
+        show.display_parts(self.room.toy())
 
     def run(self) -> None:
         """Train and evaluate all variants where training was asked for; read the rows of a unit that is finished."""
@@ -117,7 +117,7 @@ class Story:
         elif self.unit:
             self.own = self.unit.run.rows()
         others, self.where = published.published_rows(self.root, self.paper, self.env, self.profile)
-        self.rows = published.together(self.own, [] if self.overrides else others)
+        self.rows = published.replace_seed(self.own, [] if self.overrides else others)
         show.say(self.note())
 
     def note(self) -> str:
@@ -132,19 +132,19 @@ class Story:
         show.say("**In the paper**", self.readme("What the paper reports"), f"**Here.** {self.where}")
         if not self.rows:
             return
-        metric = headline(self.root / "papers" / self.paper / "claims.yaml")
+        metric = headline_metric(self.root / "papers" / self.paper / "claims.yaml")
         panel = [row for row in self.rows if row.panel != f"{self.env}/train"]
         show.show(figures.ladder(panel, published.present(panel, self.ladder, metric), metric=metric))
         show.say(tables.summary_table(panel, self.ladder, self.room.columns), "What each variant cost:",
                  tables.cost_table(panel, self.ladder))
-        show.present(self.room.results(self.rows, self.ladder))
+        show.display_parts(self.room.results(self.rows, self.ladder))
 
     def examples(self) -> None:
         """Cases in which variants differ, from what the unit kept."""
         if self.unit is None:
             show.say(f"Examples are kept by units that were run on this machine; there is none of seed {self.seed} yet.")
         else:
-            show.present(self.room.examples(self.artifacts))
+            show.display_parts(self.room.examples(self.artifacts))
 
     def curves(self) -> None:
         """Metrics of training, update by update."""
@@ -168,8 +168,8 @@ class Story:
     def family_rows(self) -> dict[str, list[MetricRow]]:
         """Paper → rows on this environment, for every paper of the family that has some."""
         papers = [paper for paper in known_papers(self.root) if load_spec(self.root, paper).family == self.family]
-        found = {paper: published.published_rows(self.root, paper, self.env, self.profile)[0] for paper in papers}
-        return {paper: rows for paper, rows in (found | {self.paper: self.rows}).items() if rows}
+        rows_by_paper = {paper: published.published_rows(self.root, paper, self.env, self.profile)[0] for paper in papers}
+        return {paper: rows for paper, rows in (rows_by_paper | {self.paper: self.rows}).items() if rows}
 
     def exercises(self) -> None:
         """Exercises of the paper's README."""
@@ -206,7 +206,7 @@ def open_story(
             raise
         unit = None
     show.quiet()
-    return Story(root, paper, env, seed, profile, given["overrides"], spec.family, room_of(root, paper), unit, train)
+    return Story(root, paper, env, seed, profile, given["overrides"], spec.family, notebook_content(root, paper), unit, train)
 
 
 def training_points(events: Path) -> list[dict[str, Any]]:
@@ -214,7 +214,7 @@ def training_points(events: Path) -> list[dict[str, Any]]:
     points = []
     for event in read_events(events):
         for name, value in event["metrics"].items():
-            if found := training_part(name):
-                points.append({"variant": event["variant"], "round": found[0], "update": event["step"], "metric": found[1],
+            if logged := training_part(name):
+                points.append({"variant": event["variant"], "round": logged[0], "update": event["step"], "metric": logged[1],
                                "value": value})
     return points

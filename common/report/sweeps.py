@@ -106,7 +106,7 @@ def _widget(value: str) -> Any:
 # -- the picture --------------------------------------------------------------------------------------
 
 
-def parallel(settings: Sequence[Mapping[str, Any]], values: Sequence[float], *, outcome: str, lowest: bool = False) -> Figure:
+def parallel_coordinates(settings: Sequence[Mapping[str, Any]], values: Sequence[float], *, outcome: str, lowest: bool = False) -> Figure:
     """Parallel coordinates (Inselberg 1985): ``settings[i]`` led to ``values[i]``; the best is drawn last and thick, which
     is the highest, or the ``lowest``.
 

@@ -23,8 +23,8 @@ def mean_and_half(values: Sequence[float], form: str = ".3f") -> str:
     """``mean ± half the 95 % t-interval``; of one value the value, – of none."""
     if not values:
         return "–"
-    found = t_interval(values)
-    return f"{found.mean:{form}}" + ("" if found.high is None else f" ± {found.high - found.mean:.3f}")
+    interval = t_interval(values)
+    return f"{interval.mean:{form}}" + ("" if interval.high is None else f" ± {interval.high - interval.mean:.3f}")
 
 
 def cost_table(rows: Sequence[MetricRow], variants: Sequence[str]) -> str:

@@ -27,10 +27,10 @@ Rows = Sequence[Mapping[str, Any]]
 
 def draw_unit(path: Path) -> dict[str, dict[str, str]]:
     """What MLflow shows of the unit in the run folder ``path``: HTML files of ``pages``, SVG files of ``figures``."""
-    return {"pages": pages(path / "artifacts"), "figures": figures(path / "notebook.ipynb")}
+    return {"pages": artifact_pages(path / "artifacts"), "figures": notebook_figures(path / "notebook.ipynb")}
 
 
-def pages(artifacts: Path) -> dict[str, str]:
+def artifact_pages(artifacts: Path) -> dict[str, str]:
     """File name → page, of all pairs, expansions and decisions below ``artifacts``; empty when the unit recorded none."""
     kinds = {"pairs.*.jsonl": pairs_page, "trees.jsonl": expansions_page, "decisions.*.jsonl": decisions_page}
     made = {}
@@ -42,12 +42,12 @@ def pages(artifacts: Path) -> dict[str, str]:
     return made
 
 
-def figures(notebook: Path) -> dict[str, str]:
+def notebook_figures(notebook: Path) -> dict[str, str]:
     """File name → SVG, of the figures that an executed notebook shows, in its order; empty without a notebook."""
     cells = json.loads(notebook.read_text(encoding="utf-8")).get("cells", []) if notebook.exists() else []
-    found = [output["data"]["image/svg+xml"] for cell in cells for output in cell.get("outputs", [])
-             if "image/svg+xml" in output.get("data", {})]  # fmt: skip
-    return {f"figure{i:02}.svg": "".join(text) for i, text in enumerate(found, start=1)}
+    images = [output["data"]["image/svg+xml"] for cell in cells for output in cell.get("outputs", [])
+              if "image/svg+xml" in output.get("data", {})]  # fmt: skip
+    return {f"figure{i:02}.svg": "".join(text) for i, text in enumerate(images, start=1)}
 
 
 def pairs_page(title: str, pairs: Rows) -> str:

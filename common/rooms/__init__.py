@@ -1,1 +1,1 @@
-"""Papers' rooms, the folders below ``papers/``: making a new one, and telling what one still lacks."""
+"""Papers' rooms, the folders below ``papers/``: making a new one, and checking what one still lacks."""

@@ -28,13 +28,13 @@ def missing(root: Path, paper: str) -> list[str]:
     entry_of(root, paper)
     check_paper(root, paper, "paper")
     spec = load_spec(root, paper)
-    found: list[str] = []
+    problems: list[str] = []
     for check in (_parameters, _claims, _figures, _readme, _metrics, _sizes, _placeholders, _registered):
         try:
-            found += check(root, spec)
+            problems += check(root, spec)
         except ConfigError as error:
-            found.append(str(error))
-    return found
+            problems.append(str(error))
+    return problems
 
 
 def _parameters(root: Path, spec: PaperSpec) -> Iterator[str]:

@@ -48,9 +48,9 @@ def shared_entries(root: Path, paper: str) -> str:
     """The lines of a paper's params.yaml that state, by a reason of ours, shared parameters for all environments alike."""
     text, taken = (root / "papers" / paper / "params.yaml").read_text(encoding="utf-8"), []
     for name in shared_parameters():
-        found = re.search(rf"^  {name}:\n(?:    .*\n)+", text, re.MULTILINE)
-        if found and "{" not in found[0] and 'source: "ours' in found[0] and name != "model":
-            taken.append(found[0])
+        match = re.search(rf"^  {name}:\n(?:    .*\n)+", text, re.MULTILINE)
+        if match and "{" not in match[0] and 'source: "ours' in match[0] and name != "model":
+            taken.append(match[0])
     return "".join(taken)
 
 

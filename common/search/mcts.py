@@ -207,11 +207,11 @@ def merge(turns: Sequence[Turn]) -> list[tuple[Turn, int]]:
     The turn kept is the first finished one of its text (else the first): a log-probability without
     the end-of-turn token belongs to a different event.
     """
-    kept: dict[str, tuple[Turn, int]] = {}
+    merged: dict[str, tuple[Turn, int]] = {}
     for turn in turns:
-        old, count = kept.get(turn.text, (turn, 0))
-        kept[turn.text] = (turn if turn.finished and not old.finished else old, count + 1)
-    return list(kept.values())
+        old, count = merged.get(turn.text, (turn, 0))
+        merged[turn.text] = (turn if turn.finished and not old.finished else old, count + 1)
+    return list(merged.values())
 
 
 def _criticise(trees: list[Tree], leaves: list[int], policy: Policy, settings: MCTSSettings) -> None:

@@ -1,4 +1,4 @@
-"""Whole episodes in lockstep: every step asks the policy once for all episodes still running."""
+"""Rollouts of whole episodes in lockstep: every step asks the policy once for all episodes still running."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def asked(prompt: tuple[Message, ...], action: str) -> tuple[Message, ...]:
 
 @dataclass(frozen=True)
 class Tried:
-    """An action and the text of the state it led to."""
+    """A tried action and the text of the state that it led to."""
 
     action: str
     after: str

@@ -8,8 +8,8 @@ is worth γ^m · r *at that edge*: an action that ends the episode with r is wor
 Q̃(parent, action) = W / N of the child. The root has no edge; its W follows the same formula as if
 one more action had led to it, hence its state value is W / N / γ.
 
-Conservation. ``returns`` lists, in order, the returns of those simulations that *ended their walk in
-the tree* at this node (evaluated it). For every node n, exactly:
+Conservation. ``returns`` lists, in order, the returns of those simulations that *ended* at this
+node (evaluated it). For every node n, exactly:
 
     N(n) = len(returns(n)) + Σ_children N(c)
     W(n) = sum(returns(n)) + γ · Σ_children W(c)
@@ -145,29 +145,29 @@ def violations(tree: Tree) -> list[str]:
     Checks structure (ids, depths, children), visit conservation, backup equality, values in [0, 1],
     that only executed, unfinished states have children, and that siblings have different actions.
     """
-    found = []
+    broken = []
     for i, (node, (n, w)) in enumerate(zip(tree.nodes, recount(tree), strict=True)):
         kids = [tree.nodes[c] for c in node.children]
         if i == ROOT and (node.parent, node.depth) != (NO_PARENT, 0):
-            found.append(f"node {i} is not a root")
+            broken.append(f"node {i} is not a root")
         if i != ROOT and not (0 <= node.parent < i and i in tree.nodes[node.parent].children):
-            found.append(f"node {i} is not a child of its parent {node.parent}")
+            broken.append(f"node {i} is not a child of its parent {node.parent}")
         if any(kid.parent != i or kid.depth != node.depth + 1 for kid in kids):
-            found.append(f"node {i} has a child that names another parent or depth")
+            broken.append(f"node {i} has a child that names another parent or depth")
         if len({kid.action for kid in kids}) != len(kids):
-            found.append(f"node {i} has two children with the same action")
+            broken.append(f"node {i} has two children with the same action")
         if kids and (node.done or not node.stepped):
-            found.append(f"node {i} has children but is finished or was never executed")
+            broken.append(f"node {i} has children but is finished or was never executed")
         if node.visits and not node.stepped:
-            found.append(f"node {i} has visits but was never executed")
+            broken.append(f"node {i} has visits but was never executed")
         if node.visits != n:
-            found.append(f"node {i} has {node.visits} visits, its returns and children count {n}")
+            broken.append(f"node {i} has {node.visits} visits, its returns and children count {n}")
         if abs(node.value_sum - w) > TOLERANCE * max(1, n):
-            found.append(f"node {i} has W = {node.value_sum}, its returns and children sum to {w}")
+            broken.append(f"node {i} has W = {node.value_sum}, its returns and children sum to {w}")
         for name, value in (("Q̃", node.q_tree), ("Q̂", node.q_hat), ("reward", node.reward)):
             if value is not None and not -TOLERANCE <= value <= 1 + TOLERANCE:
-                found.append(f"node {i} has {name} = {value} outside [0, 1]")
-    return found
+                broken.append(f"node {i} has {name} = {value} outside [0, 1]")
+    return broken
 
 
 _SAVED = [f for f in fields(Node) if f.name not in ("snapshot", "prompt")]
@@ -175,7 +175,7 @@ _DEFAULTS: dict[str, Any] = {f.name: [] if f.default is MISSING else f.default f
 _COST = [name for name in Cost.__dataclass_fields__ if name != "seconds"]
 
 
-def to_json(tree: Tree) -> str:
+def tree_to_json(tree: Tree) -> str:
     """The tree as JSON text: same tree, same bytes. One node a line; fields at their default are left
     out; messages are kept once and prompts refer to them by number. No snapshots, no wall-clock."""
     messages: dict[tuple[tuple[str, str], ...], int] = {}
@@ -204,8 +204,8 @@ def _dump(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def from_json(text: str) -> Tree:
-    """Inverse of :func:`to_json` (snapshots stay None). ValueError for another version or a damaged file."""
+def tree_from_json(text: str) -> Tree:
+    """Inverse of :func:`tree_to_json` (snapshots stay None). ValueError for another version or a damaged file."""
     try:
         data = json.loads(text)
         if data["version"] != VERSION:
@@ -222,15 +222,15 @@ def from_json(text: str) -> Tree:
 
 
 def save(tree: Tree, path: Path) -> None:
-    """Write :func:`to_json` atomically: a reader sees the old file or the new one."""
+    """Write :func:`tree_to_json` atomically: a reader sees the old file or the new one."""
     part = path.with_name(path.name + ".part")
-    part.write_text(to_json(tree), encoding="utf-8", newline="\n")
+    part.write_text(tree_to_json(tree), encoding="utf-8", newline="\n")
     os.replace(part, path)
 
 
 def load(path: Path) -> Tree:
-    """Read a tree written by :func:`save`; errors as in :func:`from_json`."""
-    return from_json(path.read_text(encoding="utf-8"))
+    """Read a tree written by :func:`save`; errors as in :func:`tree_from_json`."""
+    return tree_from_json(path.read_text(encoding="utf-8"))
 
 
 def best_child(tree: Tree, final: Literal["visits", "q"] = "visits", node: int = ROOT) -> int | None:

@@ -44,14 +44,14 @@ def adopt(root: Path, identities: Identities, bases: BaseKeys) -> list[str]:
 
 def base_keys(root: Path, identities: Identities) -> dict[str, str]:
     """The present keys of base models of which the run store has some."""
-    found = {}
+    keys = {}
     for env in ENV_IDS:
         if has_base(env) and any((root / "runs" / "base").glob(f"{env}-*")):
             try:
-                found[env] = base_key(root, env, identities)
+                keys[env] = base_key(root, env, identities)
             except MissingInput:
                 continue
-    return found
+    return keys
 
 
 def _renamed(root: Path, folder: Path, prints: Fingerprints) -> bool:
@@ -82,7 +82,7 @@ def _described(root: Path, unit: UnitSpec) -> UnitSpec:
         return unit
     for profiles in read_json(root / "results" / unit.paper / "source.json").values():
         for by_env in profiles.values():
-            told = by_env.get(unit.env, {})
-            if told.get("room") and unit.code.startswith(told["code"]):
-                return replace(unit, room=told["room"], layers=told["layers"], pins=pins_hash(root), digests=told["digests"])
+            recorded = by_env.get(unit.env, {})
+            if recorded.get("room") and unit.code.startswith(recorded["code"]):
+                return replace(unit, room=recorded["room"], layers=recorded["layers"], pins=pins_hash(root), digests=recorded["digests"])
     return unit

@@ -23,7 +23,7 @@ from common.probes import NotAttestable
 from common.sweep.adopt import adopt, base_keys
 from common.sweep.identity import Identities
 from common.sweep.inputs import write_identities
-from common.track.fingerprints import KEPT, Behaviour, Fingerprints, Value, behaviour_id, differences, rounded, write
+from common.track.fingerprints import KEPT, Behaviour, Fingerprints, Value, behaviour_id, differences, rounded, write_fingerprints
 from common.track.layers import ENV, LAYERS, Covered, Layer, covered, env_layer
 
 SHOWN = 8
@@ -48,17 +48,17 @@ def attest(root: Path, names: Sequence[str], *, check: bool) -> int:
     identities, failed, behaves, started = Identities(root), 0, {}, time.monotonic()
     before = base_keys(root, identities)
     for name in names or layers:
-        found = covered(identities.modules, layers[name])
+        present = covered(identities.modules, layers[name])
         if check:
-            failed += not _checked(layers[name], found, identities.prints)
-        elif not _unchanged(name, found, identities.prints):
+            failed += not _checked(layers[name], present, identities.prints)
+        elif not _unchanged(name, present, identities.prints):
             if (values := _run(layers[name])) is not None:
-                behaves[name] = _recorded(root, name, found, values, identities.prints)
+                behaves[name] = _recorded(root, name, present, values, identities.prints)
     if check:
         return 1 if failed else 0
     if behaves:
         _pruned(root, identities)
-        write(root, identities.prints)
+        write_fingerprints(root, identities.prints)
     new = [name for name, same in behaves.items() if not same]
     if new:
         print(f"results of these papers are stale: {', '.join(_reaching(root, identities, new)) or 'none'}")
@@ -69,9 +69,9 @@ def attest(root: Path, names: Sequence[str], *, check: bool) -> int:
     return 0
 
 
-def _unchanged(name: str, found: Covered, prints: Fingerprints) -> bool:
-    known = prints.known(name, found.digest)
-    return known is not None and prints.layers[name][known].probe == found.probe
+def _unchanged(name: str, present: Covered, prints: Fingerprints) -> bool:
+    known = prints.known(name, present.digest)
+    return known is not None and prints.layers[name][known].probe == present.probe
 
 
 def _run(layer: Layer) -> dict[str, Value] | None:
@@ -88,9 +88,9 @@ def _run(layer: Layer) -> dict[str, Value] | None:
     return values
 
 
-def _checked(layer: Layer, found: Covered, prints: Fingerprints) -> bool:
+def _checked(layer: Layer, present: Covered, prints: Fingerprints) -> bool:
     """Whether the layer behaves as the file says; prints what it does."""
-    known = prints.known(layer.name, found.digest)
+    known = prints.known(layer.name, present.digest)
     values = _run(layer)
     if values is None:
         return True
@@ -98,7 +98,7 @@ def _checked(layer: Layer, found: Covered, prints: Fingerprints) -> bool:
         print("not attested; run: python -m common attest", flush=True)
         return False
     recorded = prints.layers[layer.name][known]
-    if recorded.probe != found.probe:
+    if recorded.probe != present.probe:
         print("the probe has changed since it was recorded; run: python -m common attest", flush=True)
         return False
     moved = differences(recorded.values, values)
@@ -106,25 +106,25 @@ def _checked(layer: Layer, found: Covered, prints: Fingerprints) -> bool:
     return not moved
 
 
-def _recorded(root: Path, name: str, found: Covered, values: Mapping[str, Value], prints: Fingerprints) -> bool:
+def _recorded(root: Path, name: str, present: Covered, values: Mapping[str, Value], prints: Fingerprints) -> bool:
     """Record what the layer's probe returned; False when the layer behaved otherwise before."""
-    known, behaviours = prints.known(name, found.digest), prints.layers.setdefault(name, {})
+    known, behaviours = prints.known(name, present.digest), prints.layers.setdefault(name, {})
     if known is not None:  # the code is the same, so its probe sees other things of the same behaviour
-        behaviours[known] = Behaviour(found.probe, dict(values), behaviours[known].attested)
+        behaviours[known] = Behaviour(present.probe, dict(values), behaviours[known].attested)
         print("the probe has changed; its values were recorded anew", flush=True)
         return True
     moved = {id_: differences(one.values, values) for id_, one in behaviours.items()}
     same = next((id_ for id_, one in moved.items() if not one), None)
-    told = {"date": datetime.date.today().isoformat(), "commit": _commit(root)}
+    entry = {"date": datetime.date.today().isoformat(), "commit": _commit(root)}
     if same is None:
         id_ = behaviour_id(values)
-        behaviours[id_] = Behaviour(found.probe, dict(values), {found.digest: told | {"what": f"{len(values)} values seen first"}})
+        behaviours[id_] = Behaviour(present.probe, dict(values), {present.digest: entry | {"what": f"{len(values)} values seen first"}})
         nearest = min(moved.values(), key=len, default={})
         print(f"{'a new' if moved else 'its first'} behaviour ({id_}){_listed(nearest)}", flush=True)
         return not moved
     n, own = len(behaviours[same].values), behaviours[same]
-    behaviours[same] = Behaviour(found.probe, {**values, **own.values}, own.attested | {
-        found.digest: told | {"what": f"{n} of {n} values recomputed as before"}})
+    behaviours[same] = Behaviour(present.probe, {**values, **own.values}, own.attested | {
+        present.digest: entry | {"what": f"{n} of {n} values recomputed as before"}})
     print(f"the same behaviour ({same}): results stay", flush=True)
     return True
 
@@ -138,12 +138,12 @@ def _listed(moved: Mapping[str, str]) -> str:
 
 def _reaching(root: Path, identities: Identities, names: Sequence[str]) -> list[str]:
     """Papers that depend on one of the layers."""
-    found = []
+    papers = []
     for paper in known_papers(root):
         spec = load_spec(root, paper)
         if any(set(names) & identities.parts_of_unit(spec, env).layers.keys() for env in spec.envs):
-            found.append(paper)
-    return found
+            papers.append(paper)
+    return papers
 
 
 def _pruned(root: Path, identities: Identities) -> None:
@@ -157,8 +157,8 @@ def _pruned(root: Path, identities: Identities) -> None:
                 del behaviours[id_]
                 continue
             dated = sorted(one.attested, key=lambda digest: one.attested[digest]["date"])
-            kept = {present, *dated[:1], *dated[1 - KEPT :]}
-            one.attested = {digest: told for digest, told in one.attested.items() if digest in kept}
+            retained = {present, *dated[:1], *dated[1 - KEPT :]}
+            one.attested = {digest: entry for digest, entry in one.attested.items() if digest in retained}
 
 
 def _commit(root: Path) -> str:

@@ -1,4 +1,4 @@
-"""What a sweep is doing, unit by unit: written by the process that runs it, shown in a terminal or a notebook.
+"""Progress of a sweep, unit by unit: written by the process that runs it, shown in a terminal or a notebook.
 
 ``runs/sweeps/<name>/board.json`` holds the units with their states and the owner, the process that writes it. How far a running
 unit is, is read from its own folder: finished stages and the newest event. So a table in a terminal and a widget in a notebook,
@@ -46,8 +46,8 @@ REFRESH_SECONDS = 0.5
 
 
 @dataclass
-class Entry:
-    """One unit. ``folder`` is relative to the root; ``started`` in unix seconds; ``expected`` and ``minutes`` in minutes."""
+class UnitStatus:
+    """One unit on the board. ``folder`` is relative to the root; ``started`` in unix seconds; ``expected`` and ``minutes`` in minutes."""
 
     name: str
     env: str
@@ -74,8 +74,8 @@ class Board:
         for one in planned:
             changes = "".join(f" {name}={value}" for name, value in one.overrides.items() if name not in ("panel", "panels"))
             name = f"{one.paper} " * several + f"{one.env} seed {one.seed}{changes}"
-            self.entries.append(Entry(name, one.env, one.profile, unit_path(self.root, one.unit).relative_to(self.root).as_posix(),
-                                      "restored" if one.finished else "waiting", one.minutes))
+            self.entries.append(UnitStatus(name, one.env, one.profile, unit_path(self.root, one.unit).relative_to(self.root).as_posix(),
+                                           "restored" if one.finished else "waiting", one.minutes))
         self.write()
 
     def start(self, index: int) -> None:

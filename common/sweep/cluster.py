@@ -113,7 +113,7 @@ class Cluster:
 
 
 class RemoteWorker:
-    """A job on the cluster."""
+    """A worker that runs one job on the cluster."""
 
     def __init__(self, code: Any, log: Path, running: list[RemoteWorker]) -> None:
         self._code, self._log, self._running = code, log, running
@@ -207,12 +207,12 @@ class SharedRun(Run):
 
     def stage(self, name: str, compute: Callable[[], Any], *, load: Callable[[Any], Any] | None = None) -> Any:
         # Rank 0's view decides for all: another rank may look after the file is there.
-        if not self.ranks.gather(self.has_stage(name))[0]:
+        if not self.ranks.all_gather(self.has_stage(name))[0]:
             if self.writes:
                 super().stage(name, compute)
             else:
                 compute()
-            self.ranks.wait()
+            self.ranks.barrier()
         return super().stage(name, compute, load=load)
 
     @contextmanager
@@ -249,9 +249,9 @@ def compute_stages(unit: Unit) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         shared = SharedRun(unit.run, Path(scratch))
         if shared.writes:
-            write_atomic(unit.run.path / "ranks.json", json.dumps({"ranks": shared.ranks.count()}) + "\n")
+            write_atomic(unit.run.path / "ranks.json", json.dumps({"ranks": shared.ranks.world_size()}) + "\n")
         lab.run(replace(unit, run=shared))
-        shared.ranks.wait()
+        shared.ranks.barrier()
 
 
 def compute_together(root: Path, planned: Sequence[Planned]) -> bool:
@@ -273,10 +273,10 @@ def compute_together(root: Path, planned: Sequence[Planned]) -> bool:
                 unit = open_unit(**one.names, root=root)
             except (ConfigError, StoreError) as error:
                 problem = str(error)
-        unit, problem = ranks.gather((unit, problem))[0]
+        unit, problem = ranks.all_gather((unit, problem))[0]
         if problem:
             raise ConfigError(problem)
-        print(f"{one.name}: {ranks.count()} processes compute its stages", flush=True)
+        print(f"{one.name}: {ranks.world_size()} processes compute its stages", flush=True)
         compute_stages(unit)
         if ranks.rank() == 0:
             unit.run.close()

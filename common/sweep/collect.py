@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config.strict import spell_float
-from common.evaluate.claims import headline, load_claims
+from common.evaluate.claims import headline_metric, load_claims
 from common.evaluate.stats import t_interval
 from common.files import write_atomic
 from common.rows import MetricRow, write_metrics
@@ -20,7 +20,7 @@ from common.sweep.plan import Planned, read_json
 from common.track.store import finished_rows, unit_path
 
 
-def rows_of(root: Path, planned: Sequence[Planned]) -> list[MetricRow]:
+def planned_rows(root: Path, planned: Sequence[Planned]) -> list[MetricRow]:
     """The metric rows of finished units. StoreError when one of them is damaged."""
     return [row for one in planned for row in finished_rows(unit_path(root, one.unit))]
 
@@ -32,7 +32,7 @@ def publish(root: Path, planned: Sequence[Planned], target: Path) -> None:
     ``timing.json`` holds minutes and megabytes by profile and environment for the estimates of others. It
     keeps what it says of other profiles, and of environments for which the store has no time.
     """
-    rows = rows_of(root, planned)
+    rows = planned_rows(root, planned)
     write_metrics(target, rows)
     if target.name == "metrics.jsonl":
         write_summary(rows, root / "papers" / planned[0].paper / "claims.yaml", target.parent)
@@ -57,7 +57,7 @@ def write_summary(rows: Sequence[MetricRow], claims: Path, folder: Path) -> None
     A paper without claims, or without their metric, gets empty files.
     """
     paper = load_claims(claims) if claims.is_file() else None
-    metric = headline(claims) if paper else ""
+    metric = headline_metric(claims) if paper else ""
     variants = dict.fromkeys(name for claim in paper.claims for name in claim.variants) if paper else {}
     values: dict[str, dict[str, list[float]]] = {}
     for row in rows:
@@ -81,14 +81,14 @@ def means(
     root: Path, planned: Sequence[Planned], *, metric: str
 ) -> dict[tuple[str, str], list[tuple[dict[str, Any], float]]]:
     """(panel, variant) → the override sets of ``planned`` in their order, each with the mean of ``metric`` over seeds."""
-    found: dict[tuple[str, str], dict[str, list[float]]] = {}
+    collected: dict[tuple[str, str], dict[str, list[float]]] = {}
     overrides = {json.dumps(one.overrides, sort_keys=True): one.overrides for one in planned}
     for one in planned:
         for row in finished_rows(unit_path(root, one.unit)):
             if row.metric == metric:
-                of_setting = found.setdefault((row.panel, row.variant), {})
+                of_setting = collected.setdefault((row.panel, row.variant), {})
                 of_setting.setdefault(json.dumps(one.overrides, sort_keys=True), []).append(row.value)
-    return {where: [(overrides[name], statistics.mean(values)) for name, values in by.items()] for where, by in found.items()}
+    return {where: [(overrides[name], statistics.mean(values)) for name, values in by.items()] for where, by in collected.items()}
 
 
 def spelled(overrides: Mapping[str, Any]) -> str:
@@ -98,7 +98,7 @@ def spelled(overrides: Mapping[str, Any]) -> str:
     return " ".join(f"{name}={text}" for name, text in texts.items()) or "(as in the preset)"
 
 
-def table(
+def means_table(
     root: Path, planned: Sequence[Planned], *, metric: str | None = None, variant: str | None = None, best: str | None = None
 ) -> str:
     """Means over seeds: one line per override set, environment, panel, variant and metric.

@@ -24,7 +24,7 @@ from common.sweep.collect import spelled
 from common.sweep.identity import CodeIdentity, Identities
 from common.sweep.inputs import params_digest, published_params
 from common.sweep.unit import params_class
-from common.track.fingerprints import write
+from common.track.fingerprints import write_fingerprints
 from common.track.layers import FILE
 from common.track.store import UnitSpec, finished_rows, read_unit, unit_path
 
@@ -39,12 +39,12 @@ def attest_paper(root: Path, paper: str, store: Path) -> str:
     identities, spec = Identities(root), load_spec(root, paper)
     proofs: list[tuple[UnitSpec, CodeIdentity]] = []
     renamed: dict[str, str] = {}
-    found = [(current(root, read_unit(folder), identities.prints), folder) for folder in earlier]
-    for other, folder in found:
+    units = [(current(root, read_unit(folder), identities.prints), folder) for folder in earlier]
+    for other, folder in units:
         if not other.room:
             raise ConfigError(f"--against: {folder.name} ({other.name}) was computed by code that no results/{paper}/source.json names, so "
-                              "it cannot be told what it would be the same as; compare with units of published code")
-    for other, folder in sorted(found, key=lambda one: one[0].name):
+                              "its code is unknown; compare with units of published code")
+    for other, folder in sorted(units, key=lambda one: one[0].name):
         if other.env not in spec.envs:
             raise ConfigError(f"--against: {folder.name} is in {other.env}, where {paper} does not run any more; remove that unit")
         own = identities.unit(spec, other.env)
@@ -86,7 +86,7 @@ def _record(
     identities.prints.papers.setdefault(paper, {})[present] = {
         "same_as": before, "with": new, "was": old, "date": datetime.date.today().isoformat(), "units": units,
         **({"params": renamed} if renamed else {})}
-    write(root, identities.prints)
+    write_fingerprints(root, identities.prints)
     lines = [f"{paper}: all rows of {len(units)} unit{'s' * (len(units) > 1)} are equal ({', '.join(units)}); results of code {before} stay"]
     return "\n".join(lines + adopt(root, Identities(root), {}))
 
@@ -109,7 +109,7 @@ def _command(root: Path, unit: UnitSpec) -> str:
 
 def _flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Parameters by dotted names, as ``--grid`` takes them."""
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for name, value in params.items():
-        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return found
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flat

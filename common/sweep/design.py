@@ -1,4 +1,4 @@
-"""What a sweep tries: full grids, random draws and Latin hypercubes over ranges, from options or from a YAML file.
+"""Designs of sweeps: full grids, random draws and Latin hypercubes over ranges, from options or from a YAML file.
 
 A design is a list of override sets (dotted names → values). Values are checked against the paper's dataclasses by
 :func:`common.sweep.plan.plan`, before anything starts. A search (:mod:`common.sweep.study`) has the same axes, and chooses

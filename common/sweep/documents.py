@@ -8,7 +8,7 @@ from typing import Any
 
 from common.config import ConfigError
 from common.files import storage
-from common.sweep.notebook import check_notebook, code_cells, declared, parameters_cell
+from common.sweep.notebook import check_notebook, code_cells, declared_parameters, parameters_cell
 from common.sweep.workers import Job, run_alone
 
 
@@ -29,7 +29,7 @@ def render(
     if not source.exists():
         raise ConfigError(f"{where} does not exist; restore it from git")
     tagged = any("parameters" in cell.tags for cell in code_cells(source.read_text(encoding="utf-8"), where))
-    names = declared(parameters_cell(source, where), where) if tagged else {}
+    names = declared_parameters(parameters_cell(source, where), where) if tagged else {}
     chosen = {name: value for name, value in (parameters or {}).items() if name in names}
     if chosen:
         check_notebook(source, chosen, where)

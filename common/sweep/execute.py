@@ -38,7 +38,7 @@ TRACK_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
-class Result:
+class UnitResult:
     """How one unit ended: state is "succeeded", "failed" or "skipped" (finished before)."""
 
     planned: Planned
@@ -61,24 +61,24 @@ class _Running:
 
 def execute(
     root: Path, planned: Sequence[Planned], *, workers: int, tracker: Tracker, tags: Mapping[str, str],
-    board: Board, more: Callable[[Sequence[Result]], Sequence[Planned]] | None = None, ray: bool = False,
-) -> list[Result]:
+    board: Board, more: Callable[[Sequence[UnitResult]], Sequence[Planned]] | None = None, ray: bool = False,
+) -> list[UnitResult]:
     """Run the unfinished units and return one result per unit, in the order of the plan. ``board`` is empty and shows them as
     they come. MLflow gets a sweep of each paper. ``ray``: on the cluster that was joined, instead of on this machine.
 
     When all are done, ``more`` is given their results and adds units to the plan, until it adds none. Results do not depend
-    on ``workers``. Raises KeyboardInterrupt after SIGINT, SIGTERM or SIGHUP, once the workers are gone and MLflow is told.
+    on ``workers``. Raises KeyboardInterrupt after SIGINT, SIGTERM or SIGHUP, once the workers are gone and MLflow has the end.
     """
     if not planned:
         return []
     tracker.close_orphans()
     planned, results = [*planned], {}
     if all(one.finished for one in planned) and more is None:
-        return [Result(one, "skipped") for one in planned]
+        return [UnitResult(one, "skipped") for one in planned]
     papers = list(dict.fromkeys(one.paper for one in planned))
     several = sum(not one.finished for one in planned) > 1 or more is not None
     forked = several and any(_slow_to_import(root, one) for one in papers)
-    places = _places(root, workers, forked, ray)  # imports while MLflow is told
+    places = _places(root, workers, forked, ray)  # imports while MLflow opens the runs
     source = provenance(root)
     sweeps = {paper: tracker.sweep_run(paper, source, tags) for paper in papers}
 
@@ -87,7 +87,7 @@ def execute(
         board.add(planned[first:])
         for index in range(first, len(planned)):
             if planned[index].finished:
-                results[index] = Result(planned[index], "skipped")
+                results[index] = UnitResult(planned[index], "skipped")
                 tracker.skip(sweeps[planned[index].paper], planned[index].unit)
         return [first + index for index in waiting(planned[first:])]
 
@@ -105,7 +105,7 @@ def execute(
                     continue
                 if not queue and not running:
                     break
-                # Ended workers make room first, so that others work while MLflow is told of what these did.
+                # Ended workers make room first, so that others work while MLflow takes their results.
                 ended = [(index, one, code, _minutes(one)) for index, one in running.items()
                          if (code := one.worker.poll()) is not None]
                 for index, one, _, _ in ended:
@@ -215,15 +215,15 @@ def _forward(one: _Running, tracker: Tracker) -> None:
 
 def _finish(
     root: Path, one: _Running, code: int, minutes: float, tracker: Tracker, progress: Progress | LiveTable
-) -> Result:
-    """What became of a unit whose worker ended with ``code`` after ``minutes``; MLflow is told."""
+) -> UnitResult:
+    """The result of a unit whose worker ended with ``code`` after ``minutes``; its MLflow run is closed."""
     _forward(one, tracker)
     planned, folder = one.planned, unit_path(root, one.planned.unit)
     _add_timing(folder, 60 * minutes)
     outcome = read_outcome(one.job, code, one.log)
     if outcome.ok and is_finished(root, planned.unit):
         tracker.finish(one.tracked, folder)
-        return Result(planned, "succeeded", minutes)
+        return UnitResult(planned, "succeeded", minutes)
     if outcome.ok:
         outcome = Outcome(ok=False, notebook=outcome.notebook, error="the notebook ended without marking its unit "
                           "finished; its last cell must call unit.run.write_rows(…) and unit.run.finish()")
@@ -233,7 +233,7 @@ def _finish(
     shown = kept.relative_to(root) if kept and kept.is_relative_to(root) else kept or one.log.relative_to(root)
     progress.say(f"FAILED {planned.name} in {where}: {outcome.error}\n  notebook kept: {shown}\n"
                  + "\n".join(f"  | {line}" for line in outcome.tail.splitlines()[-20:]))
-    return Result(planned, "failed", minutes, f"{where}: {outcome.error}; see {shown}")
+    return UnitResult(planned, "failed", minutes, f"{where}: {outcome.error}; see {shown}")
 
 
 def _add_timing(folder: Path, seconds: float) -> None:
@@ -256,7 +256,7 @@ def _minutes(one: _Running) -> float:
     return (time.monotonic() - one.started) / 60
 
 
-def summary(results: Sequence[Result]) -> str:
+def summary(results: Sequence[UnitResult]) -> str:
     """The final table: one line per unit that ran, then the counts."""
     lines = []
     for result in results:

@@ -29,9 +29,9 @@ from common.sweep.identity import Identities
 from common.sweep.inputs import table_of, table_state
 from common.sweep.plan import Planned, plan, read_json
 from common.sweep.unit import results_dir
-from common.track.mlflow_store import failures, local_uri, quiet_environment, short
+from common.track.mlflow_store import local_uri, one_line_error, quiet_environment, store_errors
 from common.track.provenance import lock_hash
-from common.track.state import WORDS, state_of
+from common.track.state import WORDS, result_state
 from common.track.store import UnitSpec, finished_rows, read_unit, unit_path
 
 HERE, SAME = "computed here", "computed here by other code that behaves the same"
@@ -138,19 +138,19 @@ def _trace(root: Path, table: Path, mine: Sequence[MetricRow], variants: Sequenc
 
 def _store(root: Path, paper: str, env: str, profile: str) -> list[tuple[UnitSpec, list[MetricRow]]]:
     """All finished units of a paper, environment and profile in the run store, whatever code made them."""
-    found = []
+    units = []
     for done in sorted((root / "runs" / paper).glob("*/DONE")):
         unit = read_unit(done.parent)
         if (unit.env, unit.profile) == (env, profile):
-            found.append((unit, finished_rows(done.parent)))
-    return found
+            units.append((unit, finished_rows(done.parent)))
+    return units
 
 
 def _origin(
     root: Path, planned: Planned, rows: Sequence[MetricRow], store: Sequence[tuple[UnitSpec, list[MetricRow]]]
 ) -> tuple[UnitSpec | None, str]:
-    def holds(found: Sequence[MetricRow]) -> bool:
-        values = {(row.variant, row.panel, row.metric): row.value for row in found}
+    def holds(unit_rows: Sequence[MetricRow]) -> bool:
+        values = {(row.variant, row.panel, row.metric): row.value for row in unit_rows}
         return all(values.get((row.variant, row.panel, row.metric)) == row.value for row in rows)
 
     if planned.finished and holds(finished_rows(unit_path(root, planned.unit))):
@@ -164,7 +164,7 @@ def _differences(old: UnitSpec, new: UnitSpec | None, identities: Identities) ->
     """What changed since a unit was computed."""
     if new is None:
         return ("its inputs, which are not all here",)
-    state = state_of(new.paper, asdict(old), asdict(new), identities.prints)
+    state = result_state(new.paper, asdict(old), asdict(new), identities.prints)
     return tuple("base model" if text == WORDS["base"] else text for text in state.changed)
 
 
@@ -194,20 +194,20 @@ def _mlflow(root: Path, keys: Sequence[str]) -> dict[str, list[tuple[str, str, s
         os.environ.setdefault(f"MLFLOW_HTTP_REQUEST_{name}", value)
     from mlflow.tracking import MlflowClient
 
-    found: dict[str, list[tuple[str, str, str, bool]]] = {}
+    runs: dict[str, list[tuple[str, str, str, bool]]] = {}
     try:
         client = MlflowClient(uri)
         experiments = [one.experiment_id for one in client.search_experiments()]
         for key in keys:
             for run in client.search_runs(experiments, f"tags.`lab.key` = '{key}' and tags.`lab.kind` = 'unit'"):
                 tags = run.data.tags
-                found.setdefault(key, []).append((run.info.run_id, run.info.status,
-                                                  tags.get("mlflow.source.git.commit", "none"),
-                                                  tags.get("lab.dirty") == "true"))  # fmt: skip
-    except failures() as error:
-        print(f"warning: MLflow at {uri} does not answer; its runs are left out (reason: {short(error)})",
+                runs.setdefault(key, []).append((run.info.run_id, run.info.status,
+                                                 tags.get("mlflow.source.git.commit", "none"),
+                                                 tags.get("lab.dirty") == "true"))  # fmt: skip
+    except store_errors() as error:
+        print(f"warning: MLflow at {uri} does not answer; its runs are left out (reason: {one_line_error(error)})",
               file=sys.stderr)  # fmt: skip
-    return found
+    return runs
 
 
 def _pipeline(root: Path, table: Path) -> str:

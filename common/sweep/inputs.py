@@ -1,4 +1,4 @@
-"""What units start from, the data panels and base models, and from what a published table was computed.
+"""Inputs of units (data panels, base models), and the record of the inputs behind a published table.
 
 ``results/<paper>/source.json`` is written beside a table, so that a clone in which nothing was computed can tell its state:
 table → profile → environment → hashes of parameters, data panels, of what the base model was made by and of the numeric libraries;
@@ -32,7 +32,7 @@ from common.sweep.unit import (
     MissingInput, base_dir, base_hash, data_hashes, folder_hash, params_class,
 )
 from common.track.provenance import lock_hash, pins_hash
-from common.track.state import UNKNOWN, State, state_of
+from common.track.state import UNKNOWN, ResultState, result_state
 
 BASE_SEED = 0
 """Training seed of base models: units with different seeds start from the same model."""
@@ -45,7 +45,7 @@ PROFILE = "cpu"
 WEIGHTS = "weights "
 """Begins the record of a base model that came from elsewhere; its weights' hash follows."""
 
-Tables = dict[tuple[str, str, str], State]
+Tables = dict[tuple[str, str, str], ResultState]
 """(paper, environment, profile) → the state of the table behind its verdicts."""
 
 
@@ -80,7 +80,7 @@ def _kept(root: Path, env: str) -> Path:
     return root / "runs" / "base" / f"{env}-{base_key(root, env)}"
 
 
-def shown_by(progress: Progress) -> Callable[[int, dict[str, float]], None]:
+def progress_log(progress: Progress) -> Callable[[int, dict[str, float]], None]:
     """A training log that shows how far the training is and how long the rest will take at its pace so far."""
     ends: list[float] = []  # of updates; what came before the first one does not come again
 
@@ -117,7 +117,7 @@ def build_base(root: Path, env: str) -> str:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
             progress = Progress(settings_for(env, PROFILE).updates, f"base model of {env}", what="updates")
-            train_base(env, PROFILE, root / "data", partial, BASE_SEED, log=shown_by(progress))
+            train_base(env, PROFILE, root / "data", partial, BASE_SEED, log=progress_log(progress))
             progress.close()
             os.replace(partial, kept)
         shutil.rmtree(target, ignore_errors=True)
@@ -144,7 +144,7 @@ def record(root: Path, planned: Sequence[Planned], table: Path) -> None:
 
 
 def write_identities(root: Path, identities: Identities) -> list[str]:
-    """Write ``results/identity/``, a file for each paper; a line for each that could not be told here and stays as it is."""
+    """Write ``results/identity/``, a file for each paper; a line for each that could not be determined here and stays as it is."""
     lines = []
     for paper in known_papers(root):
         spec = load_spec(root, paper)
@@ -164,7 +164,7 @@ def _identity(root: Path, spec: PaperSpec, env: str, identities: Identities) -> 
             "base": base_hash(root, env, "cpu")[:24]}
 
 
-def table_state(root: Path, table: Path, paper: str, env: str, profile: str, identities: Identities | None = None) -> State:
+def table_state(root: Path, table: Path, paper: str, env: str, profile: str, identities: Identities | None = None) -> ResultState:
     """The state of the rows of ``env`` in ``table``; unknown when the table does not say from what it was computed, or what it
     needs is not here to compare. ``identities``: those of the code at ``root``, where they are known."""
     recorded = read_json(table.parent / "source.json").get(table.name, {}).get(profile, {}).get(env)
@@ -176,17 +176,17 @@ def table_state(root: Path, table: Path, paper: str, env: str, profile: str, ide
         present = _present(root, paper, env, profile, identities, by_weights=recorded["base"].startswith(WEIGHTS))
     except MissingInput:
         return UNKNOWN
-    return state_of(paper, recorded, present, identities.prints)
+    return result_state(paper, recorded, present, identities.prints)
 
 
 def table_states(root: Path, results: Path, records: Sequence[Mapping[str, Any]]) -> Tables:
     """The states of the tables behind the verdicts of ``results``."""
-    found, identities = {}, Identities(root)
+    states, identities = {}, Identities(root)
     for record in records:
         name = (record["paper"], record["env"], record["profile"])
-        if name not in found:
-            found[name] = table_state(root, table_of(results, *name), *name, identities)
-    return found
+        if name not in states:
+            states[name] = table_state(root, table_of(results, *name), *name, identities)
+    return states
 
 
 def table_of(results: Path, paper: str, env: str, profile: str) -> Path:

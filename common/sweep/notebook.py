@@ -57,10 +57,10 @@ def code_cells(text: str, where: str) -> list[Cell]:
     cells: list[Cell] = []
     number, current = 0, None
     for line_number, line in enumerate(text.splitlines(), start=1):
-        found = _MARKER.match(line)
-        if found:
+        code = _MARKER.match(line)
+        if code:
             number += 1
-            header = found["header"]
+            header = code["header"]
             tags = _TAGS.search(header)
             try:
                 names = tuple(json.loads(tags[1])) if tags else ()
@@ -89,14 +89,14 @@ def parameters_cell(path: Path, where: str) -> Cell:
     return tagged[0]
 
 
-def declared(cell: Cell, where: str) -> dict[str, type]:
+def declared_parameters(cell: Cell, where: str) -> dict[str, type]:
     """Names assigned in the parameters cell and their types (annotation, else type of the literal default)."""
     try:
         body = ast.parse(cell.source).body
     except SyntaxError as error:
         raise ConfigError(f"{where} cell {cell.number}: not valid Python ({error.msg}, line "
                           f"{cell.line - 1 + (error.lineno or 1)}); correct it") from None
-    found: dict[str, type] = {}
+    types: dict[str, type] = {}
     for node in body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
             name, written = node.target.id, ast.unparse(node.annotation).split("[")[0]
@@ -110,8 +110,8 @@ def declared(cell: Cell, where: str) -> dict[str, type]:
         except ValueError:
             raise ConfigError(f"{where} cell {cell.number}: the default of {name} is {ast.unparse(node.value)} but "
                               "must be a literal; write the value itself") from None
-        found[name] = _TYPES.get(written, type(default))
-    return found
+        types[name] = _TYPES.get(written, type(default))
+    return types
 
 
 def check_notebook(path: Path, parameters: Mapping[str, Any], where: str) -> None:
@@ -119,7 +119,7 @@ def check_notebook(path: Path, parameters: Mapping[str, Any], where: str) -> Non
 
     ``where`` names the notebook in the error. An int is accepted for a float.
     """
-    types = declared(parameters_cell(path, where), where)
+    types = declared_parameters(parameters_cell(path, where), where)
     for name, value in parameters.items():
         if name not in types:
             raise ConfigError(f'{where}: unknown parameter "{name}", not assigned in the parameters cell; '
@@ -207,16 +207,16 @@ def out_of_memory(error: str, params: Mapping[str, Any]) -> str | None:
     if what is None:
         return None
     numbers = []
-    if found := re.search(r"(?:[Tt]ried to|Unable to) allocate ([\d.]+) (\w+)", error):
-        amount, unit = found.groups()
+    if match := re.search(r"(?:[Tt]ried to|Unable to) allocate ([\d.]+) (\w+)", error):
+        amount, unit = match.groups()
         numbers.append(f"{f'{int(amount) / GIB:.2f} GiB' if unit == 'bytes' else f'{amount} {unit}'} more were asked for")
     if "GPU" not in what:
         import psutil
 
         memory = psutil.virtual_memory()
         numbers.append(f"{memory.available / GIB:.2f} of {memory.total / GIB:.2f} GiB are free now")
-    elif found := re.search(r"total capacity of ([\d.]+ \w+) of which ([\d.]+ \w+) is free", error):
-        numbers.append(f"{found[2]} of {found[1]} were free")
+    elif match := re.search(r"total capacity of ([\d.]+ \w+) of which ([\d.]+ \w+) is free", error):
+        numbers.append(f"{match[2]} of {match[1]} were free")
     sizes = [f"{name} ({value})" for name, value in _flat(params) if re.search(r"batch$|answer_tokens$", name)]
     tries = [f"halve {' or '.join(sizes)}"] if sizes else []
     if params.get("lora_rank") == 0 and params.get("model") != "nano":

@@ -1,4 +1,4 @@
-"""Which units to run, which are already finished, and what the rest will cost."""
+"""Plans of sweeps: which units to run, which are already finished, and what the rest will cost."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from common.config import ConfigError, field_types, flat, hint, load_lab, load_s
 from common.files import StoreError, storage
 from common.rng import derive
 from common.sweep.design import Sweep, check_axes, fitted
-from common.sweep.execute import Result
+from common.sweep.execute import UnitResult
 from common.sweep.plan import Planned, default_envs, parse_seeds, plan, read_json, totals
 from common.sweep.unit import params_class
 from common.track.store import finished_rows, unit_path
@@ -44,7 +44,7 @@ TRIES = 20
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A setting, the mean of its units' values, and its units, which hold the tuning panel among their overrides."""
+    """An evaluated setting: the mean of its units' values, and its units, which hold the tuning panel among their overrides."""
 
     setting: dict[str, Any]
     value: float
@@ -124,7 +124,7 @@ class Search:
                 f"to run at most: {price if left else 'nothing to run'} with {self.workers} worker(s)")
 
     def _known(self) -> int:
-        """Settings evaluated by earlier starts, without Optuna, so that the cost is said at once."""
+        """Settings evaluated by earlier starts, without Optuna, so that the cost is known at once."""
         if not (self.folder / "study.db").is_file():
             return 0
         with contextlib.closing(sqlite3.connect(f"file:{self.folder / 'study.db'}?mode=ro", uri=True)) as database:
@@ -176,12 +176,12 @@ class Search:
     @property
     def evaluated(self) -> list[Evaluated]:
         """The settings that have a value, in the order of their trials."""
-        found = [(self._setting(trial.params), trial.value) for trial in self._trials("COMPLETE")][: self.asked.points]
-        planned = self.plan([setting for setting, _ in found]) if found else []
+        evaluated = [(self._setting(trial.params), trial.value) for trial in self._trials("COMPLETE")][: self.asked.points]
+        planned = self.plan([setting for setting, _ in evaluated]) if evaluated else []
         return [Evaluated(setting, value, tuple(one for one in planned if one.overrides == setting | self._fixed))
-                for setting, value in found]
+                for setting, value in evaluated]
 
-    def more(self, results: Sequence[Result]) -> list[Planned]:
+    def more(self, results: Sequence[UnitResult]) -> list[Planned]:
         """Tell the study how its trials ended, and plan the units of the next ones; [] when the search is over.
 
         ConfigError when the units have no row of the metric.
@@ -247,10 +247,10 @@ class Search:
 
     def _in_space(self, setting: dict[str, Any]) -> dict[str, Any]:
         """A whole setting as Optuna has it, {} when it is not in the space."""
-        found = {name: json.dumps(value) if name in self.asked.grid else value for name, value in setting.items()}
-        inside = found.keys() == {*self._names} and all(one.low <= found[one.name] <= one.high for one in self.ranges) and all(
-            found[name] in map(json.dumps, values) for name, values in self.asked.grid.items())
-        return found if inside else {}
+        within = {name: json.dumps(value) if name in self.asked.grid else value for name, value in setting.items()}
+        inside = within.keys() == {*self._names} and all(one.low <= within[one.name] <= one.high for one in self.ranges) and all(
+            within[name] in map(json.dumps, values) for name, values in self.asked.grid.items())
+        return within if inside else {}
 
 
 def _text(setting: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What a unit is made of: parameters, panels, base model, code; and opening it in a notebook.
+"""Assembles a unit from parameters, panels, base model and code, and opens it in a notebook.
 
     unit = open_unit(paper=paper, env=env, seed=seed, profile=profile, overrides=overrides)
     unit.params, unit.run, unit.data, unit.base

@@ -86,12 +86,12 @@ def compare(name: str, new: Sequence[MetricRow], published: Sequence[MetricRow])
 def against_published(root: Path, one: Planned) -> bool:
     """Print how the rows of a unit that is finished here compare with its published ones; False when they are not in order."""
     published = read_metrics(table_of(results_dir(root, one.profile), one.paper, one.env, one.profile))
-    found = compare(one.name, finished_rows(unit_path(root, one.unit)), published)
-    print(found, flush=True)
-    return found.ok
+    compared = compare(one.name, finished_rows(unit_path(root, one.unit)), published)
+    print(compared, flush=True)
+    return compared.ok
 
 
-def sample(root: Path, lab: LabParams, *, papers: Sequence[str], n: int, seed: int) -> list[Planned]:
+def sample_units(root: Path, lab: LabParams, *, papers: Sequence[str], n: int, seed: int) -> list[Planned]:
     """``n`` units drawn without replacement from those that stand behind the published tables of ``papers``."""
     units = []
     for paper in papers:
@@ -118,7 +118,7 @@ def _recompute(root: Path, planned: Planned, store: Path) -> None:
 
 def verify(root: Path, lab: LabParams, *, papers: Sequence[str], n: int, seed: int) -> bool:
     """Recompute ``n`` units one after the other and print how they compare; True when all are in order."""
-    chosen = sample(root, lab, papers=papers, n=n, seed=seed)
+    chosen = sample_units(root, lab, papers=papers, n=n, seed=seed)
     known = [one.minutes for one in chosen if one.minutes is not None]
     print(f"verify: {len(chosen)} units from nothing, about {sum(known):.0f} min (sample {seed}): "
           f"{', '.join(one.name for one in chosen)}", flush=True)  # fmt: skip
@@ -136,9 +136,9 @@ def verify(root: Path, lab: LabParams, *, papers: Sequence[str], n: int, seed: i
                 raise ConfigError(f"verify: {one.name} ended with exit code {process.exitcode}; see the lines above")
             new = read_metrics(store / "runs" / one.paper / one.unit.key / "rows.jsonl")
             published = read_metrics(results_dir(root, one.profile) / one.paper / "metrics.jsonl")
-            found = compare(one.name, new, published)
-            print(found, flush=True)
-            good = good and found.ok
+            compared = compare(one.name, new, published)
+            print(compared, flush=True)
+            good = good and compared.ok
         finally:
             shutil.rmtree(store, ignore_errors=True)
     return good

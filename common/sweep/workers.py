@@ -74,7 +74,7 @@ class Outcome:
 
 
 def read_outcome(job: Job, code: int, log: Path) -> Outcome:
-    """What a worker that ended with ``code`` reported, or what can be said when it died without a word."""
+    """What a worker that ended with ``code`` reported, or what is known when it left no report."""
     with suppress(OSError, ValueError):
         return Outcome(**json.loads(Path(job.outcome).read_text(encoding="utf-8")))
     tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:] if log.exists() else []

@@ -1,4 +1,4 @@
-"""What code a unit can reach, and a hash of it that ignores comments and docstrings."""
+"""The code that a unit can reach by imports, and a hash of it that ignores comments and docstrings."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Modules:
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
         self._files: dict[str, tuple[str, tuple[str, ...]]] = {}
-        self._memory = Memory()
+        self._memory = ParseCache()
 
     def reached(self, entries: Iterable[Path | str], *, outside: tuple[str, ...] = ()) -> dict[str, str]:
         """Every file that the entry files can reach → its hash, by name; see :func:`code_hash` for the rules.
@@ -52,20 +52,20 @@ class Modules:
                 raise ConfigError(f"code: the entry {entry} is not a file of this project; correct the path")
             name = path.relative_to(self.root)
             queue += [*_package_files(name.parent.parts, self.root), name.as_posix()]
-        found: dict[str, str] = {}
+        files: dict[str, str] = {}
         while queue:
             name = queue.pop()
-            if name in found or name.startswith(outside):
+            if name in files or name.startswith(outside):
                 continue
-            found[name], following = self._file(name)
+            files[name], following = self._file(name)
             queue += following
         self._memory.save()
-        return dict(sorted(found.items()))
+        return dict(sorted(files.items()))
 
     def hash(self, entries: Iterable[Path | str], *, outside: tuple[str, ...] = ()) -> CodeHash:
         """:func:`code_hash` over the files of :meth:`reached`."""
-        found = self.reached(entries, outside=outside)
-        return CodeHash(digest_of(found), tuple(found))
+        files = self.reached(entries, outside=outside)
+        return CodeHash(digest_of(files), tuple(files))
 
     def _file(self, name: str) -> tuple[str, tuple[str, ...]]:
         """Hash of a file and the files that it leads to."""
@@ -108,7 +108,7 @@ class Imported(NamedTuple):
     line: int
 
 
-def _parse(name: str, root: Path, memory: Memory) -> tuple[str, tuple[Imported, ...]]:
+def _parse(name: str, root: Path, memory: ParseCache) -> tuple[str, tuple[Imported, ...]]:
     """Hash of a file without comments and docstrings, and its imports."""
     text = (root / name).read_text(encoding="utf-8")
     known = memory.get(text)
@@ -137,8 +137,8 @@ EMPTY = hashlib.sha256(ast.dump(ast.parse("")).encode()).hexdigest()
 """Hash of a file without a statement, that has only docstrings and comments."""
 
 
-class Memory:
-    """What was read of files before, by their text: parsing the project takes a second. Kept beside Python's own compiled files,
+class ParseCache:
+    """Cache of parsed files by the hash of their text, since parsing the project takes a second. Kept beside Python's own compiled files,
     where these can be written, for this version of this module and of Python."""
 
     def __init__(self) -> None:
@@ -184,18 +184,18 @@ class _Strip(ast.NodeTransformer):
 
 
 def _imported_files(imports: Iterable[Imported], name: str, root: Path) -> list[str]:
-    found: list[str] = []
+    paths: list[str] = []
     for one in imports:
         module = _base(one, name)
         if module and module[0] in PACKAGES:
             files = _module_files(module, root)
             if files is None:
                 raise ConfigError(f"{name} line {one.line}: imports {'.'.join(module)}, which does not exist; correct the import")
-            found += files
+            paths += files
         for inner in one.names:  # a submodule, or a name defined in the module found above
             if (*module, inner)[0] in PACKAGES:
-                found += _module_files((*module, inner), root) or []
-    return found
+                paths += _module_files((*module, inner), root) or []
+    return paths
 
 
 def _base(one: Imported, name: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""``events.jsonl``: metrics streamed by the child, read by whoever watches.
+"""``events.jsonl``: metrics that a unit's process streams, read by the processes that display or log them.
 
 One JSON object per line: ``{"t": unix seconds, "variant": name, "step": int, "metrics": {name: value}}``.
 """
@@ -18,8 +18,8 @@ def training_metric(part: int, metric: str) -> str:
 
 def training_part(name: str) -> tuple[int, str] | None:
     """Part and metric of a name by :func:`training_metric`, None for another one."""
-    found = re.fullmatch(r"r(\d+)/train/(\w+)", name)
-    return (int(found[1]), found[2]) if found else None
+    match = re.fullmatch(r"r(\d+)/train/(\w+)", name)
+    return (int(match[1]), match[2]) if match else None
 
 
 class EventTail:
@@ -45,13 +45,13 @@ def read_events(path: Path) -> list[dict[str, Any]]:
     """All events; when a resumed stage logged a (variant, step, metric) again, only the last one counts."""
     events = EventTail(path).read()
     last = {(event["variant"], event["step"], name): i for i, event in enumerate(events) for name in event["metrics"]}
-    kept = []
+    latest = []
     for i, event in enumerate(events):
         metrics = {name: value for name, value in event["metrics"].items()
                    if last[event["variant"], event["step"], name] == i}
         if metrics:
-            kept.append({**event, "metrics": metrics})
-    return kept
+            latest.append({**event, "metrics": metrics})
+    return latest
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

@@ -58,8 +58,8 @@ class Fingerprints:
 
     def known(self, layer: str, digest: str) -> str | None:
         """The id of the behaviour under which the layer's code is attested, None where it is not."""
-        found = self.layers.get(layer, {})
-        return next((id_ for id_, one in found.items() if digest in one.attested), None)
+        behaviours = self.layers.get(layer, {})
+        return next((id_ for id_, one in behaviours.items() if digest in one.attested), None)
 
     def of(self, layer: str, digest: str) -> str:
         """The fingerprint of a layer whose code has ``digest``."""
@@ -86,11 +86,11 @@ class Fingerprints:
 
     def same_params(self, paper: str, params: str) -> set[str]:
         """Hashes of parameters that ``papers`` names as standing for those with the hash ``params``, and itself."""
-        found = {params}
+        hashes = {params}
         while more := {old for step in self.papers.get(paper, {}).values() for new, old in step.get("params", {}).items()
-                       if new in found} - found:  # fmt: skip
-            found |= more
-        return found
+                       if new in hashes} - hashes:  # fmt: skip
+            hashes |= more
+        return hashes
 
     def text(self) -> str:
         """The file's text: the same for the same content. Long mappings have a line for each entry."""
@@ -105,13 +105,13 @@ def read(root: Path) -> Fingerprints:
         return Fingerprints()
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        layers = {name: {id_: Behaviour(**one) for id_, one in found.items()} for name, found in content["layers"].items()}
+        layers = {name: {id_: Behaviour(**one) for id_, one in prints.items()} for name, prints in content["layers"].items()}
         return Fingerprints(layers, content["papers"])
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ConfigError(f"{NAME} cannot be read ({error!r}); restore it from git, then run: python -m common attest") from None
 
 
-def write(root: Path, prints: Fingerprints) -> None:
+def write_fingerprints(root: Path, prints: Fingerprints) -> None:
     """Replace the file, all or nothing."""
     write_atomic(root / NAME, prints.text())
 
@@ -119,18 +119,18 @@ def write(root: Path, prints: Fingerprints) -> None:
 def rounded(values: Values) -> dict[str, Value]:
     """Numbers to :data:`DIGITS` significant digits; texts longer than their hash as that. ConfigError for another type, or a
     number that is not finite."""
-    found: dict[str, Value] = {}
+    rounded_values: dict[str, Value] = {}
     for name, value in values.items():
         if isinstance(value, str):
             digest = hashlib.sha256(value.encode()).hexdigest()[:24]
-            found[name] = value if len(value) <= len(digest) else digest
+            rounded_values[name] = value if len(value) <= len(digest) else digest
         elif isinstance(value, (bool, int)):
-            found[name] = int(value)
+            rounded_values[name] = int(value)
         elif isinstance(value, float) and math.isfinite(value):
-            found[name] = float(f"{value:.{DIGITS}g}")
+            rounded_values[name] = float(f"{value:.{DIGITS}g}")
         else:
             raise ConfigError(f"probe value {name} is {value!r} but must be a finite number or a text; correct the probe")
-    return found
+    return rounded_values
 
 
 def behaviour_id(values: Values) -> str:
@@ -138,12 +138,12 @@ def behaviour_id(values: Values) -> str:
     return hashlib.sha256(canonical(dict(values), "probe values").encode()).hexdigest()[:12]
 
 
-def differences(recorded: Values, found: Values) -> dict[str, str]:
-    """Name → how it moved, for all names of ``recorded``, within :data:`TOLERANCE`; {} when ``found`` behaves the same. Names
+def differences(recorded: Values, values: Values) -> dict[str, str]:
+    """Name → how it moved, for all names of ``recorded``, within :data:`TOLERANCE`; {} for the same behaviour. Names
     that ``recorded`` lacks, of a probe that was extended since, do not count."""
     moved = {}
     for name, old in recorded.items():
-        new = found.get(name)
+        new = values.get(name)
         if isinstance(old, float) and isinstance(new, float | int) or isinstance(new, float) and isinstance(old, int):
             if abs(new - old) > max(TOLERANCE * max(abs(new), abs(old)), NEAR_ZERO):
                 moved[name] = f"{old:.{DIGITS}g} → {new:.{DIGITS}g} ({new - old:+.2g})"

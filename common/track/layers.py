@@ -28,7 +28,9 @@ FILE = "file:"
 
 @dataclass(frozen=True)
 class Layer:
-    """``owns``: files, or folders ending in ``/``, of which a unit reaches at least one when it depends on the layer.
+    """A shared part of ``common/`` with its probe.
+
+    ``owns``: files, or folders ending in ``/``, of which a unit reaches at least one when it depends on the layer.
     ``entries``: the probe's module, and modules that it imports by computed names."""
 
     name: str
@@ -43,8 +45,8 @@ class Layer:
         return tuple(dict.fromkeys("/".join(one.split("/")[:2]) + "/" if one.count("/") > 1 else one for one in self.owns))
 
 
-def _layer(name: str, said: str, *owns: str) -> Layer:
-    return Layer(name, tuple(f"common/{one}" for one in owns), (f"{PROBES}{name}.py",), f"{said} (common/{owns[0]})")
+def _layer(name: str, description: str, *owns: str) -> Layer:
+    return Layer(name, tuple(f"common/{one}" for one in owns), (f"{PROBES}{name}.py",), f"{description} (common/{owns[0]})")
 
 
 LAYERS = (
@@ -71,8 +73,8 @@ def env_layer(env: str, module: str) -> Layer:
     return Layer(f"{ENV}{env}", ("common/envs/",), (f"{PROBES}environments.py", module), f"the environment {env}")
 
 
-def words(name: str) -> str:
-    """A layer or file of a key, in a sentence."""
+def describe_layer(name: str) -> str:
+    """A layer or file of a key in words, for messages."""
     known = {layer.name: layer.words for layer in LAYERS}
     return known.get(name) or name.removeprefix(FILE).replace(ENV, "the environment ")
 
@@ -88,9 +90,9 @@ class Covered:
 
 def covered(modules: Modules, layer: Layer) -> Covered:
     """The files that the layer's probe can reach, itself and :data:`NO_KEY` aside. ConfigError when its module is missing."""
-    found = modules.reached(layer.entries, outside=NO_KEY)
-    own = {name: digest for name, digest in found.items() if name.startswith(PROBES)}
-    files = {name: digest for name, digest in found.items() if name not in own}
+    reached = modules.reached(layer.entries, outside=NO_KEY)
+    own = {name: digest for name, digest in reached.items() if name.startswith(PROBES)}
+    files = {name: digest for name, digest in reached.items() if name not in own}
     return Covered(digest_of(files)[:SHORT], files, digest_of(own)[:SHORT])
 
 
@@ -117,14 +119,14 @@ def parts(modules: Modules, entries: Iterable[str], env: Layer) -> Parts:
     shared = {name: digest for name, digest in files.items() if name not in room}
     candidates = (*LAYERS, env)
     rooms = tuple({room for layer in candidates for room in layer.rooms})
-    found: dict[str, Covered] = {}
+    of_layer: dict[str, Covered] = {}
     known: set[str] = set()
     for layer in candidates:
         if any(name.startswith(layer.owns) for name in shared):
             one = covered(modules, layer)
             if any(name.startswith(layer.owns) for name in shared.keys() & one.files.keys()):
-                found[layer.name] = one
+                of_layer[layer.name] = one
                 known |= {name for name in one.files if name.startswith(layer.rooms) or not name.startswith(rooms)}
     alone = {f"{FILE}{name}": digest[:SHORT] for name, digest in shared.items() if name not in known}
     return Parts(digest_of(reached), digest_of(room)[:SHORT] if room else "",
-                 {name: one.digest for name, one in found.items()} | alone)
+                 {name: one.digest for name, one in of_layer.items()} | alone)

@@ -29,8 +29,8 @@ from typing import Any, TypeVar
 
 from common.track import traces
 from common.track.mlflow_store import (
-    failures, inputs, is_database, local_uri, metric_key, patiently, quiet_environment, running_runs, short,
-    start_up_lock, table,
+    store_errors, inputs, is_database, local_uri, metric_key, with_retries, quiet_environment, running_runs, one_line_error,
+    start_up_lock, artifact_table,
 )
 from common.track.owner import alive, current_owner
 from common.track.provenance import Provenance
@@ -109,9 +109,9 @@ class Tracker:
             with start_up_lock(self._root, uri):  # parallel first starts would race in the schema migration
                 client = MlflowClient(uri)
                 client.search_experiments(max_results=1)
-        except failures() as error:
+        except store_errors() as error:
             if otherwise:
-                self._warn(f"{otherwise} (reason: {short(error)})")
+                self._warn(f"{otherwise} (reason: {one_line_error(error)})")
             return False
         finally:
             for name, value in before.items():
@@ -131,10 +131,10 @@ class Tracker:
         if self._client is None:
             return otherwise
         try:
-            return patiently(lambda: action(self._client))
-        except failures() as error:
+            return with_retries(lambda: action(self._client))
+        except store_errors() as error:
             self._warn(f"MLflow at {self.uri} failed and is off from now on; metrics stay in "
-                       f"runs/<paper>/<key>/events.jsonl and the next sweep closes its runs (reason: {short(error)})")
+                       f"runs/<paper>/<key>/events.jsonl and the next sweep closes its runs (reason: {one_line_error(error)})")
             self.uri, self._client = "", None
             return otherwise
 
@@ -143,9 +143,9 @@ class Tracker:
         if self._client is None:
             return
         try:
-            patiently(lambda: action(self._client))
-        except (*failures(), ValueError, NotImplementedError) as error:  # the last: a server that is too old for traces
-            self._warn(f"MLflow did not take {what}; it stays in the run folder (reason: {short(error)})")
+            with_retries(lambda: action(self._client))
+        except (*store_errors(), ValueError, NotImplementedError) as error:  # the last: a server that is too old for traces
+            self._warn(f"MLflow did not take {what}; it stays in the run folder (reason: {one_line_error(error)})")
 
     # -- starting runs ---------------------------------------------------------------------------
 
@@ -206,15 +206,15 @@ class Tracker:
 
         experiments = self._do(lambda client: [one.experiment_id for one in client.search_experiments()], [])
         query = f"tags.`lab.key` = '{key}' and tags.`lab.kind` = 'unit' and attributes.status = 'FINISHED'"
-        found = self._do(lambda client: search(client, query, experiments), [])
-        if not found:
+        runs = self._do(lambda client: search(client, query, experiments), [])
+        if not runs:
             return _OFF
-        info = found[0].info
+        info = runs[0].info
         inner = f"tags.`mlflow.parentRunId` = '{info.run_id}'"
         for child in self._do(lambda client: search(client, inner, [info.experiment_id]), []):
             self._variants[info.run_id, child.data.tags["lab.variant"]] = child.info.run_id
-        self._unit_tags[info.run_id] = {name: found[0].data.tags[name] for name in _SHARED_TAGS}
-        self._unit_params[info.run_id] = dict(found[0].data.params)
+        self._unit_tags[info.run_id] = {name: runs[0].data.tags[name] for name in _SHARED_TAGS}
+        self._unit_params[info.run_id] = dict(runs[0].data.params)
         return Tracked(run_id=info.run_id, experiment_id=info.experiment_id, name=info.run_name)
 
     def _experiment(self, client: Any, paper: str) -> str:
@@ -323,7 +323,7 @@ class Tracker:
             if any(made.values()):
                 self._attach("the pages", lambda client: client.log_artifacts(run.run_id, folder))
         at, tags, by_run = (path / "DONE").stat().st_mtime_ns, self._unit_tags.get(run.run_id, {}), {}
-        for variant, tasks in traces.kept(path / "artifacts").items():
+        for variant, tasks in traces.recorded_episodes(path / "artifacts").items():
             target = self._variant(run, variant)
             for task, turns in list(tasks.items())[:episodes] if target else ():
                 name = traces.trace_id(target, variant, task)
@@ -347,7 +347,7 @@ class Tracker:
         files = sorted(artifacts.glob("*.jsonl"))
         with tempfile.TemporaryDirectory() as folder:
             for file in files:
-                table(file).to_json(Path(folder) / f"{file.stem}.json", orient="split", index=False)
+                artifact_table(file).to_json(Path(folder) / f"{file.stem}.json", orient="split", index=False)
             self._attach("the tables", lambda client: client.log_artifacts(run.run_id, folder, "tables"))
         shown = [{"path": f"tables/{file.stem}.json", "type": "table"} for file in files]
         self._batch(run.run_id, tags={"mlflow.loggedArtifacts": json.dumps(shown)} if files else {})
@@ -418,7 +418,7 @@ class Tracker:
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for name, value in values.items():
-        found |= _flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
-    return found
+        flat |= _flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return flat

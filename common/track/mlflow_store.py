@@ -25,7 +25,7 @@ TABLE_ROWS = 500
 """At most so many records of an ``artifacts/*.jsonl`` are shown as an MLflow table; the file is attached whole."""
 
 OTHERS = ("database is locked", "UNIQUE constraint failed", "duplicate key value")
-"""What a store says when another process wrote at the same moment: sqlite's file is taken, or both made the same entry,
+"""What a store says when another process wrote at the same time: sqlite's file is taken, or both made the same entry,
 such as that of a data panel, which the next attempt finds made."""
 
 
@@ -54,7 +54,7 @@ def inputs(root: Path, data: Mapping[str, str]) -> list[Any]:
 
     tracked = load_yaml(root / "data.dvc", "data.dvc") if (root / "data.dvc").exists() else {}
     dvc = {"dvc": out["md5"] for out in tracked.get("outs", ())}
-    found = []
+    datasets = []
     for env, digest in sorted(data.items()):
         manifest = root / "data" / env / "manifest.json"
         files = json.loads(manifest.read_text(encoding="utf-8"))["files"] if manifest.exists() else {}
@@ -62,8 +62,8 @@ def inputs(root: Path, data: Mapping[str, str]) -> list[Any]:
         source = {"uri": f"data/{env}", **dvc, "sha256": digest}
         dataset = Dataset(name=env, digest=digest[:36], source_type="dvc" if dvc else "local",
                           source=json.dumps(source), profile=json.dumps(rows))
-        found.append(DatasetInput(dataset, [InputTag("mlflow.data.context", "panels")]))
-    return found
+        datasets.append(DatasetInput(dataset, [InputTag("mlflow.data.context", "panels")]))
+    return datasets
 
 
 def running_runs(client: Any) -> list[Any]:
@@ -109,7 +109,7 @@ def quiet_environment() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def failures() -> tuple[type[Exception], ...]:
+def store_errors() -> tuple[type[Exception], ...]:
     """What a store may raise when it fails; errors of requests are OSErrors, the want of a driver an ImportError."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
@@ -117,25 +117,25 @@ def failures() -> tuple[type[Exception], ...]:
     return (MlflowException, SQLAlchemyError, OSError, ImportError, StoreError)
 
 
-def patiently(action: Callable[[], T], attempts: int = 6) -> T:
+def with_retries(action: Callable[[], T], attempts: int = 6) -> T:
     """Another process writing to the same store is not a failure: try again for some seconds."""
     for attempt in range(attempts - 1):
         try:
             return action()
-        except failures() as error:
+        except store_errors() as error:
             if not any(sign in str(error) for sign in OTHERS):
                 raise
             time.sleep(0.25 * 2**attempt)
     return action()
 
 
-def short(error: Exception) -> str:
+def one_line_error(error: Exception) -> str:
     """One line of at most 160 characters."""
     text = " ".join(str(error).split())
     return text if len(text) <= 160 else text[:157] + "..."
 
 
-def table(file: Path) -> Any:
+def artifact_table(file: Path) -> Any:
     """The first TABLE_ROWS records as a data frame; nested values as JSON text, which the table view can show."""
     import pandas
 

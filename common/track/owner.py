@@ -1,4 +1,4 @@
-"""Which process answers for a run, told apart from a later process with the same number."""
+"""The process that owns a run, identified so that a later process with the same number is another one."""
 
 from __future__ import annotations
 

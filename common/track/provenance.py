@@ -46,7 +46,7 @@ class Provenance:
 
 
 def provenance(root: Path) -> Provenance:
-    """Everything about the source, environment and machine of this moment. Some 0.1 s."""
+    """Source, environment and machine at the time of the call; takes some 0.1 s."""
     commit = _output("git", "-C", str(root), "rev-parse", "HEAD").strip()
     return Provenance(commit=commit, diff=_diff(root) if commit else "", lock=lock_hash(root), versions=_versions(),
                       hardware=_hardware())
@@ -58,7 +58,7 @@ def lock_hash(root: Path) -> str:
 
 
 def pins_hash(root: Path) -> str:
-    """The same of the lines of :data:`NUMERIC` packages alone."""
+    """SHA-256 of the pins of the :data:`NUMERIC` packages alone, in hex."""
     names = {name.lower().encode() for name in NUMERIC}
     return hashlib.sha256(b"".join(line for line in _pins(root) if line.partition(b"==")[0].lower() in names)).hexdigest()
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from common.track.fingerprints import UNATTESTED, Fingerprints
-from common.track.layers import words
+from common.track.layers import describe_layer
 
 Kind = Literal["computed", "attested", "stale", "unknown"]
 
@@ -33,7 +33,7 @@ ATTEST = "python -m common attest"
 
 
 @dataclass(frozen=True)
-class State:
+class ResultState:
     """``changed``: what makes results stale, in words. ``unattested``: some of it is code that no probe has run yet.
     ``seen``: of attested results, what was recomputed and when; "" for unknown ones, which say nothing."""
 
@@ -62,34 +62,36 @@ class State:
         return f"; whether that code behaves as before says: {ATTEST}" if self.unattested else ""
 
 
-UNKNOWN = State("unknown")
+UNKNOWN = ResultState("unknown")
 
 
-def state_of(paper: str, recorded: Mapping[str, Any], present: Mapping[str, Any], prints: Fingerprints) -> State:
+def result_state(paper: str, recorded: Mapping[str, Any], present: Mapping[str, Any], prints: Fingerprints) -> ResultState:
     """The state of a result of ``paper`` that was recorded with the parts ``recorded`` where the present ones are ``present``."""
     if not recorded.get("room"):
         changed = tuple(text for part, text in BEFORE.items() if recorded[part] != present[part])
-        return State("stale", changed) if changed else State("computed")
+        return ResultState("stale", changed) if changed else ResultState("computed")
     room, layers = prints.canonical(paper, recorded["room"], recorded["layers"])
     now_room, now_layers = prints.canonical(paper, present["room"], present["layers"])
     moved = [name for name in sorted({*layers, *now_layers}) if layers.get(name) != now_layers.get(name)]
     changed = [WORDS["params"]] * (recorded["params"] not in prints.same_params(paper, present["params"]))
     changed += [WORDS[part] for part in ("data", "base", "pins") if recorded[part] != present[part]]
-    changed += [WORDS["room"]] * (room != now_room) + [words(name) for name in moved]
+    changed += [WORDS["room"]] * (room != now_room) + [describe_layer(name) for name in moved]
     if changed:
-        return State("stale", tuple(changed), any(now_layers.get(name, "").startswith(UNATTESTED) for name in moved))
-    return State("computed") if recorded["code"] == present["code"] else State("attested", seen=_seen(paper, recorded, present, prints))
+        return ResultState("stale", tuple(changed), any(now_layers.get(name, "").startswith(UNATTESTED) for name in moved))
+    if recorded["code"] == present["code"]:
+        return ResultState("computed")
+    return ResultState("attested", seen=_seen(paper, recorded, present, prints))
 
 
 def _seen(paper: str, recorded: Mapping[str, Any], present: Mapping[str, Any], prints: Fingerprints) -> str:
-    """What was recomputed of the code that differs, and when."""
-    told = []
+    """Which of the differing code was recomputed with equal values, and when."""
+    proofs = []
     for name, digest in present["digests"].items():
         if recorded["digests"].get(name) == digest:
             continue
         if name == "room" and (step := prints.papers.get(paper, {}).get(digest)):
-            told.append(f"its own code gave the rows of {len(step['units'])} unit{'s' * (len(step['units']) != 1)} on {step['date']}")
+            proofs.append(f"its own code gave the rows of {len(step['units'])} unit{'s' * (len(step['units']) != 1)} on {step['date']}")
         elif known := prints.known(name, digest):
             one = prints.layers[name][known].attested[digest]
-            told.append(f"{words(name)}: {one['what']} on {one['date']}")
-    return "; ".join(told) or "only code that no number depends on differs"
+            proofs.append(f"{describe_layer(name)}: {one['what']} on {one['date']}")
+    return "; ".join(proofs) or "only code that no number depends on differs"

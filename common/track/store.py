@@ -41,7 +41,7 @@ _STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.,=+@-]{0,119}")
 
 @dataclass(frozen=True)
 class UnitSpec:
-    """What one unit is. Hashes are hex texts.
+    """Identity of a unit. Hashes are hex texts.
 
     In the key is everything that its results depend on: ``params``, the canonical JSON of ``common.config.to_json``;
     ``room``, the hash of the code in the paper's own folder; ``layers``, the fingerprint of each shared layer and the hash of

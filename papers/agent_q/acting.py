@@ -1,4 +1,4 @@
-"""How Agent Q's policies act when they are measured: alone, with a search at every step, and by the best of n episodes
+"""Acting at test time in Agent Q: the policy alone, with a search at every step, and by the best of n episodes
 that spend the same budget without a tree. No true reward reaches a decision.
 """
 
@@ -25,7 +25,7 @@ from common.types import Cost, Observation, Step, Task, Trajectory, Turn
 
 @dataclass(frozen=True)
 class Planned:
-    """One real episode and what deciding it took.
+    """One real episode and the cost of its decisions.
 
     ``cost`` holds everything, simulated and real (``env_steps``, ``lm_calls``, ``sampled_tokens``;
     the engine counts the same calls, so add one or the other). ``simulated_steps`` +

@@ -114,19 +114,19 @@ def trees(artifacts: Path) -> list[Tree]:
     return [load(path) for path in sorted(artifacts.glob("tree.*.json"))]
 
 
-def telling(found: Sequence[Tree]) -> Tree | None:
+def telling(trees: Sequence[Tree]) -> Tree | None:
     """The tree to look at first: one whose actions differ most in value, since there a search decides."""
     def spread(tree: Tree) -> float:
         values = [tree.q(child) for child in tree.nodes[0].children if tree.nodes[child].visits]
         return max(values) - min(values) if values else -1.0
 
-    return max(found, key=spread, default=None)
+    return max(trees, key=spread, default=None)
 
 
-def wrong_pairs(found: Sequence[Tree], env: Env, tasks: Mapping[str, Task], *, theta: float, most: int = 6) -> str:
+def wrong_pairs(trees: Sequence[Tree], env: Env, tasks: Mapping[str, Task], *, theta: float, most: int = 6) -> str:
     """Pairs of these trees that exact Q* contradicts, the worst first, as a Markdown table."""
     lines = []
-    for tree in found:
+    for tree in trees:
         for pair in step_pairs(tree, theta, tree.alpha):
             exact = audit([pair], env, [tasks[tree.task_id]], [tree]).exact_margins[0]
             if exact < -1e-9:
@@ -135,6 +135,6 @@ def wrong_pairs(found: Sequence[Tree], env: Env, tasks: Mapping[str, Task], *, t
                 cells = (cases.table_cell(pair.prompt[-1]["content"], 160), *sides, *margins)
                 lines.append((exact, f"| {' | '.join(cells)} |"))
     if not lines:
-        return f"No pair of these {len(found)} trees is wrong at θ = {theta:g}."
+        return f"No pair of these {len(trees)} trees is wrong at θ = {theta:g}."
     head = ["| state | chosen | rejected | ΔQ of the search | exact ΔQ* |", "|---|---|---|---|---|"]
     return "\n".join([*head, *(line for _, line in sorted(lines)[:most])])

@@ -1,4 +1,4 @@
-"""What Agent Q and its baselines learn from: pairs of actions out of search trees, audited against exact action values,
+"""Training data of Agent Q and its baselines: pairs of actions out of search trees, audited against exact action values,
 and plain episodes within a budget, as pairs of episodes or as successful ones."""
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def rewarded(tree: Tree) -> bool:
 
 @dataclass(frozen=True)
 class Audit:
-    """What :func:`audit` found. Lists run parallel to the audited pairs.
+    """Result of :func:`audit`: agreement of pairs with exact values. Lists run parallel to the audited pairs.
 
     ``accuracy`` = correct / (correct + wrong), None without either; exact ties are apart in
     ``tied``. ``exact_margins`` are Q*(chosen) − Q*(rejected), ``margins`` the search's own.
@@ -179,7 +179,7 @@ def _repeats(pairs: Sequence[PreferencePair]) -> tuple[int, int]:
 def waves(
     env: Env, tasks: Sequence[Task], policy: Policy, *, seed: int, budgets: Mapping[str, int]
 ) -> list[Trajectory]:
-    """One episode of each task, again and again, until what they spend reaches every budget.
+    """Rounds of one episode for each task, until their total cost reaches every budget.
 
     ``budgets``: ``env_steps`` or ``sampled_tokens`` → how many. The k-th episode of a task samples with
     ``derive(seed, "episode", task.id, k)``, so that a larger budget only adds episodes.
@@ -192,7 +192,7 @@ def waves(
 
 
 def within(episodes: Sequence[Trajectory], axis: str, budget: int) -> list[Trajectory]:
-    """The first episodes, up to the one that reaches ``budget`` on ``axis``: less than an episode is spent too much."""
+    """The first episodes, up to the one that reaches ``budget`` on ``axis``, which may overspend it by less than one episode."""
     before = accumulate((used(one, axis) for one in episodes), initial=0)
     return [one for one, so_far in zip(episodes, before) if so_far < budget]
 

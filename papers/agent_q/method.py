@@ -105,7 +105,7 @@ def variants(p: Params) -> list[Condition]:
 
 
 def environment(lab: Lab) -> Env:
-    """A chat model is told what actions look like; prompts of solutions line by line state it themselves."""
+    """Prompts of a chat model begin with an instruction on the format of actions; those of ``*-steps`` tasks have it already."""
     env = lab.make_env()
     return env if lab.p.model == "nano" or isinstance(env, StepsEnv) else instructed(env)
 
@@ -215,7 +215,7 @@ def agent_q_cost(lab: Lab, r: int) -> Cost:
 
 
 def evaluate(lab: Lab, variant: Condition, trained: Trained) -> list[Measured]:
-    """What training found; the policy acting alone, and on the ladder also with search."""
+    """Metrics from training; the policy acting alone, and on the ladder also with search."""
     found = []
     if variant.round:
         found.append(Measured("train", {k: v for k, v in trained.found.items() if k != "rows"}, lab.p.collect.tasks))

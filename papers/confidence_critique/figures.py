@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from common.evaluate.decompose import change
 from common.report import correction
-from common.report.examples import dialogue_table, dialogues
+from common.report.examples import dialogue_table, recorded_dialogues
 from common.report.show import code, source
 from common.rows import MetricRow
 from papers.confidence_critique.maths import levels
@@ -47,4 +47,4 @@ def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure |
 
 def examples(artifacts: Path) -> list[Figure | str]:
     """Dialogues on which the variants differ at the end."""
-    return [dialogue_table({name: dialogues(artifacts, name) for name in DIALOGUES})]
+    return [dialogue_table({name: recorded_dialogues(artifacts, name) for name in DIALOGUES})]

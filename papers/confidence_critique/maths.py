@@ -1,4 +1,4 @@
-"""Confidence and critique from probabilities: those of each question, and those that a policy gives to its answers.
+"""Confidence and critique levels (CL, CS) from answer probabilities instead of sampled answers.
 
     CL = Σ p_a·p_b / Σ p_a        CS = Σ (1 − p_a)·p_c / Σ (1 − p_a)        Acc_1 = mean of p_a
 

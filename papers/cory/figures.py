@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from common.evaluate.stats import t_interval
 from common.learn.policy_gradient import leave_one_out
 from common.report import tables
-from common.report.examples import dialogue_contrasts, dialogue_viewer, dialogues
+from common.report.examples import dialogue_contrasts, dialogue_viewer, recorded_dialogues
 from common.report.figures import CYCLE, INK, MARKERS, WIDTH
 from common.report.show import code, source
 from common.rows import Label, MetricRow
@@ -60,7 +60,7 @@ def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure |
 
 def examples(artifacts: Path) -> list[Figure | str]:
     """Up to three dialogues before and after training: one repaired by the observer, one broken, one of the pioneer."""
-    kept = {name: dialogues(artifacts, name) for name in DIALOGUES}
+    kept = {name: recorded_dialogues(artifacts, name) for name in DIALOGUES}
     chosen = dialogue_contrasts(kept["base"], kept["cory"])
     if not chosen:
         return ["No dialogues to show: this unit was not run on this machine, or training changed none of those kept."]

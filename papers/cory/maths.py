@@ -31,7 +31,7 @@ from common.types import Trajectory
 def credited(
     episodes: Sequence[Trajectory], correct: np.ndarray, *, group: int, eta: float, blind: bool = False
 ) -> tuple[list[Dialogue], ...]:
-    """What each of K agents learns from: its own turn of every episode, credited with the sum of all turns' rewards.
+    """Training data of each of K agents: its own turn of every episode, credited with the sum of all turns' rewards.
 
     ``correct`` [P · group, K], samples of a task side by side. An agent's baseline is the part of the sum that it can
     read in its prompt (the rewards of the turns before, unless ``blind``) plus the mean of the rest over the other
@@ -70,7 +70,7 @@ class Point(NamedTuple):
 
 
 def point_of(metrics: Mapping[str, float]) -> Point:
-    """The point of a policy from what was measured of it."""
+    """The point (KL, reward) of a policy from its metrics."""
     return Point(metrics["kl"], metrics["success"])
 
 

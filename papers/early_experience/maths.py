@@ -73,23 +73,23 @@ def experience_cost(
 
 
 def reading_rows(acting: Sequence[SFTExample]) -> list[SFTExample]:
-    """p(page | goal) of the pages shown in ``acting``: the language of pages, and nothing of what leads to them."""
+    """Training rows for p(page | goal), of the pages shown in ``acting``: what pages look like, without dynamics."""
     prompts = [example.prompt[0]["content"] for example in acting]
     return [SFTExample(({"role": "user", "content": text.split("\n", 1)[0]},), page_of(text)) for text in prompts]
 
 
 def imitation_rows(states: Sequence[Transition]) -> list[SFTExample]:
-    """p(a_i | s_i)."""
+    """Training rows for p(a_i | s_i): imitation of the expert."""
     return [SFTExample(one.prompt, one.taken.action) for one in states]
 
 
 def instructed_view(prompt: str, action: str) -> str:
-    """What a chat model is shown that is to foresee."""
+    """The prompt by which a chat model predicts the next page."""
     return f"{FORESEE}\n\n{touched(prompt, action)}"
 
 
 def world_rows(states: Sequence[Transition], k: int, view: View = touched) -> list[SFTExample]:
-    """p(s_i^j | s_i, a_i^j) for the first ``k`` alternatives of each state, the loss of IWM, in shorthand."""
+    """Training rows for p(s_i^j | s_i, a_i^j) for the first ``k`` alternatives of each state, the loss of IWM, in shorthand."""
     pairs = [(one.prompt[-1]["content"], tried) for one in states for tried in one.others[:k]]
     return [SFTExample(question(text, tried.action, view), short(page_of(text), tried.action, tried.after))
             for text, tried in pairs]  # fmt: skip
@@ -98,7 +98,7 @@ def world_rows(states: Sequence[Transition], k: int, view: View = touched) -> li
 def reflection_rows(
     states: Sequence[Transition], k: int, *, invent: Callable[[list[str]], list[str]] = lambda real: real
 ) -> list[SFTExample]:
-    """p(c_i^j, a_i | s_i) for the first ``k`` alternatives of each state, the loss of SR.
+    """Training rows for p(c_i^j, a_i | s_i) for the first ``k`` alternatives of each state, the loss of SR.
 
     ``invent`` replaces what the alternatives at one kind of page led to, given in their order; the default keeps what
     was executed. Where the result reads like what the expert's action led to, there is nothing to reflect on.
@@ -141,7 +141,7 @@ def reflection(led_to: str, better: str, action: str) -> str:
 class LastLine:
     """``env`` in which a turn of several lines acts by its last one that is not blank; one line acts as it is.
 
-    What :func:`~common.search.rollout.rollout` asks of an environment, and no more.
+    It has the methods that :func:`~common.search.rollout.rollout` needs, and no others.
     """
 
     def __init__(self, env: Env) -> None:

@@ -112,7 +112,7 @@ def variants(p: Params) -> list[Condition]:
 
 
 def environment(lab: Lab) -> Env:
-    """The last line of a turn is the action; a chat model is told what actions look like."""
+    """The last line of a turn is the action; prompts of a chat model begin with an instruction on the format of actions."""
     shop = lab.make_env()
     return maths.LastLine(shop if lab.p.model == "nano" else instructed(shop))
 
@@ -232,7 +232,7 @@ def evaluate(lab: Lab, variant: Condition, trained: Trained) -> list[Measured]:
 
 
 def foresight(lab: Lab, name: str, engine: Engine) -> Measured:
-    """Imagined against real states, greedily, from every state of a demonstrator who errs now and then."""
+    """Imagined against real states, greedily, from every state of a noisy demonstrator."""
     first, shop, found = lab.p.panels[0], lab.env.env, []
     for task in lab.panels[first][: lab.p.test.foresight_tasks]:
         rng = generator("walk", task.id)

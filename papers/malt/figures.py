@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from common.envs.roles import ROLES
 from common.learn import losses
 from common.report import published, tables
-from common.report.examples import by_task, dialogue_contrasts, dialogue_viewer, dialogues
+from common.report.examples import by_task, dialogue_contrasts, dialogue_viewer, recorded_dialogues
 from common.report.figures import BLUE, GREY, INK, MARKERS, RED, WIDTH, mean_on_line
 from common.report.show import code, source
 from common.rows import MetricRow
@@ -88,7 +88,7 @@ def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure |
 def examples(artifacts: Path) -> list[Figure | str]:
     """The tree of one question, and three chains before and after training."""
     found = telling(list(by_task(artifacts / "trees.jsonl").values()))
-    kept = {name: dialogues(artifacts, name) for name in ("trio", "malt_sft", "malt")}
+    kept = {name: recorded_dialogues(artifacts, name) for name in ("trio", "malt_sft", "malt")}
     if not found or not all(kept.values()):
         return ["This unit kept no trees and chains on this machine."]
     parts: list[Figure | str] = [
@@ -107,7 +107,7 @@ def examples(artifacts: Path) -> list[Figure | str]:
 # -- drawing -------------------------------------------------------------------------------------------------------
 
 
-def telling(found: Sequence[Branches]) -> Branches | None:
+def telling(expansions: Sequence[Branches]) -> Branches | None:
     """The expansion to look at first: the one with most siblings of opposite labels, since from these DPO learns."""
 
     def split(branches: Branches) -> int:
@@ -116,7 +116,7 @@ def telling(found: Sequence[Branches]) -> Branches | None:
             groups.setdefault(branch["parent"], []).append(branch["value"] > 0.5)
         return sum(any(labels) and not all(labels) for labels in groups.values())
 
-    return max(found, key=split, default=None)
+    return max(expansions, key=split, default=None)
 
 
 def tree(branches: Branches, roles: Sequence[str]) -> Figure:
@@ -137,8 +137,8 @@ def tree(branches: Branches, roles: Sequence[str]) -> Figure:
         start = (left, heights[branch["parent"]])  # a parent of -1 is the root, whose height is the last
         axes.plot([start[0], x], [start[1], y], color=BLUE if good else "#c9c9c9", lw=1.0 if good else 0.7, zorder=1)
         axes.plot([x], [y], "o", color=BLUE if good else RED, mfc=BLUE if good else "white", ms=5, zorder=2)
-        said = f"{_short(branch['text'], 44)}   V {branch['value']:.2f}"
-        axes.annotate(said, (x, y), xytext=(6, 0), textcoords="offset points", va="center", fontsize=6.8, color=INK,
+        label = f"{_short(branch['text'], 44)}   V {branch['value']:.2f}"
+        axes.annotate(label, (x, y), xytext=(6, 0), textcoords="offset points", va="center", fontsize=6.8, color=INK,
                       bbox={"fc": "white", "ec": "none", "pad": 0.6, "alpha": 0.85}, zorder=3)  # fmt: skip
     for x, role in zip(columns, roles):
         axes.annotate(role, (x, 1.0), xycoords=("data", "axes fraction"), xytext=(0, 4), textcoords="offset points",

@@ -141,7 +141,7 @@ def ballots(rounds: Sequence[Attempts]) -> tuple[list[list[str]], list[list[bool
 
 
 def records(env: Env, tasks: Sequence[Task], chains: Sequence[Trajectory], roles: Sequence[str]) -> list[dict]:
-    """JSON-able rows, one a turn, to be read by people: who said what, and whether it is right. Of a critique that
+    """JSON-able rows, one a turn, to be read by people: role and text of each turn, and whether it is right. Of a critique that
     means whether its verdict is true."""
     rows, attempts = [], answers_of(env, tasks, chains)
     for k, chain in enumerate(chains):
@@ -199,5 +199,5 @@ def turns_cost(cost: Cost, turns: int) -> Cost:
 
 
 def share_of(cost: Cost, draws: int) -> Cost:
-    """What one of ``draws`` equal draws cost, rounded."""
+    """Cost of one of ``draws`` equal draws, rounded."""
     return Cost(**{name: round(n / draws) for name, n in cost_of(cost).items()})

@@ -1,4 +1,4 @@
-"""The tree of a question and what is learned from it (MALT, arXiv:2412.01928, §4).
+"""The tree of a question, its credit, and the training data from it (MALT, arXiv:2412.01928, §4).
 
 From the task's start the policy is sampled n times, after each of these actions n times again, and so on to the
 end of the episode. Unlike a search tree nothing is merged, ranked or revisited: equal actions sampled twice are two
@@ -143,7 +143,7 @@ def as_sampled(steps: Iterable[Branch | Step]) -> list[SFTExample]:
 
 
 def positives(found: Sequence[Labelled], depth: int) -> list[SFTExample]:
-    """What one role imitates: the utterances at its ``depth`` whose label is positive, in the order sampled."""
+    """Training data of one role: the utterances at its ``depth`` whose label is positive, in the order sampled."""
     return as_sampled(
         branch
         for expansion, labels in found

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from common.evaluate.stats import t_interval
 from common.evaluate.votes import majority
 from common.report.correction import panel_columns, seed_values
-from common.report.examples import dialogue_table, dialogues
+from common.report.examples import dialogue_table, recorded_dialogues
 from common.report.figures import CYCLE, MARKERS
 from common.report.show import code, source
 from common.rows import MetricRow
@@ -50,7 +50,7 @@ def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure |
 
 def examples(artifacts: Path) -> list[Figure | str]:
     """Dialogues of five turns, first those on which the variants differ at the end."""
-    return [dialogue_table({name: dialogues(artifacts, name) for name in DIALOGUES})]
+    return [dialogue_table({name: recorded_dialogues(artifacts, name) for name in DIALOGUES})]
 
 
 def by_turn(rows: Sequence[MetricRow], variants: Sequence[str]) -> Figure:

@@ -1,4 +1,4 @@
-"""What SCoRe's supervised baselines imitate of sampled two-turn traces (paper §4)."""
+"""Training data of SCoRe's supervised baselines, from sampled two-turn traces (paper §4)."""
 
 from __future__ import annotations
 

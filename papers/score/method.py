@@ -1,6 +1,6 @@
 """SCoRe (Kumar et al. 2024, arXiv:2409.12917): self-correction by two-stage on-policy reinforcement learning.
 
-A policy answers, is asked to check and write the answer again (nothing is said about whether it was right), and answers a
+A policy answers, is asked to check and write the answer again (with no hint whether it was right), and answers a
 second time. The environment checks correctness r_k ∈ {0, 1}. Two stages of REINFORCE, each turn credited with its own reward:
 
     I    max E[ r_2 − β₂·KL_1 − β₁·KL_2 ]                      turn 2 learns while turn 1 is held near the base

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from common.envs.deduction import belief
 from common.evaluate.stats import t_interval
 from common.report import published
-from common.report.examples import dialogues, one_line
+from common.report.examples import one_line, recorded_dialogues
 from common.report.figures import BLUE, CYCLE, GREY, INK, MARKERS, RED, WIDTH
 from common.report.show import code, source
 from common.rows import MetricRow
@@ -72,7 +72,7 @@ def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure |
 
 def examples(artifacts: Path) -> list[Figure | str]:
     """Three games before and after training."""
-    kept = {name: dialogues(artifacts, name) for name in ("base", "rl_listen", "rl_listen_speak")}
+    kept = {name: recorded_dialogues(artifacts, name) for name in ("base", "rl_listen", "rl_listen_speak")}
     if not all(kept.values()):
         return ["This unit kept no games on this machine."]
     parts: list[Figure | str] = [
@@ -191,12 +191,12 @@ def change(turn: Mapping[str, Any]) -> float:
     return sum(moved) / len(moved)
 
 
-def viewer(kept: Mapping[str, Mapping[str, Game]], task: str) -> str:
+def viewer(games: Mapping[str, Mapping[str, Game]], task: str) -> str:
     """The games of several variants at one task as HTML tables: who said what (✓ true, ✗ not; of a vote: for the
     impostor or not), what each crew member then believed of the true impostor, and by how much the others' mean belief
     changed."""
     parts = []
-    for name, found in kept.items():
+    for name, found in games.items():
         if task in found:
             parts.append(_table(name, found[task]))
     return "\n".join(parts) or f"<p>No game of {html.escape(task)} was kept.</p>"
@@ -213,8 +213,8 @@ def _table(name: str, game: Game) -> str:
     for turn in game:
         mark, colour = ("✓", BLUE) if turn["right"] else ("✗", RED)
         who = f"{turn['who']} ({turn['role']})" if turn["role"] != "crew" else turn["who"]
-        said = turn["text"] if turn["kind"] == "say" else f"votes {turn['text'] or 'for nobody'}"
-        cells = [html.escape(who), f"<code>{one_line(said)}</code> {mark}"]
+        utterance = turn["text"] if turn["kind"] == "say" else f"votes {turn['text'] or 'for nobody'}"
+        cells = [html.escape(who), f"<code>{one_line(utterance)}</code> {mark}"]
         if turn["kind"] == "say":
             cells += [f"{value:.2f}" for value in turn["after"]] + [f"{change(turn):+.2f}"]
         else:

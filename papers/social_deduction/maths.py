@@ -1,4 +1,4 @@
-"""Discussions of ``deduction-v1``: credit for what is said by what it does to those who hear it (Sarkar et al. 2025,
+"""Discussions of ``deduction-v1``: credit of a message by the change of its listeners' beliefs (Sarkar et al. 2025,
 arXiv:2502.06060, §4), beliefs of the policy and of ideal listeners, and metrics of games."""
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ def suspicions(engine: Engine, prompts: Sequence[tuple[Message, ...]]) -> torch.
 
 
 def games(env: DeductionEnv, tasks: Sequence[Task], episodes: Sequence[Trajectory], engine: Engine) -> list[Game]:
-    """The episodes with the beliefs of the crew's policy ``engine`` before the first and after each message."""
+    """The episodes as games, with the beliefs of the crew's policy ``engine`` before the first and after each message."""
     states = [final_state(env, task, episode) for task, episode in zip(tasks, episodes, strict=True)]
     asked = [questions(env, state) for state in states]
     flat = suspicions(engine, [prompt for prompts in asked for prompt in prompts])
@@ -189,7 +189,7 @@ def games(env: DeductionEnv, tasks: Sequence[Task], episodes: Sequence[Trajector
 
 def report(found: Sequence[Game]) -> dict[str, float]:
     """Metrics of games (docs/metrics.md): success, vote_acc, belief@k, and of the crew's messages truthful, gain,
-    grammatical, form_entropy; ideal_success, were the crew ideal listeners of what was said."""
+    grammatical, form_entropy; ideal_success, were the crew ideal listeners of the messages."""
     votes = [vote == game.state.world.impostor for game in found for vote in game.state.votes]
     result = {"success": fmean(game.episode.success for game in found), "vote_acc": fmean(votes)}
     table = torch.stack([game.beliefs.mean(0) for game in found]).mean(0)
@@ -231,7 +231,7 @@ def ideal_gain(game: Game, k: int) -> float:
 
 def bounds(states: Sequence[TalkState]) -> dict[str, float]:
     """Win rates of ideal listeners after finished games: ``silent``, who heard nothing, and ``honest``, where every
-    crew member named one of the two it saw, drawn at random, and the impostor said what it said."""
+    crew member named one of the two it saw, drawn at random, and the impostor's messages stay as they were."""
     silent, honest = [], []
     for state in states:
         world, rng = state.world, generator("honest", state.task_id)
@@ -242,7 +242,7 @@ def bounds(states: Sequence[TalkState]) -> dict[str, float]:
 
 
 def records(found: Sequence[Game]) -> list[dict]:
-    """JSON-able rows, one a turn, to be read by people: who said what (a vote: for whom), whether it is true, and what
+    """JSON-able rows, one a turn, to be read by people: player and message (or vote), whether it is true, and what
     every crew member believed of the true impostor afterwards."""
     rows = []
     for game in found:

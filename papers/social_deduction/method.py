@@ -31,7 +31,7 @@ Differs from the paper:
     its message alone.
  5. The question of the listening loss is the question for a vote, asked of every crew member before the first and after
     each message. So it teaches votes directly; beliefs are votes' probabilities.
- 6. The world-model loss asks each crew member at a random moment what the next speaker will say; the paper predicts all
+ 6. The world-model loss asks each crew member after a random number of messages what the next speaker will say; the paper predicts all
     observations, movements included.
  7. One Adam step for each update's games, its rate falling linearly to 0.
  8. The impostor is the base in training and test. The paper also trains impostors, and lets one crew member be frozen.
@@ -118,7 +118,7 @@ def variants(p: Params) -> list[Condition]:
 
 
 def train(lab: Lab, variant: Condition) -> Trained:
-    """Play games, credit what was done in them, take one step; and again."""
+    """Training loop: play games, credit their turns, take one optimiser step."""
     if variant.terms is None:
         return BASE
     p, log = lab.p.rl, lab.curve(variant.name)
@@ -181,7 +181,7 @@ def listened(env: DeductionEnv, game: Game, weight: float) -> list[CreditedTurn]
 
 
 def foretold(env: DeductionEnv, game: Game, weight: float, key: int) -> list[CreditedTurn]:
-    """The question what the next speaker says, with what was said: to each crew member before a random message of
+    """The question what the next speaker says, with the true message: to each crew member before a random message of
     another."""
     env.restore(game.state)
     rng, heard, turns = generator(key, "hear"), game.heard, []

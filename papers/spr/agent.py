@@ -1,4 +1,4 @@
-"""A small convolutional agent on boolean planes with a model of its own latents, and the memory it learns from."""
+"""A small convolutional Q-learning agent with a latent transition model, and its replay memory."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Windows:
 
 
 class Memory:
-    """Everything an agent has seen, in order; windows are drawn uniformly."""
+    """Replay memory: every step of an agent in order; windows are drawn uniformly."""
 
     def __init__(self, capacity: int, shape: tuple[int, int, int]) -> None:
         self.frames = np.zeros((capacity, *shape), dtype=bool)

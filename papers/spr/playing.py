@@ -1,4 +1,4 @@
-"""Episodes of a pixel game that an agent learns from or is tested on, and stretches on which latents are compared."""
+"""Episodes of a pixel game for training and test, and fixed sequences of states on which latents are compared."""
 
 from __future__ import annotations
 

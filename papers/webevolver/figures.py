@@ -1,4 +1,4 @@
-"""WebEvolver's own part of the world-model notebook: dreams by hand, its figures, its decisions."""
+"""WebEvolver's own part of the world-model notebook: dreams (imagined rollouts) by hand, its figures, its decisions."""
 
 from __future__ import annotations
 
@@ -135,10 +135,10 @@ def _line(axes: Axes, points: Mapping[int, Sequence[float]], k: int, label: str)
         figures.line_of_means(axes, measured, colour=CYCLE[k % 8], marker=MARKERS[k % 8], label=label, shift=0.03 * k)
 
 
-def telling(found: Sequence[Mapping[str, Any]], *, most: int = 2) -> list[Mapping[str, Any]]:
+def telling(decisions: Sequence[Mapping[str, Any]], *, most: int = 2) -> list[Mapping[str, Any]]:
     """The first decisions that the scores changed: another action than the first was taken; at most one a goal."""
     chosen: dict[str, Mapping[str, Any]] = {}
-    for one in found:
+    for one in decisions:
         if one["chosen"]:
             chosen.setdefault(one["prompt"].split("\n", 1)[0], one)
     return list(chosen.values())[:most]
@@ -155,16 +155,16 @@ def decision_html(decision: Mapping[str, Any]) -> str:
     for i, (option, score, path) in enumerate(
         zip(decision["options"], decision["scores"], decision["paths"], strict=True)
     ):
-        told = "\n".join(f"{'' if n == 0 else f'then {action}: '}{text}" for n, (action, text) in enumerate(path))
+        imagined = "\n".join(f"{'' if n == 0 else f'then {action}: '}{text}" for n, (action, text) in enumerate(path))
         mark = ' class="taken"' if i == decision["chosen"] else ""
         taken = " ← taken" if mark else ""
-        lines.append(f"<tr{mark}><td>{_safe(option)}{taken}</td><td>{_safe(told)}</td><td>{score:g}</td></tr>")
+        lines.append(f"<tr{mark}><td>{_safe(option)}{taken}</td><td>{_safe(imagined)}</td><td>{score:g}</td></tr>")
     return f'<table class="decisions">{"".join(lines)}</table>'
 
 
-def viewer(found: Sequence[Mapping[str, Any]]) -> str:
+def viewer(decisions: Sequence[Mapping[str, Any]]) -> str:
     """Several decisions, self-contained."""
-    return STYLE + "".join(map(decision_html, found)) if found else "<p>No decision was kept.</p>"
+    return STYLE + "".join(map(decision_html, decisions)) if decisions else "<p>No decision was kept.</p>"
 
 
 def _safe(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Looking ahead before each step: what would each action lead to, in the real environment or in a world model?
+"""Look-ahead before each step: actions are compared by the states that they would lead to, real or predicted.
 
 A decision is made for all running episodes at once. Distinct actions are proposed, each is followed for ``depth``
 steps in a :class:`World` (the first step is the action, the later ones are the policy's), a judge scores what was
@@ -27,7 +27,7 @@ from common.types import Message, Step, Task, Trajectory, Turn
 
 @dataclass(frozen=True)
 class Seen:
-    """A state, real or imagined: what a policy is shown there, and what the action before was answered."""
+    """A state, real or imagined: its prompt, and the environment's answer to the action that led to it."""
 
     prompt: tuple[Message, ...]
     action: str = ""
@@ -41,13 +41,13 @@ class Seen:
 
 
 class World(Protocol):
-    """Where actions lead, for many states at once. ``keys``: one integer a state, for worlds that sample."""
+    """Transition function for many states at once. ``keys``: one integer a state, for worlds that sample."""
 
     def then(self, states: Sequence[Seen], actions: Sequence[str], keys: Sequence[int]) -> list[Seen]: ...
 
 
 class Real:
-    """The environment itself, from snapshots; ``env_steps`` counts what it was asked."""
+    """The real environment as a world, from snapshots; ``env_steps`` counts its steps."""
 
     def __init__(self, env: Env) -> None:
         self.env, self.env_steps = env, 0
@@ -101,7 +101,7 @@ def foreseer(engine: Engine, *, blind: bool = False) -> Shorthand:
 
 
 def imagined(engine: Engine, *, blind: bool = False) -> Imagined:
-    """What :func:`foreseer` writes, as a world to act in."""
+    """The world whose next pages are what :func:`foreseer` writes."""
     return Imagined(foreseer(engine, blind=blind), follow)
 
 

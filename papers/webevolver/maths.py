@@ -1,4 +1,4 @@
-"""WebEvolver: what policies and world models learn from trajectories, dreams inside a world model, and the judge of
+"""WebEvolver: training rows from trajectories, dreams (trajectories imagined by a world model), and the judge of imagined
 pages.
 
 The paper lets a language model score simulated trajectories with 0, 0.5 or 1. This judge reads the text of pages, real
@@ -30,12 +30,12 @@ from papers.webevolver.lookahead import Seen, World, foresee
 
 
 def accepted_rows(episodes: Sequence[Trajectory]) -> list[SFTExample]:
-    """p(a_t | o_t) of the episodes that succeed, cut turns left out."""
+    """Training rows for p(a_t | o_t) of the episodes that succeed, cut turns left out."""
     return [SFTExample(s.prompt, s.turn.text) for e in episodes if e.success for s in e.steps if s.turn.finished]
 
 
 def world_rows(episodes: Sequence[Trajectory], *, blind: bool = False) -> list[SFTExample]:
-    """p(o_{t+1} | o_t, a_t) of all episodes, each distinct transition once; ends by the step limit are left out.
+    """Training rows for p(o_{t+1} | o_t, a_t) of all episodes, each distinct transition once; ends by the step limit are left out.
 
     ``blind``: the page is not shown.
     """
@@ -60,7 +60,7 @@ def unsolved(episodes: Sequence[Trajectory]) -> list[Seen]:
 def dreams(
     starts: Sequence[Seen], policy: Policy, world: World, *, attempts: int, steps: int, seed: int
 ) -> list[list[Seen]]:
-    """``attempts`` episodes from each start, of at most ``steps`` actions. Nothing but ``world`` answers them."""
+    """``attempts`` imagined episodes from each start, of at most ``steps`` actions; ``world`` gives all next states."""
     starts = [start for start in starts for _ in range(attempts)]
     keys = [derive(seed, "dream", goal_of(start.prompt[-1]["content"]), i) for i, start in enumerate(starts)]
     turns = [turn for [turn] in propose(policy, [start.prompt for start in starts], keys, 1)]
@@ -75,7 +75,7 @@ def accepted(path: Sequence[Seen]) -> bool:
 
 
 def dreamt_rows(paths: Sequence[Sequence[Seen]]) -> list[SFTExample]:
-    """p(a_t | o_t) of the dreams that the judge accepts; pages are imagined, actions are the policy's own."""
+    """Training rows for p(a_t | o_t) of the dreams that the judge accepts; pages are imagined, actions are the policy's own."""
     return [SFTExample(state.prompt, after.action) for path in paths if accepted(path)
             for state, after in zip(path, path[1:])]  # fmt: skip
 
@@ -145,7 +145,7 @@ def planned(episodes: Sequence[Trajectory]) -> dict[str, float]:
 
 
 def transitions(episode: Trajectory) -> list[Transition]:
-    """What followed each action, but for an end by the step limit."""
+    """Transitions of an episode, without one that the step limit ended."""
     return [Transition(episode.task_id, s.prompt, Tried(s.turn.text, shown(s.observation))) for s in episode.steps
             if not s.observation.truncated]  # fmt: skip
 

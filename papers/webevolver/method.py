@@ -2,12 +2,12 @@
 
 A policy plays its training tasks, the trajectories that succeed are kept, and it is trained on them anew from the base;
 a world model p(next page | page, action) is trained on the transitions of *all* trajectories. The world model then
-serves twice: tasks that failed are played inside it, and what a judge of imagined pages accepts joins the policy's
-training; and at test time it shows what each proposed action would lead to before one is taken.
+serves twice: failed tasks are played inside it (*dreams*: imagined rollouts), and those that a judge of imagined pages
+accepts join the policy's training; and at test time it shows what each proposed action would lead to before one is taken.
 
     base → self_1 → self_2 → self_3        rejection sampling, three rounds, each retrained from the base
-    webevolver                             self_3's data and trajectories dreamt inside the world model
-    blind                                  the same, dreamt with a model that is not shown the page it is on
+    webevolver                             self_3's data and trajectories imagined by the world model
+    blind                                  the same, imagined by a model that is not shown the page it is on
     world_1, world_2, world_3, world_blind the world models, judged by how well they foresee (fidelity by depth)
     webevolver+d1, +d2                     look-ahead of one and two steps among k = 3 actions; +k2, +k5: d = 2
     webevolver+blind                       +d2 with the blind model: the same judge, the same calls, no world
@@ -151,7 +151,7 @@ def fit(
 
 
 def dream(lab: Lab, *, blind: bool = False) -> Trained:
-    """The last round with dreams inside a world model beside the accepted episodes of all rounds."""
+    """The last round, trained on imagined rollouts (dreams) beside the accepted episodes of all rounds."""
     name, p, r = "blind" if blind else "webevolver", lab.p.dream, lab.p.play.rounds
     world, before = model_world(lab, r, blind=blind), improve(lab, r - 1)
 

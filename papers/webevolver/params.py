@@ -33,9 +33,9 @@ class WorldModel:
 @dataclass(frozen=True)
 class Dream:
     attempts: int
-    """Dreams of each failed task."""
+    """Dreams (imagined rollouts) of each failed task."""
     steps: int
-    """Longest dream."""
+    """Most steps of a dream."""
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from benchmarks.lab import pace, timing
 def test_a_notebook_tells_its_start_and_the_seconds_of_the_method_s_cell():
     other = {"cell_type": "code", "source": ["print(1)"], "metadata": {"papermill": {"duration": 5.0}}}
     cell = {"cell_type": "code", "source": ["method", ".run(unit)"], "metadata": {"papermill": {"duration": 2.5}}}
-    told = {"cell_type": "markdown", "source": ["calls method.run(unit)"], "metadata": {}}
-    notebook = {"cells": [other, told, cell], "metadata": {"papermill": {"start_time": "1970-01-01T00:01:40.5+00:00"}}}
+    note = {"cell_type": "markdown", "source": ["calls method.run(unit)"], "metadata": {}}
+    notebook = {"cells": [other, note, cell], "metadata": {"papermill": {"start_time": "1970-01-01T00:01:40.5+00:00"}}}
     assert timing(notebook) == (100.5, 2.5)
 
 

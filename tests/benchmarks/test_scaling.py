@@ -84,8 +84,8 @@ def test_the_page_holds_today_s_tables_and_says_how_each_row_came_about():
 
 
 def test_the_program_of_the_page_trains_on_two_processes(tmp_path):
-    told = [SFTExample(({"role": "user", "content": f"What is {i} + 2?"},), str(i + 2)) for i in range(8)]
-    teach(tmp_path, told, vocab=300, context=64, updates=1)
+    examples = [SFTExample(({"role": "user", "content": f"What is {i} + 2?"},), str(i + 2)) for i in range(8)]
+    teach(tmp_path, examples, vocab=300, context=64, updates=1)
     programs = re.findall(r"```python\n(.*?)```", scaling.PAGE.read_text(encoding="utf-8"), re.S)
     (tmp_path / "train.py").write_text(*programs)
     shutil.copytree(ROOT / "common", tmp_path / "common", ignore=shutil.ignore_patterns("__pycache__"))

@@ -9,7 +9,7 @@ import pytest
 
 from common.envs import check_env, load_panel, make
 from common.envs.build import build_all
-from common.envs.countdown import evaluate, expressions, solvable
+from common.envs.countdown import evaluate_expression, expressions, solvable
 from common.envs.versions.countdown_answer_v1 import CountdownAnswerEnv, build_panels as build_answer_panels
 from common.rng import generator
 from common.types import Task
@@ -46,22 +46,22 @@ def test_panels_repeat_byte_for_byte_and_the_seed_matters(panels):
 
 
 def test_the_demonstrator_keeps_what_is_right_and_replaces_what_is_wrong(panels):
-    env, rng, slips = CountdownAnswerEnv(), generator("expert"), 0
+    env, rng, errors = CountdownAnswerEnv(), generator("expert"), 0
     for one in panels["demos"][:300]:
         env.reset(one)
         meant, taken = env.expert(rng)
         assert env.score(meant) == 1.0
-        assert evaluate(taken, env.snapshot().numbers) is not None  # wrong, but well-formed
-        slips += taken != meant
+        assert evaluate_expression(taken, env.snapshot().numbers) is not None  # wrong, but well-formed
+        errors += taken != meant
         assert env.score(taken) == float(taken == meant)
         env.step(taken)
         again, written = env.expert(rng)
         assert written == again and env.score(again) == 1.0
         assert (again == taken) == (taken == meant)
-    assert abs(slips / 300 - CountdownAnswerEnv.SLIP) < 0.1
+    assert abs(errors / 300 - CountdownAnswerEnv.SLIP) < 0.1
 
 
-def test_in_one_shot_form_nothing_slips(panels):
+def test_in_one_shot_form_the_demonstrator_makes_no_error(panels):
     env, rng = CountdownAnswerEnv(turns=1), generator("one shot")
     for one in panels["demos"][:50]:
         env.reset(one)

@@ -84,16 +84,16 @@ def test_the_oracle_solves_all_and_the_lazy_agent_nothing(panels):
         assert not any(play(ArithmeticEnv(), one, lambda e: e.lazy()) for one in panels[split])
 
 
-def test_the_demonstrator_means_what_is_right_and_slips_nearby_before_the_last_attempt(panels):
-    env, rng, slips = ArithmeticEnv(), generator("expert"), []
+def test_the_demonstrator_means_what_is_right_and_errs_nearby_before_the_last_attempt(panels):
+    env, rng, errors = ArithmeticEnv(), generator("expert"), []
     for one in panels["demos"][:400]:
         env.reset(one)
         meant, taken = env.expert(rng)
         assert meant == env.oracle() and 1 <= int(taken) <= LARGEST + NEAR and abs(int(taken) - int(meant)) <= NEAR
-        slips.append(taken != meant)
+        errors.append(taken != meant)
         env.step(taken)
         assert env.expert(rng) == (env.oracle(), env.oracle())
-    assert abs(sum(slips) / 400 - ArithmeticEnv.SLIP) < 0.1
+    assert abs(sum(errors) / 400 - ArithmeticEnv.SLIP) < 0.1
     once = ArithmeticEnv(turns=1)
     once.reset(task(1, 2, 3))
     assert {once.expert(rng) for _ in range(20)} == {("6", "6")}

@@ -11,9 +11,9 @@ from itertools import permutations, product
 
 import pytest
 
-from common.envs.contract import check_env
 from common.envs.answers import GAMMA
-from common.envs.countdown import MAX_TOKENS, apply, descending, evaluate, expressions, solvable, step_actions
+from common.envs.contract import check_env
+from common.envs.countdown import MAX_TOKENS, apply, descending, evaluate_expression, expressions, solvable, step_actions
 from common.envs.versions.countdown_answer_v1 import CountdownAnswerEnv
 from common.envs.versions.countdown_v1 import CountdownEnv, build_panels
 from common.rng import generator
@@ -143,13 +143,13 @@ N = (24, 8, 7)
     ],
 )  # fmt: skip
 def test_the_parser_case_by_case(text, value):
-    assert evaluate(text, N) == value
+    assert evaluate_expression(text, N) == value
 
 
 def test_a_result_of_zero_is_forbidden_and_equal_numbers_are_told_apart():
-    assert evaluate("8 - 8 + 7", (8, 8, 7)) is None
-    assert evaluate("8 / 8 + 7", (8, 8, 7)) == 8
-    assert evaluate("8 + 7", (8, 8, 7)) is None and evaluate("8 + 8 + 8 + 7", (8, 8, 7)) is None
+    assert evaluate_expression("8 - 8 + 7", (8, 8, 7)) is None
+    assert evaluate_expression("8 / 8 + 7", (8, 8, 7)) == 8
+    assert evaluate_expression("8 + 7", (8, 8, 7)) is None and evaluate_expression("8 + 8 + 8 + 7", (8, 8, 7)) is None
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_a_result_of_zero_is_forbidden_and_equal_numbers_are_told_apart():
 )  # fmt: skip
 def test_absurd_input_is_refused_without_recursion(text):
     def deeper(levels: int):
-        return evaluate(text, N) if levels == 0 else deeper(levels - 1)
+        return evaluate_expression(text, N) if levels == 0 else deeper(levels - 1)
 
     # A notebook or a test runner is some hundred frames deep already.
     assert deeper(400) is None
@@ -169,7 +169,7 @@ def test_absurd_input_is_refused_without_recursion(text):
 
 def test_redundant_brackets_up_to_the_limit_are_read():
     pairs = (MAX_TOKENS - 5) // 2
-    assert evaluate("(" * pairs + "24 + 8 + 7" + ")" * pairs, N) == 39
+    assert evaluate_expression("(" * pairs + "24 + 8 + 7" + ")" * pairs, N) == 39
 
 
 def test_the_parser_agrees_with_rational_arithmetic_on_random_text():
@@ -185,7 +185,7 @@ def test_the_parser_agrees_with_rational_arithmetic_on_random_text():
             at = int(rng.integers(len(text)))
             text = text[:at] + pieces[int(rng.integers(9))] + text[at + 1 :]
         expected = _by_rationals(text, N)
-        assert evaluate(text, N) == expected, text
+        assert evaluate_expression(text, N) == expected, text
         seen["none" if expected is None else "value"] += 1
     assert min(seen.values()) > 300
 
@@ -259,7 +259,7 @@ def test_rewards_agree_with_reasoning_gym(panels, verifier):
 )  # fmt: skip
 def test_where_the_rules_differ_ours_is_the_stricter(verifier, text, numbers, target):
     assert verifier.score_answer(text, {"metadata": {"numbers": list(numbers), "target": target}}) == 1.0
-    assert evaluate(text, numbers) is None
+    assert evaluate_expression(text, numbers) is None
 
 
 def test_tasks_of_reasoning_gym_are_solvable_when_their_solution_keeps_our_rules(reasoning_gym):
@@ -268,7 +268,7 @@ def test_tasks_of_reasoning_gym_are_solvable_when_their_solution_keeps_our_rules
     kept = 0
     for entry in data:
         numbers, target = descending(entry["metadata"]["numbers"]), entry["metadata"]["target"]
-        value = evaluate(entry["answer"], numbers)
+        value = evaluate_expression(entry["answer"], numbers)
         assert value in (None, target), entry
         if value is not None:
             assert solvable(numbers, target), entry
@@ -287,7 +287,7 @@ def test_solvable_equals_brute_force():
             can = reachable(tuple(sorted(numbers)))
             assert all(solvable(numbers, target) == (target in can) for target in range(1, 100)), numbers
             assert {value for _, value in expressions(numbers)} == can
-            assert all(evaluate(text, numbers) == value for text, value in expressions(numbers))
+            assert all(evaluate_expression(text, numbers) == value for text, value in expressions(numbers))
 
 
 def test_every_listed_step_once_and_none_missing():

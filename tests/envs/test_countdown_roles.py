@@ -11,7 +11,7 @@ from common.envs import check_env, load_panel, make
 from common.envs.answers import GAMMA
 from common.envs.build import build_all
 from common.envs.versions.countdown_roles_v1 import (
-    INVALID, LARGEST, ROLES, SHOWN, CountdownRolesEnv, build_panels, candidates, computed, role_of, shown, verdict,
+    INVALID, LARGEST, ROLES, SHOWN, CountdownRolesEnv, build_panels, candidates, computed, role_of, visible_answer, verdict,
 )  # fmt: skip
 from common.learn.batches import encode
 from common.base import demonstrations
@@ -98,13 +98,13 @@ def test_critiques_by_hand(env):
 
 
 @pytest.mark.parametrize(
-    ("critique", "said", "value"),
+    ("critique", "expected", "value"),
     [("makes 27 wrong", False, 27), ("makes 24 right", True, 24), (INVALID, False, None), ("right", True, None),
      ("", None, None), ("makes 24 rightly", None, 24), ("wrong I think", None, None), ("wrong\nmakes 5 right", True, 5),
      ("it makes 5 right", True, None), ("makes", None, None)],
 )  # fmt: skip
-def test_a_critique_is_read_by_its_last_word_and_its_value(critique, said, value):
-    assert verdict(critique) is said and computed(critique) == value
+def test_a_critique_is_read_by_its_last_word_and_its_value(critique, expected, value):
+    assert verdict(critique) is expected and computed(critique) == value
 
 
 def test_what_is_babbled_stays_short_and_ascii_in_later_prompts(env):
@@ -112,7 +112,7 @@ def test_what_is_babbled_stays_short_and_ascii_in_later_prompts(env):
     assert env.prompt()[0]["content"].endswith("answer " + "?" * SHOWN["generator"])
     env.step("right " * 100)
     assert env.prompt()[0]["content"].endswith("critique " + "right right right right")
-    assert shown("a\n  8 - 6  \n", "generator") == "8 - 6"
+    assert visible_answer("a\n  8 - 6  \n", "generator") == "8 - 6"
 
 
 def play(env: CountdownRolesEnv, one: Task, choose) -> float:
@@ -129,32 +129,32 @@ def test_the_oracle_solves_all_and_the_lazy_team_largest_sums_only(panels):
         two = sorted(one.data["numbers"])[-2:]
         assert play(env, one, lambda e: e.lazy()) == float(sum(two) == one.data["target"])
     env.reset(TASK)
-    said = []
+    written = []
     for _ in range(3):
-        said.append(env.lazy())
-        env.step(said[-1])
-    assert said == ["17 + 9", "right", "17 + 9"]
+        written.append(env.lazy())
+        env.step(written[-1])
+    assert written == ["17 + 9", "right", "17 + 9"]
 
 
-def test_the_demonstrators_mean_what_is_true_and_slip_as_often_as_they_say(panels):
+def test_the_demonstrators_mean_what_is_true_and_err_as_often_as_they_say(panels):
     env, rng = CountdownRolesEnv(), generator("expert")
-    slips = errs = invalid = 0
+    errors = false_critiques = invalid = 0
     for one in panels["demos"][:1500]:
         env.reset(one)
         meant, taken = env.expert(rng)
         assert env.score(meant) == 1.0 and env.score(taken) == float(taken == meant)
-        slips, invalid = slips + (taken != meant), invalid + (env.worth(taken) is None)
+        errors, invalid = errors + (taken != meant), invalid + (env.worth(taken) is None)
         assert (env.worth(taken) or 0) <= LARGEST
         env.step(taken)
-        truth, said = env.expert(rng)
+        truth, critique = env.expert(rng)
         assert truth == env.critique(taken) and verdict(truth) == (taken == meant)
-        errs += said != truth
-        env.step(said)
+        false_critiques += critique != truth
+        env.step(critique)
         final, written = env.expert(rng)
         assert final == written and env.score(final) == 1.0 and (final == taken) == (taken == meant)
-    assert abs(slips / 1500 - CountdownRolesEnv.SLIP) < 0.04
-    assert abs(errs / 1500 - CountdownRolesEnv.FALSE_CRITIQUE) < 0.03
-    assert abs(invalid / slips - CountdownRolesEnv.WRONG_NUMBER) < 0.04
+    assert abs(errors / 1500 - CountdownRolesEnv.SLIP) < 0.04
+    assert abs(false_critiques / 1500 - CountdownRolesEnv.FALSE_CRITIQUE) < 0.03
+    assert abs(invalid / errors - CountdownRolesEnv.WRONG_NUMBER) < 0.04
 
 
 def test_a_right_answer_is_written_again_even_where_the_demonstrator_prefers_another():

@@ -57,8 +57,8 @@ def test_all_worlds_are_there_once_and_keep_the_rules():
 
 def test_messages_and_their_grammar():
     for speaker in COLOURS:
-        said = messages(speaker)
-        assert len(said) == len(set(said)) == 5 and speaker not in said and max(map(len, said)) <= SHOWN
+        texts = messages(speaker)
+        assert len(texts) == len(set(texts)) == 5 and speaker not in texts and max(map(len, texts)) <= SHOWN
     assert (true_messages(("blue", "red")), true_messages(None)) == (("blue", "red"), ())
 
 
@@ -95,8 +95,8 @@ def by_enumeration(player: str, pair: tuple[str, str], heard: list[tuple[str, st
         for who, text in heard:
             if who == player or text not in messages(who):
                 continue
-            told = true_messages(seen(world, who)) 
-            chance *= (1 - trust) / 5 + trust * told.count(text) / 2 if told else 1 / 5
+            facts = true_messages(seen(world, who)) 
+            chance *= (1 - trust) / 5 + trust * facts.count(text) / 2 if facts else 1 / 5
         weights[world.impostor] += chance
     return {colour: weight / sum(weights.values()) for colour, weight in weights.items()}
 
@@ -136,11 +136,11 @@ def test_renaming_colours_renames_beliefs_and_nothing_else():
         called = dict(zip(COLOURS, names, strict=True))
         world = renamed(WORLD, called)
         assert set(seen(world, called["red"])) == {called[colour] for colour in seen(WORLD, "red")}
-        told = [(called[who], " ".join(called.get(word, word) for word in text.split())) for who, text in heard]
+        facts = [(called[who], " ".join(called.get(word, word) for word in text.split())) for who, text in heard]
         belief = ideal("red", seen(WORLD, "red"), heard)
-        other = ideal(called["red"], seen(world, called["red"]), told)
+        other = ideal(called["red"], seen(world, called["red"]), facts)
         assert other == pytest.approx({called[c]: p for c, p in belief.items()})
-        assert ideal_win(world, told) == pytest.approx(ideal_win(WORLD, heard))
+        assert ideal_win(world, facts) == pytest.approx(ideal_win(WORLD, heard))
 
 
 # -- votes -----------------------------------------------------------------------------------------------------
@@ -216,7 +216,7 @@ def test_a_game_word_by_word():
 
 
 def test_crew_members_never_see_what_they_should_not(panels):
-    """A crew member's prompts are the same in all worlds that agree with what it saw and was told."""
+    """A crew member's prompts are the same in all worlds that agree with what it saw and heard."""
     env = DeductionEnv()
     for task in panels["test"][:10]:
         world, shown = from_data(task.data), set()
@@ -268,7 +268,7 @@ def test_panels_share_no_game_and_repeat_byte_for_byte(panels):
 
 def test_demonstrators_know_the_language_and_not_the_game(panels):
     env, rng = DeductionEnv(), generator("experts")
-    true = said = right = votes = odd = told = 0
+    true = crew_messages = right = votes = named_nobody = impostor_messages = 0
     for task in panels["demos"] * 3:
         observation, world = env.reset(task), from_data(task.data)
         while not observation.done:
@@ -279,14 +279,14 @@ def test_demonstrators_know_the_language_and_not_the_game(panels):
             if not talking:
                 votes, right = votes + 1, right + (action == world.impostor)
             elif who == world.impostor:
-                told, odd = told + 1, odd + (action == "nobody")
+                impostor_messages, named_nobody = impostor_messages + 1, named_nobody + (action == "nobody")
             else:
-                said, true = said + 1, true + (action in facts)
+                crew_messages, true = crew_messages + 1, true + (action in facts)
             observation = env.step(action)
     assert right / votes == pytest.approx(0.25, abs=0.02)
     # half is meant to be true; of the rest two of five messages are by chance, and of what is repeated a little more
-    assert 0.5 + 0.5 * 2 / 5 - 0.02 < true / said < 0.76
-    assert odd / told == pytest.approx(1 / 5, abs=0.05)  # an impostor says anything
+    assert 0.5 + 0.5 * 2 / 5 - 0.02 < true / crew_messages < 0.76
+    assert named_nobody / impostor_messages == pytest.approx(1 / 5, abs=0.05)  # an impostor says anything
 
 
 def test_every_prompt_fits_the_context_whatever_is_said(panels):

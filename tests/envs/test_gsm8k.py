@@ -59,8 +59,8 @@ def test_answers_are_judged_by_what_they_declare():
         return Trajectory("t", tuple(Step((), Turn(text, -1.0, 9), Observation("")) for text in texts))
 
     env = WordProblemEnv(id=ENV)
-    told = [episode("3 + 4 = 7\n#### 7\nThat was 2 steps.", "no idea")]
-    judged = attempts_of(env, [Task("t", ENV, "test", {"question": "3 + 4?", "answer": "7"})], told)
+    episodes = [episode("3 + 4 = 7\n#### 7\nThat was 2 steps.", "no idea")]
+    judged = attempts_of(env, [Task("t", ENV, "test", {"question": "3 + 4?", "answer": "7"})], episodes)
     assert judged.answers == (("7", ""),) and judged.correct.tolist() == [[True, False]]
 
 

@@ -55,9 +55,10 @@ def test_the_environment_keeps_the_contract_and_reads_solutions(files):
 
 
 def test_equal_answers_count_as_one_when_turns_are_compared():
-    told = [Trajectory("t", tuple(Step((), Turn(text, -1.0, 9), Observation("")) for text in ("It is \\boxed{.5}", "\\boxed{\\frac12}", "5")))]
+    texts = ("It is \\boxed{.5}", "\\boxed{\\frac12}", "5")
+    episodes = [Trajectory("t", tuple(Step((), Turn(text, -1.0, 9), Observation("")) for text in texts))]
     task = Task("t", ENV, "test", {"question": "Half?", "answer": "0.5"})
-    assert attempts_of(make(ENV, "data"), [task], told).answers == (("\\boxed{1/2}", "\\boxed{1/2}", ""),)
+    assert attempts_of(make(ENV, "data"), [task], episodes).answers == (("\\boxed{1/2}", "\\boxed{1/2}", ""),)
 
 
 @pytest.mark.skipif(not REAL, reason="MATH500_DATA names no folder with MATH-500's rows")

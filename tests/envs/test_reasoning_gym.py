@@ -1,4 +1,4 @@
-"""reasoning-gym: panels that its version fixes, prompts with solved tasks, its own scoring, and what is said without it."""
+"""reasoning-gym: panels that its version fixes, prompts with solved tasks, its own scoring, and the message without it."""
 
 from importlib import metadata
 

@@ -127,20 +127,20 @@ def test_lazy_earns_what_its_first_hit_is_worth(shop):
     assert 0.35 < statistics.mean(earned) < 0.6 and statistics.mean(r == 1.0 for r in earned) < 0.05
 
 
-def test_demonstrator_nearly_always_succeeds_slips_and_is_reproducible(shop):
+def test_demonstrator_nearly_always_succeeds_errs_and_is_reproducible(shop):
     _, panels, env = shop
-    slips = invalid = 0
+    errors = invalid = 0
 
     def episode(task):
         rng = generator("expert", task.id)
 
         def act():
-            nonlocal slips, invalid
+            nonlocal errors, invalid
             state = env.snapshot()
             meant, taken = env.expert(rng)
             if state.recent:  # the first query is the goal's words, not the oracle's choice
                 assert env.q(state, meant) == pytest.approx(env.value(state))
-            slips, invalid = slips + (meant != taken), invalid + (not env.after(state, taken).valid)
+            errors, invalid = errors + (meant != taken), invalid + (not env.after(state, taken).valid)
             return taken
 
         return run(env, task, act)
@@ -150,8 +150,8 @@ def test_demonstrator_nearly_always_succeeds_slips_and_is_reproducible(shop):
     shortest = []
     for task in panels["train"][:200]:
         shortest.append(run(env, task, env.oracle)[1])
-    assert 0.3 < statistics.mean(steps for _, steps in played) - statistics.mean(shortest) < 4  # slips cost steps
-    assert slips > invalid > 20  # some lead to options that are not offered
+    assert 0.3 < statistics.mean(steps for _, steps in played) - statistics.mean(shortest) < 4  # errors cost steps
+    assert errors > invalid > 20  # some lead to options that are not offered
     assert played[-20:] == [episode(task) for task in panels["train"][180:200]]
 
 

@@ -1,4 +1,4 @@
-"""The shop as chat models are told of it: the same shop, other prompts, which keep to their version."""
+"""The shop with instructions for chat models: the same shop, other prompts, which keep to their version."""
 
 from __future__ import annotations
 

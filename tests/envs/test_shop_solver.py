@@ -7,7 +7,7 @@ from functools import lru_cache
 import pytest
 
 from common.envs.shop.catalogue import build_catalogue, build_panels
-from common.envs.shop.engine import ShopEnv, State
+from common.envs.shop.engine import ShopEnv, ShopState
 from common.rng import generator
 from common.types import Task
 
@@ -19,12 +19,12 @@ def brute_force(env: ShopEnv):
     """
 
     @lru_cache(maxsize=None)
-    def value(state: State) -> float:
+    def value(state: ShopState) -> float:
         if state.page == "done":
             return 0.0
         return max(q(state, action) for action in env.listed(state))
 
-    def q(state: State, action: str) -> float:
+    def q(state: ShopState, action: str) -> float:
         after = env.after(state, action)
         if after.page == "done":
             return after.reward

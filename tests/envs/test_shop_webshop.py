@@ -40,7 +40,7 @@ def write(folder, rows=ROWS, items=ITEMS):
 
 
 def test_goals_of_a_hand_made_folder(tmp_path):
-    products, panels = webshop.load(write(tmp_path))
+    products, panels = webshop.load_split(write(tmp_path))
     tasks = panels["test"]
     assert len(products) == 2 and len(tasks) == 4  # 2 sizes × 2 colours; no instruction, no goal
     assert products[0].price == 25.0 and products[0].category == ("Home", "Furniture", "Tables")
@@ -58,7 +58,7 @@ def test_goals_of_a_hand_made_folder(tmp_path):
                    "click[blue]"):  # fmt: skip
         assert not env.step(action).done and env.snapshot().valid
     assert env.step("click[buy now]").reward == 1.0
-    assert webshop.load(tmp_path)[1] == panels
+    assert webshop.load_split(tmp_path)[1] == panels
     assert webshop.make_webshop(tmp_path).id == "webshop-1k" and webshop.webshop_panels(tmp_path) == panels
     before = webshop.files_hash(tmp_path)
     assert webshop.files_hash(write(tmp_path)) == before
@@ -68,31 +68,31 @@ def test_goals_of_a_hand_made_folder(tmp_path):
 def test_missing_and_corrupt_files_are_named(tmp_path, monkeypatch):
     monkeypatch.delenv("WEBSHOP_DATA", raising=False)
     with pytest.raises(FileNotFoundError, match="set WEBSHOP_DATA"):
-        webshop.load()
-    for read in (webshop.load, webshop.files_hash):
+        webshop.load_split()
+    for read in (webshop.load_split, webshop.files_hash):
         with pytest.raises(FileNotFoundError, match="products_1000.jsonl.xz is missing"):
             read(tmp_path)
     write(tmp_path)
     (tmp_path / webshop.ITEMS_FILE).write_text("{", encoding="utf-8")
     with pytest.raises(ValueError, match="items_ins_v2_1000.json is corrupt"):
-        webshop.load(tmp_path)
+        webshop.load_split(tmp_path)
     write(tmp_path)
     whole = (tmp_path / webshop.PRODUCTS_FILE).read_bytes()
     (tmp_path / webshop.PRODUCTS_FILE).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="products_1000.jsonl.xz is corrupt"):
-        webshop.load(tmp_path)
+        webshop.load_split(tmp_path)
     (tmp_path / webshop.PRODUCTS_FILE).write_bytes(b"not xz")
     with pytest.raises(ValueError, match="corrupt"):
-        webshop.load(tmp_path)
+        webshop.load_split(tmp_path)
     with pytest.raises(ValueError, match="usable field"):
-        webshop.load(write(tmp_path, rows=[{"asin": "B0001"}]))
+        webshop.load_split(write(tmp_path, rows=[{"asin": "B0001"}]))
     with pytest.raises(ValueError, match="no goal"):
-        webshop.load(write(tmp_path, items={}))
+        webshop.load_split(write(tmp_path, items={}))
 
 
 @pytest.fixture(scope="module")
 def shop():
-    products, panels = webshop.load()
+    products, panels = webshop.load_split()
     return products, panels, webshop.make_env(products)
 
 

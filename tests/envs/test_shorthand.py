@@ -18,7 +18,7 @@ ITEM = "b hard lamp $30\nabout: hard new\ncolor: red blue\nchosen: none\nbuy now
 
 
 @pytest.mark.parametrize(
-    ("page", "action", "after", "told", "text"),
+    ("page", "action", "after", "line", "text"),
     [
         (LIST, "click[2]", ITEM, "b hard lamp $30", "about: hard new\ncolor: red blue"),
         (LIST, "click[2]", ITEM.replace("color: red blue\nchosen: none\n", ""), "b hard lamp $30", "about: hard new"),
@@ -30,9 +30,9 @@ ITEM = "b hard lamp $30\nabout: hard new\ncolor: red blue\nchosen: none\nbuy now
         ("search page", "search[lamp]", LIST, "search page", LIST),
     ],
 )
-def test_what_is_shown_and_written(page, action, after, told, text):
+def test_what_is_shown_and_written(page, action, after, line, text):
     prompt = f"{GOAL}\n{page}" if page == "search page" else f"{GOAL}\ndid: x\n{page}"
-    assert touched(prompt, action) == f"{GOAL}\n{told}\n{action}"
+    assert touched(prompt, action) == f"{GOAL}\n{line}\n{action}"
     assert untouched(prompt, action) == f"{GOAL}\n{action}"
     assert short(page, action, after) == text and spelled_out(page, action, text) == after
 

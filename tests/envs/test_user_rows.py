@@ -1,4 +1,4 @@
-"""Rows of GSM8K and MATH-500 from a user's folder or the hub, and what is said when they cannot be had."""
+"""Rows of GSM8K and MATH-500 from a user's folder or the hub, and the message when they are missing."""
 
 from __future__ import annotations
 

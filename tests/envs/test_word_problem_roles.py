@@ -47,14 +47,14 @@ def test_what_a_model_writes_cannot_change_whose_turn_a_prompt_is(env):
 
 
 @pytest.mark.parametrize(
-    ("critique", "said"),
+    ("critique", "expected"),
     [(RIGHT, True), (WRONG, False), (f"2 is wrong.\n{RIGHT}\n", True), ("The sum is not correct.", False),
      ("It isn't right.", False), ("The solution is completely wrong", False), ("The correct answer is 7.", None),
      ("", None),
      ("The solution is not right. The correct answer is 7.", False), (f"{RIGHT} {WRONG}", None)],
 )  # fmt: skip
-def test_a_verdict_is_what_the_last_line_says_of_the_solution(env, critique, said):
-    assert env.verdict(critique) is said
+def test_a_verdict_is_what_the_last_line_says_of_the_solution(env, critique, expected):
+    assert env.verdict(critique) is expected
 
 
 def test_the_contract_is_kept(env):

@@ -338,7 +338,7 @@ def test_a_panel_without_room_is_the_reason_for_no_verdict(tmp_path, base, reaso
     file.write_text(file.read_text() + "room: {variant: base, metric: success, low: 0.05, high: 0.95}\n")
     rows = _rows("a", A) + _rows("b", B) + _rows("c", [b + d for b, d in zip(B, (0.1, -0.1, 0.1, -0.1, 0.0))])
     plain, clear = judge(load_claims(file), rows)
-    assert plain["reason"].startswith("interval holds")  # no row of base: nothing is said about room
+    assert plain["reason"].startswith("interval holds")  # no row of base: no floor or ceiling is checked
     judged = judge(load_claims(file), rows + _rows("base", [base] * 5))
     assert judged[0]["verdict"] == "inconclusive" and judged[0]["reason"].startswith(reason), judged[0]["reason"]
     assert judged[1] == clear and clear["verdict"] == "supported"  # what was shown stays shown

@@ -7,7 +7,7 @@ import pytest
 
 from common.envs.answers import declared
 from common.envs.versions.countdown_answer_v1 import CountdownAnswerEnv
-from common.evaluate.correction import Attempts, attempts_of, correction, records, relative_score
+from common.evaluate.correction import Attempts, attempts_of, correction, relative_score, turn_records
 from common.rng import generator
 from common.types import Observation, Step, Task, Trajectory, Turn
 
@@ -83,13 +83,13 @@ def episode(task: Task, *answers: str) -> Trajectory:
 def test_each_turn_is_judged_alone_by_what_it_declares_last():
     task = Task("t", "countdown-answer-v1", "test", {"numbers": [7, 8, 24], "target": 24})
     right, wrong = "24 * (8 - 7)", "24 + 8 + 7"
-    told = [episode(task, f"{wrong}\n{right} \n", f"{right}\n{wrong}"), episode(task, right, f"  {right}")]
-    found = attempts_of(CountdownAnswerEnv(), [task, task], told)
+    episodes = [episode(task, f"{wrong}\n{right} \n", f"{right}\n{wrong}"), episode(task, right, f"  {right}")]
+    found = attempts_of(CountdownAnswerEnv(), [task, task], episodes)
     assert found.correct.tolist() == [[True, False], [True, True]]
     assert found.answers == ((right, wrong), (right, right))
     assert correction(found)["copy"] == 0.5 and correction(found)["c2i"] == 0.5
-    assert told[0].reward == 0.0 and told[1].reward == 1.0  # the environment reads a turn in the same way
-    lines = records(found, [task, task], told)
+    assert episodes[0].reward == 0.0 and episodes[1].reward == 1.0  # the environment reads a turn in the same way
+    lines = turn_records(found, [task, task], episodes)
     assert [(line["turn"], line["correct"]) for line in lines] == [(1, True), (2, False), (1, True), (2, True)]
     assert lines[1]["prompt"] == CountdownAnswerEnv.RETRY
 
@@ -112,7 +112,7 @@ def test_no_tasks_are_refused():
 
 def test_episodes_of_other_tasks_do_not_leak_into_the_score():
     tasks = [Task(f"t{n}", "countdown-answer-v1", "test", {"numbers": [n, 3], "target": n + 3}) for n in (20, 30)]
-    said = attempts_of(CountdownAnswerEnv(), tasks, [episode(tasks[0], "20 + 3"), episode(tasks[1], "20 + 3")])
-    assert said.correct.tolist() == [[True], [False]]
+    judged = attempts_of(CountdownAnswerEnv(), tasks, [episode(tasks[0], "20 + 3"), episode(tasks[1], "20 + 3")])
+    assert judged.correct.tolist() == [[True], [False]]
     cut = Trajectory("t", (Step((), Turn("30 + 3", 0.0, 9, finished=False), Observation("")),))
     assert attempts_of(CountdownAnswerEnv(), tasks[1:], [cut]).correct.all()  # what was declared stands there

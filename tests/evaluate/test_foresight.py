@@ -20,12 +20,12 @@ class Rule:
         self.table, self.cut, self.seen = table, cut, []
 
     def propose(self, prompts, keys, n):
-        said = []
+        proposals = []
         for prompt in prompts:
             self.seen.append(prompt[0]["content"])
             text = self.table[prompt[0]["content"], prompt[1]["content"]]
-            said.append([Turn(text, 0.0, 1, finished=text != self.cut)])
-        return said
+            proposals.append([Turn(text, 0.0, 1, finished=text != self.cut)])
+        return proposals
 
 
 def follow(prompt: str, action: str, page: str) -> str:

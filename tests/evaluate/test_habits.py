@@ -8,8 +8,8 @@ from common.evaluate.habits import habits
 from common.types import Observation, Step, Trajectory, Turn
 
 
-def episode(*told: tuple[str, str]) -> Trajectory:
-    return Trajectory("t", tuple(Step((), Turn(text, 0.0, 1), Observation(seen)) for text, seen in told))
+def episode(*turns: tuple[str, str]) -> Trajectory:
+    return Trajectory("t", tuple(Step((), Turn(text, 0.0, 1), Observation(seen)) for text, seen in turns))
 
 
 def test_shares_are_counted_over_turns():

@@ -10,7 +10,7 @@ import pytest
 from common.config.strict import ConfigError
 from common.evaluate.claims import FAMILIES, FIELDS
 from common.evaluate.publish import (
-    claims_text, disagreements, insert_tables, judge_all, load_rows, moved, read_claims, write_claims,
+    claims_text, disagreements, insert_tables, judge_all, load_rows, claim_changes, read_claims, write_claims,
 )
 from common.evaluate.tables import (
     FAMILY_NAMES, LADDER_METRICS, blocks, claims_table, counts, families_table, fill_blocks, ladder_table, verdicts_table,
@@ -237,8 +237,8 @@ def test_claims_that_moved_are_named_verdicts_first():
               record("D4", "supported", 0.3)]  # fmt: skip
     after = [record("D1", "supported", 0.2), record("D2", "contradicted", -0.1), record("D3", "supported", 0.2),
              record("D5", "supported", 0.3)]  # fmt: skip
-    assert moved(before, after) == ["toy/D2@toy-v1/test: inconclusive → contradicted, effect +0.01 → -0.1",
-                                    "toy/D1@toy-v1/test: still supported, effect +0.1 → +0.2"]
-    assert moved(before, before) == [] and moved([], after) == []
-    assert moved([record("D1", "inconclusive", None)], [record("D1", "supported", 0.1)]) == [
+    assert claim_changes(before, after) == ["toy/D2@toy-v1/test: inconclusive → contradicted, effect +0.01 → -0.1",
+                                            "toy/D1@toy-v1/test: still supported, effect +0.1 → +0.2"]
+    assert claim_changes(before, before) == [] and claim_changes([], after) == []
+    assert claim_changes([record("D1", "inconclusive", None)], [record("D1", "supported", 0.1)]) == [
         "toy/D1@toy-v1/test: inconclusive → supported, effect none → +0.1"]

@@ -15,13 +15,13 @@ from common.learn.policy_gradient import (
     PolicyGradientSettings,
     adam,
     answer_kls,
-    compared,
     leave_one_out,
+    pack_turns,
     policy_gradient,
     policy_gradient_loss,
     policy_gradient_step,
-    rows_of,
     token_kls,
+    token_statistics,
     turn_rewards,
 )
 from common.lm.engine import Engine
@@ -122,12 +122,12 @@ def test_the_baseline_leaves_the_expected_gradient_as_it_is():
 
 
 def test_turns_of_one_dialogue_share_a_row_and_other_templates_get_their_own():
-    joined = rows_of([[1, 2], [1, 2, 8, 9, 3]], [[8, 9], [7]], [4, 5])
+    joined = pack_turns([[1, 2], [1, 2, 8, 9, 3]], [[8, 9], [7]], [4, 5])
     assert joined == [([1, 2, 8, 9, 3, 7], [-1, -1, 4, 4, -1, 5])]
     # the second turn alone: the first one was cut and is not learned from
-    assert rows_of([[1, 2, 8, 9, 3]], [[7]], [5]) == [([1, 2, 8, 9, 3, 7], [-1, -1, -1, -1, -1, 5])]
+    assert pack_turns([[1, 2, 8, 9, 3]], [[7]], [5]) == [([1, 2, 8, 9, 3, 7], [-1, -1, -1, -1, -1, 5])]
     # a template that drops earlier answers
-    assert len(rows_of([[1, 2], [1, 2, 3]], [[8, 9], [7]], [0, 1])) == 2
+    assert len(pack_turns([[1, 2], [1, 2, 3]], [[8, 9], [7]], [0, 1])) == 2
 
 
 @pytest.fixture(scope="module")
@@ -154,13 +154,13 @@ def copies(lab) -> tuple:
 def test_only_answer_tokens_are_scored_and_all_of_them(lab):
     """The rows' log-probabilities are the engine's, turn by turn, whatever else is read beside them."""
     model, tokenizer = lab
-    engine, told = Engine(model, tokenizer), [dialogue("a", "c c", (0, 0)), dialogue("a b c", "b", (0, 0))]
-    turns = [turn for one in told for turn in one]
+    engine, dialogues = Engine(model, tokenizer), [dialogue("a", "c c", (0, 0)), dialogue("a b c", "b", (0, 0))]
+    turns = [turn for one in dialogues for turn in one]
     prompts = [engine.prompt_ids(turn.prompt) for turn in turns]
     answers = [engine.action_ids(turn.answer) for turn in turns]
-    rows = rows_of(prompts[:2], answers[:2], [0, 1]) + rows_of(prompts[2:], answers[2:], [2, 3])
+    rows = pack_turns(prompts[:2], answers[:2], [0, 1]) + pack_turns(prompts[2:], answers[2:], [2, 3])
     assert len(rows) == 2
-    [(owner, logps, _)] = compared(model, model, rows)
+    [(owner, logps, _)] = token_statistics(model, model, rows)
     wanted = engine.score([t.prompt for t in turns], [[t.answer] for t in turns])
     for k in range(4):
         assert logps[owner == k].sum().item() == pytest.approx(wanted[k][0], abs=1e-4)
@@ -170,35 +170,35 @@ def test_only_answer_tokens_are_scored_and_all_of_them(lab):
 # -- the loop --------------------------------------------------------------------------------------------
 
 
-def scores(model, tokenizer, told) -> list[float]:
-    return [s[0] for s in Engine(model.eval(), tokenizer).score([t.prompt for t in told], [[t.answer] for t in told])]
+def scores(model, tokenizer, dialogues) -> list[float]:
+    return [s[0] for s in Engine(model.eval(), tokenizer).score([t.prompt for t in dialogues], [[t.answer] for t in dialogues])]
 
 
 @pytest.mark.parametrize("k", [0, 1])
 def test_credit_moves_its_own_turn(lab, tmp_path, k):
     model, reference, tokenizer = copies(lab)
-    told = dialogue("a", "c c", (1.0, 0.0) if k == 0 else (0.0, 1.0))
-    before = scores(model, tokenizer, told)
-    policy_gradient(model, reference, tokenizer, lambda update: [told], settings(updates=5), out_dir=tmp_path)
-    gains = [after - b for after, b in zip(scores(model, tokenizer, told), before, strict=True)]
+    dialogues = dialogue("a", "c c", (1.0, 0.0) if k == 0 else (0.0, 1.0))
+    before = scores(model, tokenizer, dialogues)
+    policy_gradient(model, reference, tokenizer, lambda update: [dialogues], settings(updates=5), out_dir=tmp_path)
+    gains = [after - b for after, b in zip(scores(model, tokenizer, dialogues), before, strict=True)]
     assert gains[k] > 0.5
     model, reference, tokenizer = copies(lab)
     worse = dialogue("a", "c c", (-1.0, 0.0) if k == 0 else (0.0, -1.0))
     policy_gradient(model, reference, tokenizer, lambda update: [worse], settings(updates=5), out_dir=tmp_path)
-    assert scores(model, tokenizer, told)[k] < before[k] - 0.5
+    assert scores(model, tokenizer, dialogues)[k] < before[k] - 0.5
 
 
 def test_no_credit_and_no_beta_move_nothing(lab, tmp_path):
     model, reference, tokenizer = copies(lab)
-    told = [dialogue("a", "b", (0, 0))]
-    policy_gradient(model, reference, tokenizer, lambda update: told, settings(), out_dir=tmp_path)
+    dialogues = [dialogue("a", "b", (0, 0))]
+    policy_gradient(model, reference, tokenizer, lambda update: dialogues, settings(), out_dir=tmp_path)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), lab[0].parameters(), strict=True))
 
 
 def test_an_update_without_turns_moves_nothing_and_says_so(lab, tmp_path):
     model, reference, tokenizer = copies(lab)
-    seen, told = [], [[()], [dialogue("a", "b", (1.0, 0.0))], []]
-    stats = policy_gradient(model, reference, tokenizer, lambda update: told[update - 1], settings(updates=3),
+    seen, dialogues = [], [[()], [dialogue("a", "b", (1.0, 0.0))], []]
+    stats = policy_gradient(model, reference, tokenizer, lambda update: dialogues[update - 1], settings(updates=3),
                             out_dir=tmp_path, log=lambda step, metrics: seen.append(metrics["turns"]))  # fmt: skip
     assert seen == [0, 2, 0] and (stats.updates, stats.examples) == (3, 2)
     untouched, reference, tokenizer = copies(lab)
@@ -211,9 +211,9 @@ def test_the_kl_of_a_turn_is_measured_from_zero_and_pulls_back(lab, tmp_path):
 
     def gap(betas: tuple[float, float]) -> float:
         model, reference, tokenizer = copies(lab)
-        told = dialogue("a", "c c", (0.3, 1.0), betas)
+        dialogues = dialogue("a", "c c", (0.3, 1.0), betas)
         seen.clear()
-        policy_gradient(model, reference, tokenizer, lambda update: [told], settings(updates=12, lr=3e-3),
+        policy_gradient(model, reference, tokenizer, lambda update: [dialogues], settings(updates=12, lr=3e-3),
                         out_dir=tmp_path, log=lambda step, metrics: seen.append(metrics))  # fmt: skip
         assert seen[0]["kl_1"] == seen[0]["kl_2"] == pytest.approx(0.0, abs=1e-5)
         return seen[-1]["kl_1"]
@@ -223,12 +223,12 @@ def test_the_kl_of_a_turn_is_measured_from_zero_and_pulls_back(lab, tmp_path):
 
 
 def test_passes_add_up_and_repeats_are_bit_identical(lab, tmp_path, monkeypatch):
-    told = [dialogue(first, "c c", (0.5, -1.0), (0.1, 0.2)) for first in ("a", "b", "c c", "a b", "b a")]
-    told.append(dialogue("b", "b", (-0.5, 1.0), (0.3, 0.0)))
+    dialogues = [dialogue(first, "c c", (0.5, -1.0), (0.1, 0.2)) for first in ("a", "b", "c c", "a b", "b a")]
+    dialogues.append(dialogue("b", "b", (-0.5, 1.0), (0.3, 0.0)))
 
     def trained():
         model, reference, tokenizer = copies(lab)
-        stats = policy_gradient(model, reference, tokenizer, lambda update: told, settings(updates=3), out_dir=tmp_path)
+        stats = policy_gradient(model, reference, tokenizer, lambda update: dialogues, settings(updates=3), out_dir=tmp_path)
         return [weight.detach() for weight in model.parameters()], stats
 
     (one, stats), (again, same) = trained(), trained()
@@ -241,12 +241,12 @@ def test_passes_add_up_and_repeats_are_bit_identical(lab, tmp_path, monkeypatch)
 
 def test_equal_rows_count_as_often_as_they_are(lab, tmp_path, monkeypatch):
     twin, other = dialogue("a", "c c", (0.5, -1.0), (0.1, 0.2)), dialogue("b", "b", (-0.5, 1.0), (0.3, 0.0))
-    told = [twin, other, dialogue("a", "c c", (-2.0, 0.25), (0.0, 0.4)), twin, twin[:1], other]
+    dialogues = [twin, other, dialogue("a", "c c", (-2.0, 0.25), (0.0, 0.4)), twin, twin[:1], other]
 
     def trained():
         model, reference, tokenizer = copies(lab)
         seen = []
-        policy_gradient(model, reference, tokenizer, lambda update: told, settings(updates=3, lr=1e-3),
+        policy_gradient(model, reference, tokenizer, lambda update: dialogues, settings(updates=3, lr=1e-3),
                         out_dir=tmp_path, log=lambda step, found: seen.append(found))  # fmt: skip
         return [weight.detach() for weight in model.parameters()], seen
 
@@ -261,12 +261,12 @@ def test_equal_rows_count_as_often_as_they_are(lab, tmp_path, monkeypatch):
 def test_sampling_sees_the_policy_as_it_is(lab, tmp_path):
     """``collect`` is asked before each update with the model changed by the ones before, in eval mode."""
     model, reference, tokenizer = copies(lab)
-    told, held = dialogue("a", "c c", (1.0, 1.0)), []
+    dialogues, held = dialogue("a", "c c", (1.0, 1.0)), []
 
     def collect(update: int) -> list:
         assert not model.training and update == len(held) + 1
-        held.append(scores(model, tokenizer, told)[0])
-        return [told]
+        held.append(scores(model, tokenizer, dialogues)[0])
+        return [dialogues]
 
     policy_gradient(model, reference, tokenizer, collect, settings(updates=4), out_dir=tmp_path)
     assert held == sorted(held) and held[-1] > held[0]
@@ -276,21 +276,21 @@ def test_sampling_sees_the_policy_as_it_is(lab, tmp_path):
 
 def test_steps_by_hand_are_the_loop_and_adam_s_state_is_the_caller_s(lab, tmp_path):
     """Two models trained by turns, each with its own optimiser, end as two loops would; a new Adam does not."""
-    told = [[dialogue("a", "c c", (0.5, -1.0), (0.1, 0.2))], [dialogue("b", "b", (-0.5, 1.0))]]
+    dialogues = [[dialogue("a", "c c", (0.5, -1.0), (0.1, 0.2))], [dialogue("b", "b", (-0.5, 1.0))]]
     chosen = settings(updates=6, lr=3e-3, warmup=2)
 
     def looped(which: int) -> list[torch.Tensor]:
         model, reference, tokenizer = copies(lab)
-        policy_gradient(model, reference, tokenizer, lambda update: told[which], chosen, out_dir=tmp_path)
+        policy_gradient(model, reference, tokenizer, lambda update: dialogues[which], chosen, out_dir=tmp_path)
         return list(model.parameters())
 
     def by_turns(*, reset: bool) -> list[list[torch.Tensor]]:
-        models, (_, reference, tokenizer) = [copies(lab)[0] for _ in told], copies(lab)
+        models, (_, reference, tokenizer) = [copies(lab)[0] for _ in dialogues], copies(lab)
         optimisers = [adam(model, chosen) for model in models]
         for update in range(1, 7):
             if reset and update == 4:
                 optimisers = [adam(model, chosen) for model in models]
-            for model, optimiser, own in zip(models, optimisers, told, strict=True):
+            for model, optimiser, own in zip(models, optimisers, dialogues, strict=True):
                 done = policy_gradient_step(model, reference, tokenizer, own, optimiser, chosen, update,
                                             out_dir=tmp_path)  # fmt: skip
                 assert done.turns == 2 and done.metrics["lr"] == pytest.approx(3e-3 * min(1, update / 3))
@@ -318,10 +318,10 @@ def test_the_kl_of_an_answer_by_hand(lab, monkeypatch):
     asked += [asked[0], (asked[0][0], Turn("", -1.0, 1)), (asked[0][0], Turn("", -1.0, 1, False))]
     wanted = []
     for prompt, turn in asked:
-        before, said = engine.prompt_ids(prompt), engine.action_ids(turn.text)[: None if turn.finished else -1]
-        ids = torch.tensor([before + said])
+        before, answer_ids = engine.prompt_ids(prompt), engine.action_ids(turn.text)[: None if turn.finished else -1]
+        ids = torch.tensor([before + answer_ids])
         logp, logq = (torch.log_softmax(m(ids).logits[0].double(), -1) for m in (model, reference))
-        at = range(len(before) - 1, len(before) + len(said) - 1)
+        at = range(len(before) - 1, len(before) + len(answer_ids) - 1)
         wanted.append(sum(float((logp[t].exp() * (logp[t] - logq[t])).sum().detach()) for t in at))
     for size in (4096, 2):
         monkeypatch.setitem(PASS_TOKENS, "cpu", size)
@@ -343,9 +343,9 @@ def test_token_kls_along_samples_average_to_the_kl_of_whole_answers():
 def test_bad_input_is_one_sentence(lab, tmp_path):
     model, reference, tokenizer = copies(lab)
 
-    def fails(told: list, match: str, error: type = ValueError, **changes) -> None:
+    def fails(dialogues: list, match: str, error: type = ValueError, **changes) -> None:
         with pytest.raises(error, match=match):
-            policy_gradient(model, reference, tokenizer, lambda update: told, settings(**changes), out_dir=tmp_path)
+            policy_gradient(model, reference, tokenizer, lambda update: dialogues, settings(**changes), out_dir=tmp_path)
 
     fails([dialogue("a", "b", (math.nan, 0))], "advantage nan")
     fails([dialogue("a", "b", (0, 0), (-1, 0))], "beta -1")

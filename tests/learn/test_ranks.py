@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 from common import ranks
+from common.learn.monitor import MonitoredTrainer
 from common.learn.policy import sft
-from common.learn.watch import Watched
 from common.lm.models import load_model, save_model
 from tests.launch import launch
 from tests.learn import two_ranks
@@ -117,17 +117,17 @@ def test_a_number_that_is_not_finite_on_one_rank_stops_all(one, two):
 
 
 def test_one_process_has_everything_and_sums_nothing():
-    assert (ranks.count(), ranks.rank()) == (1, 0)
+    assert (ranks.world_size(), ranks.rank()) == (1, 0)
     assert ranks.share("abc") == ranks.block("abc") == ["a", "b", "c"]
-    assert ranks.total([1, 0.1]) == [1, 0.1] and ranks.gather("x") == ["x"]
+    assert ranks.total([1, 0.1]) == [1, 0.1] and ranks.all_gather("x") == ["x"]
     tensor = torch.ones(2)
-    ranks.add(tensor)
+    ranks.all_reduce(tensor)
     assert tensor.tolist() == [1, 1]
 
 
 @pytest.mark.parametrize(("count", "n"), [(2, 7), (3, 2), (4, 8)])
 def test_shares_and_blocks_hold_every_item_once(monkeypatch, count, n):
-    monkeypatch.setattr(ranks, "count", lambda: count)
+    monkeypatch.setattr(ranks, "world_size", lambda: count)
     shares, blocks = [], []
     for rank in range(count):
         monkeypatch.setattr(ranks, "rank", lambda rank=rank: rank)
@@ -142,7 +142,7 @@ def test_shares_and_blocks_hold_every_item_once(monkeypatch, count, n):
 def test_weights_that_are_sharded_are_refused():
     trainer = SimpleNamespace(stage="dpo", accelerator=SimpleNamespace(distributed_type=SimpleNamespace(value="FSDP")))
     with pytest.raises(ValueError, match="dpo: accelerate's distributed_type is FSDP but this loop needs whole weights"):
-        Watched._join_ranks(trainer)
+        MonitoredTrainer._join_ranks(trainer)
 
 
 def trained(model, tokenizer, out: Path, items=None, **changes):

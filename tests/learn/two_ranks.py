@@ -54,13 +54,13 @@ def finished(model: torch.nn.Module, out: Path, log: list[dict[str, float]]) -> 
     """Weights to ``out``; what rank 0 logged, how often the others did, and whether all have the same bits."""
     weights = {name: p.detach().contiguous().clone() for name, p in model.named_parameters()}
     bits = hashlib.sha256(b"".join(p.numpy().tobytes() for p in weights.values())).hexdigest()
-    told = ranks.gather((bits, len(log)))
+    gathered = ranks.all_gather((bits, len(log)))
     if ranks.rank() == 0:
         out.mkdir(parents=True, exist_ok=True)
         save_file(weights, out / "weights.safetensors")
     for metrics in log:
         metrics.pop("tokens_per_second", None)
-    return {"log": log, "same bits": len({bits for bits, _ in told}) == 1, "logged": [n for _, n in told]}
+    return {"log": log, "same bits": len({bits for bits, _ in gathered}) == 1, "logged": [n for _, n in gathered]}
 
 
 def dialogues(update: int) -> list[tuple[CreditedTurn, ...]]:
@@ -73,11 +73,11 @@ def dialogues(update: int) -> list[tuple[CreditedTurn, ...]]:
     return [*found, ()]
 
 
-def reinforce(world: Path, out: Path, updates: int, told) -> dict:  # noqa: ANN001
+def reinforce(world: Path, out: Path, updates: int, collect) -> dict:  # noqa: ANN001
     (model, tokenizer), (reference, _) = load_model(world), load_model(world)
     log: list[dict[str, float]] = []
     settings = PolicyGradientSettings(lr=1e-3, updates=updates, max_length=40)
-    policy_gradient(model, reference, tokenizer, told, settings, out_dir=out, log=lambda _, m: log.append(m))
+    policy_gradient(model, reference, tokenizer, collect, settings, out_dir=out, log=lambda _, m: log.append(m))
     return finished(model, out, log)
 
 
@@ -85,9 +85,9 @@ def value(world: Path, out: Path) -> dict:
     """The fine-tuned value head's training; its loss has no weights, and its last update has a single row."""
     model, tokenizer = load_model(world)
     head, log = ValueHead(model.config.hidden_size), []
-    told = [ValueExample(ask(i), str(i), i / 9) for i in range(9)]
+    value_examples = [ValueExample(ask(i), str(i), i / 9) for i in range(9)]
     settings = TrainSettings(**BASIC, batch_size=4, epochs=1)
-    train_value(model, head, tokenizer, told, settings, seed=5, out_dir=out, log=lambda _, m: log.append(m))
+    train_value(model, head, tokenizer, value_examples, settings, seed=5, out_dir=out, log=lambda _, m: log.append(m))
     return finished(torch.nn.ModuleList([model, head]), out, log)
 
 
@@ -96,15 +96,15 @@ def broken(world: Path, out: Path) -> list[str]:
     model, tokenizer = load_model(world)
     with torch.no_grad():
         model.model.embed_tokens.weight[tokenizer.convert_tokens_to_ids("j")] = float("nan")
-    said = "nothing"
-    told = [example for example in examples(8) if "j" not in example.prompt[0]["content"]]
+    message = "nothing"
+    finite = [example for example in examples(8) if "j" not in example.prompt[0]["content"]]
     settings = TrainSettings(**BASIC, batch_size=8, epochs=1)
     model.lm_head.weight = torch.nn.Parameter(load_model(world)[0].lm_head.weight.detach())  # untied: "j" is never answered
     try:
-        sft(model, tokenizer, [*told[:4], SFTExample(ask(9), "1")], settings, seed=5, out_dir=out)
+        sft(model, tokenizer, [*finite[:4], SFTExample(ask(9), "1")], settings, seed=5, out_dir=out)
     except FloatingPointError as error:
-        said = str(error).partition(" with")[0]
-    return ranks.gather(said)
+        message = str(error).partition(" with")[0]
+    return ranks.all_gather(message)
 
 
 def sampled(world: Path) -> dict:
@@ -130,7 +130,7 @@ def everything(world: Path, out: Path) -> dict:
     if (world / "one").exists():
         found["resumed"] = train(world, world / "one", examples(19), SAVED)
     found["broken"] = broken(world, out / "broken")
-    return found | {"sampled": sampled(world), "ranks": ranks.count()}
+    return found | {"sampled": sampled(world), "ranks": ranks.world_size()}
 
 
 def main() -> None:

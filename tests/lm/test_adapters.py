@@ -11,7 +11,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, Qwen2Config, Qwen2ForCausa
 from common.learn.policy import dpo, sft
 from common.learn.settings import DPOSettings, TrainSettings
 from common.lm import llama
-from common.lm.adapters import adapted, adapters, merged
+from common.lm.adapters import adapters, add_adapters, merge_adapters
 from common.lm.engine import Engine
 from common.lm.models import load_model, save_model
 from common.types import PreferencePair
@@ -34,7 +34,7 @@ def any_model(request, random_model):
 
 def stirred(model, rank=4):
     """Adapted, as after some training: B is not zero any more."""
-    adapted(model, rank, seed=3)
+    add_adapters(model, rank, seed=3)
     with torch.no_grad():
         for weight in model.parameters():
             if weight.requires_grad:
@@ -51,7 +51,7 @@ def logits(model):
 def test_every_linear_layer_but_the_output_s_is_adapted_and_nothing_changes_at_first(any_model):
     before, weights = logits(any_model), sum(p.numel() for p in any_model.parameters())
     layers = {name for name, m in any_model.named_modules() if type(m).__name__ in ("Linear", "Conv1D")} - {"lm_head"}
-    assert adapted(any_model, 4, seed=0) is any_model
+    assert add_adapters(any_model, 4, seed=0) is any_model
     assert set(adapters(any_model)) == layers and len(layers) in (14, 8)
     assert torch.equal(logits(any_model), before)
     trained = {name: p for name, p in any_model.named_parameters() if p.requires_grad}
@@ -65,11 +65,11 @@ def test_merged_predicts_as_adapted_did_and_is_plain(any_model):
     plain, names, before = type(any_model), set(any_model.state_dict()), logits(any_model)
     with_adapters = logits(stirred(any_model))
     assert (with_adapters - before).abs().max() > 0.05
-    assert merged(any_model) is any_model and type(any_model) is plain and not adapters(any_model)
+    assert merge_adapters(any_model) is any_model and type(any_model) is plain and not adapters(any_model)
     torch.testing.assert_close(logits(any_model), with_adapters, atol=2e-5, rtol=0)
     assert set(any_model.state_dict()) == names and all(p.requires_grad for p in any_model.parameters())
     assert not hasattr(any_model, "peft_config")  # else other adapters, in the next phase, would be warned of
-    adapted(any_model, 2, seed=0)
+    add_adapters(any_model, 2, seed=0)
 
 
 def test_the_product_by_hand(random_model):
@@ -78,12 +78,12 @@ def test_the_product_by_hand(random_model):
     a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
     assert a.shape == (3, 32) and b.shape == (96, 3)
     expected = matrix + 2.0 * b.detach() @ a.detach()
-    torch.testing.assert_close(merged(random_model).model.layers[0].mlp.up_proj.weight.detach(), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(merge_adapters(random_model).model.layers[0].mlp.up_proj.weight.detach(), expected, atol=1e-6, rtol=0)
 
 
 def test_the_seed_alone_draws_them(random_model):
     state = torch.get_rng_state()
-    one, two, three = (adapted(copy.deepcopy(random_model), 4, seed=seed).state_dict() for seed in (1, 1, 2))
+    one, two, three = (add_adapters(copy.deepcopy(random_model), 4, seed=seed).state_dict() for seed in (1, 1, 2))
     assert torch.equal(torch.get_rng_state(), state)
     name = "model.layers.1.self_attn.q_proj.lora_A.default.weight"
     assert torch.equal(one[name], two[name]) and not torch.equal(one[name], three[name])
@@ -91,19 +91,19 @@ def test_the_seed_alone_draws_them(random_model):
 
 def test_a_plain_model_is_merged_already(model):
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    assert merged(model) is model and all(torch.equal(model.state_dict()[name], one) for name, one in before.items())
+    assert merge_adapters(model) is model and all(torch.equal(model.state_dict()[name], one) for name, one in before.items())
 
 
 def test_saved_after_merging_it_is_loaded_like_any_other(model, tokenizer, tmp_path):
     engine = Engine(stirred(model), tokenizer)
     assert llama.runs(model)
     [turns] = engine.sample([PROMPT], [1], n=4)
-    save_model(merged(model), tokenizer, tmp_path / "m")
+    save_model(merge_adapters(model), tokenizer, tmp_path / "m")
     again = Engine(*load_model(tmp_path / "m"))
     assert llama.runs(again.model)
-    [told] = again.sample([PROMPT], [1], n=4)
-    assert [turn.text for turn in told] == [turn.text for turn in turns]
-    assert [turn.logprob for turn in told] == pytest.approx([turn.logprob for turn in turns], abs=1e-3)
+    [reloaded] = again.sample([PROMPT], [1], n=4)
+    assert [turn.text for turn in reloaded] == [turn.text for turn in turns]
+    assert [turn.logprob for turn in reloaded] == pytest.approx([turn.logprob for turn in turns], abs=1e-3)
 
 
 def test_sampling_and_scoring_see_the_adapters(model, tokenizer):
@@ -121,7 +121,7 @@ def test_sampling_and_scoring_see_the_adapters(model, tokenizer):
 
 @pytest.mark.parametrize("way", ["sft", "dpo"])
 def test_training_moves_adapters_only(model, tokenizer, examples, tmp_path, way):
-    adapted(model, 4, seed=0)
+    add_adapters(model, 4, seed=0)
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
     settings = {"lr": 1e-2, "max_steps": 3, "batch_size": 8, "max_length": 96}
     if way == "sft":
@@ -134,7 +134,7 @@ def test_training_moves_adapters_only(model, tokenizer, examples, tmp_path, way)
 
 
 def test_a_bfloat16_model_has_float32_adapters(model):
-    adapted(model.bfloat16(), 4, seed=0)
+    add_adapters(model.bfloat16(), 4, seed=0)
     kinds = {(weight.dtype, weight.requires_grad) for weight in model.parameters()}
     assert kinds == {(torch.bfloat16, False), (torch.float32, True)}
     loss = model(torch.tensor([[5, 7, 9]])).logits.float().square().mean()
@@ -145,7 +145,7 @@ def test_a_bfloat16_model_has_float32_adapters(model):
 def test_bad_ranks_are_one_sentence(model):
     for rank in (0, -1):
         with pytest.raises(ValueError, match=f"lora_rank: {rank} must be at least 1"):
-            adapted(model, rank, seed=0)
-    adapted(model, 2, seed=0)
+            add_adapters(model, rank, seed=0)
+    add_adapters(model, 2, seed=0)
     with pytest.raises(ValueError, match="has adapters already"):
-        adapted(model, 2, seed=0)
+        add_adapters(model, 2, seed=0)

@@ -11,7 +11,7 @@ from common.learn.policy import dpo, sft
 from common.learn.policy_gradient import CreditedTurn, PolicyGradientSettings, adam, policy_gradient
 from common.learn.settings import DPOSettings, TrainSettings
 from common.lm import device, predict
-from common.lm.adapters import adapted
+from common.lm.adapters import add_adapters
 from common.lm.device import on_device, placed
 from common.lm.engine import Engine
 from common.lm.predict import predictions
@@ -64,7 +64,7 @@ def test_on_a_gpu(all_large):
 def test_gradients_are_the_same_with_activations_computed_again(all_large, monkeypatch, rank):
     plain = random_llama()
     if rank:
-        adapted(plain, rank, seed=0)
+        add_adapters(plain, rank, seed=0)
         with torch.no_grad():
             for weight in plain.parameters():
                 if weight.requires_grad:
@@ -120,7 +120,7 @@ def test_sampling_and_training_run_in_bfloat16(all_large, random_model, tokenize
     base = placed(random_model, "cpu", bf16=True)
     model = copy.deepcopy(base)
     if rank:
-        adapted(model, rank, seed=0)
+        add_adapters(model, rank, seed=0)
     engine = Engine(model, tokenizer)
     settings = TrainSettings(lr=1e-2, max_steps=12, batch_size=16, max_length=96)
     stats = sft(model, tokenizer, examples[:48], settings, seed=0, out_dir=tmp_path)

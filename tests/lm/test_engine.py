@@ -304,12 +304,12 @@ def test_the_verdict_equals_a_full_forward(model, tokenizer, batch):
 def test_the_fastest_backend_is_chosen_unless_another_is_asked_for(model, tokenizer, monkeypatch):
     monkeypatch.undo()  # of the fixture that makes transformers run it
     engine = Engine(model, tokenizer)
-    chosen, told = engine.backend, engine.sample(PROMPTS, KEYS, temperature=0.0)
+    chosen, sampled = engine.backend, engine.sample(PROMPTS, KEYS, temperature=0.0)
     assert chosen == ("torch" if isinstance(native.library(), str) else "native")
     for name, kind in (("torch", llama.Llama), ("transformers", Transformers), (chosen, llama.Llama)):
         monkeypatch.setenv("LAB_BACKEND", name)
         assert engine.backend == name and isinstance(engine._backend(), kind)
-        assert [t.text for [t] in engine.sample(PROMPTS, KEYS, temperature=0.0)] == [t.text for [t] in told]
+        assert [t.text for [t] in engine.sample(PROMPTS, KEYS, temperature=0.0)] == [t.text for [t] in sampled]
     monkeypatch.setenv("LAB_BACKEND", "vllm")
     with pytest.raises(ValueError, match="LAB_BACKEND: vllm cannot run this LlamaForCausalLM here; choose from .*transformers"):
         engine.sample(PROMPTS, KEYS)

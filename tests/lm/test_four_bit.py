@@ -10,7 +10,7 @@ from common.learn.policy import dpo, sft
 from common.learn.policy_gradient import CreditedTurn, PolicyGradientSettings, policy_gradient
 from common.learn.settings import DPOSettings, TrainSettings
 from common.lm import device, llama, models
-from common.lm.adapters import adapted, adapters, is_four_bit, load_adapters, merged, save_adapters
+from common.lm.adapters import adapters, add_adapters, is_four_bit, load_adapters, merge_adapters, save_adapters
 from common.lm.device import placed
 from common.lm.engine import Engine
 from common.lm.models import load_model, new_nano, save_model
@@ -59,13 +59,13 @@ def loss(model):
 
 def projections(model):
     """All matrices that are rounded, multiplied out, as one vector."""
-    weights = merged(model).named_parameters()
+    weights = merge_adapters(model).named_parameters()
     return torch.cat([weight.detach().flatten() for name, weight in weights if name.endswith("proj.weight")])
 
 
 def stirred(model, std=0.1):
     """Adapted, as after some training: B is not zero any more."""
-    adapted(model, 4, seed=3)
+    add_adapters(model, 4, seed=3)
     torch.manual_seed(0)
     with torch.no_grad():
         for weight in model.parameters():
@@ -77,7 +77,7 @@ def stirred(model, std=0.1):
 def test_all_linear_layers_but_the_output_s_are_rounded(rounded, exact):
     kinds = {name: weight.dtype for name, weight in rounded.named_parameters()}
     assert {name for name, kind in kinds.items() if kind == torch.uint8} == {n for n in kinds if n.endswith("proj.weight")}
-    plain = merged(rounded)  # nothing to merge: multiplied out
+    plain = merge_adapters(rounded)  # nothing to merge: multiplied out
     assert set(plain.state_dict()) == set(exact.state_dict()) and not is_four_bit(plain) and llama.runs(plain)
     for (name, one), weight in zip(exact.named_parameters(), plain.parameters(), strict=True):
         if not name.endswith("proj.weight"):
@@ -101,13 +101,13 @@ def test_only_transformers_runs_it(rounded, tokenizer, monkeypatch):
 def test_it_samples_and_scores_as_the_same_matrices_multiplied_out(rounded, base, tokenizer):
     stirred(rounded)
     [turns] = Engine(rounded, tokenizer).sample([PROMPT], [1], n=8, max_new_tokens=12)
-    plain = Engine(merged(rounded), tokenizer)
+    plain = Engine(merge_adapters(rounded), tokenizer)
     [[*scores]] = plain.score([PROMPT], [[turn.text for turn in turns if turn.finished]])
     assert scores == pytest.approx([turn.logprob for turn in turns if turn.finished], abs=1e-3) and scores
 
 
 def test_gradients_are_those_of_the_same_matrices_multiplied_out_also_after_sampling(rounded, base, tokenizer):
-    exact = merged(load_model(base, four_bit=True)[0])
+    exact = merge_adapters(load_model(base, four_bit=True)[0])
     for model in (rounded, exact):
         stirred(model)
         Engine(model, tokenizer).sample([PROMPT], [1], n=4)
@@ -121,7 +121,7 @@ def test_gradients_are_those_of_the_same_matrices_multiplied_out_also_after_samp
 
 @pytest.mark.parametrize("way", ["sft", "dpo", "policy_gradient"])
 def test_training_moves_adapters_only_and_keeps_them_in_float32(rounded, base, tokenizer, examples, pairs, tmp_path, way):
-    adapted(rounded, 4, seed=0)
+    add_adapters(rounded, 4, seed=0)
     before = {name: weight.detach().clone() for name, weight in rounded.named_parameters()}
     settings = {"lr": 1e-2, "max_steps": 12, "batch_size": 8, "max_length": 96}
     if way == "sft":
@@ -131,8 +131,8 @@ def test_training_moves_adapters_only_and_keeps_them_in_float32(rounded, base, t
         stats = dpo(rounded, tokenizer, pairs, DPOSettings(**settings, beta=0.1), seed=0, out_dir=tmp_path)
         assert stats.last_loss < 0.9 * stats.first_loss
     else:
-        told = [(CreditedTurn(e.prompt, e.completion, 1.0, 0.1),) for e in examples[:8]]
-        stats = policy_gradient(rounded, load_model(base, four_bit=True)[0], tokenizer, lambda _: told,
+        dialogues = [(CreditedTurn(e.prompt, e.completion, 1.0, 0.1),) for e in examples[:8]]
+        stats = policy_gradient(rounded, load_model(base, four_bit=True)[0], tokenizer, lambda _: dialogues,
                                 PolicyGradientSettings(lr=1e-2, updates=4, max_length=96), out_dir=tmp_path)  # fmt: skip
         assert stats.last_loss < stats.first_loss
     moved = {name: weight.dtype for name, weight in rounded.named_parameters() if not torch.equal(weight, before[name])}
@@ -141,7 +141,7 @@ def test_training_moves_adapters_only_and_keeps_them_in_float32(rounded, base, t
 
 def test_merged_predicts_as_the_adapters_beside_4_bit_matrices_did(rounded, tokenizer, tmp_path):
     expected = logits(stirred(rounded))
-    plain = merged(rounded)
+    plain = merge_adapters(rounded)
     torch.testing.assert_close(logits(plain), expected, atol=1e-3, rtol=0)
     assert not adapters(plain) and all(weight.requires_grad for weight in plain.parameters())
     save_model(plain, tokenizer, tmp_path / "m")
@@ -152,8 +152,8 @@ def test_merged_predicts_as_the_adapters_beside_4_bit_matrices_did(rounded, toke
 def test_a_later_phase_goes_on_from_saved_adapters_as_merged_matrices_would_be_rounded_back(rounded, base, tokenizer, tmp_path):
     expected = logits(stirred(rounded, std=0.015))  # a little, as training does
     save_adapters(rounded, tmp_path)
-    save_model(merged(rounded), tokenizer, tmp_path)
-    later = load_adapters(adapted(load_model(base, four_bit=True)[0], 4, seed=9), tmp_path)
+    save_model(merge_adapters(rounded), tokenizer, tmp_path)
+    later = load_adapters(add_adapters(load_model(base, four_bit=True)[0], 4, seed=9), tmp_path)
     assert torch.equal(logits(later), expected)
     assert all(weight.requires_grad == ("lora_" in name) for name, weight in later.named_parameters())
     assert set(load_file(tmp_path / "adapters.safetensors")) == {n for n, p in later.named_parameters() if p.requires_grad}
@@ -165,11 +165,11 @@ def test_a_later_phase_goes_on_from_saved_adapters_as_merged_matrices_would_be_r
 
 def test_its_matrices_themselves_are_not_trained(rounded, tokenizer, examples, pairs, tmp_path):
     settings = {"lr": 1e-2, "max_steps": 1, "batch_size": 8, "max_length": 96}
-    told = [(CreditedTurn(PROMPT, "12 * 8", 1.0, 0.1),)]
+    dialogues = [(CreditedTurn(PROMPT, "12 * 8", 1.0, 0.1),)]
     ways = {
         "sft": lambda: sft(rounded, tokenizer, examples[:8], TrainSettings(**settings), seed=0, out_dir=tmp_path),
         "dpo": lambda: dpo(rounded, tokenizer, pairs, DPOSettings(**settings, beta=0.1), seed=0, out_dir=tmp_path),
-        "policy gradient": lambda: policy_gradient(rounded, rounded, tokenizer, lambda _: told,
+        "policy gradient": lambda: policy_gradient(rounded, rounded, tokenizer, lambda _: dialogues,
                                                    PolicyGradientSettings(lr=1e-2, updates=1, max_length=96), out_dir=tmp_path),
     }  # fmt: skip
     for stage, train in ways.items():
@@ -183,9 +183,9 @@ def test_where_the_device_has_bfloat16_packed_weights_stay_as_they_are(rounded, 
     placed(rounded, "cpu", bf16=True)
     kept = dict(rounded.named_parameters())
     assert before and all(torch.equal(kept[name], weight) for name, weight in before.items())
-    adapted(rounded, 4, seed=0)
+    add_adapters(rounded, 4, seed=0)
     assert kept["model.embed_tokens.weight"].dtype == torch.bfloat16 and torch.isfinite(logits(rounded)).all()
-    assert {weight.dtype for weight in merged(rounded).parameters()} == {torch.bfloat16}
+    assert {weight.dtype for weight in merge_adapters(rounded).parameters()} == {torch.bfloat16}
 
 
 def test_without_bitsandbytes_the_next_step_is_told(base, monkeypatch):

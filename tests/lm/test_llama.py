@@ -12,7 +12,7 @@ from scipy.stats import chi2
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from common.lm import llama
-from common.lm.adapters import adapted, adapters
+from common.lm.adapters import adapters, add_adapters
 from common.lm.engine import Engine, Transformers
 from common.lm.llama import Llama, runs
 from common.lm.native import Native, library, usable
@@ -348,13 +348,13 @@ def test_only_a_plain_llama_is_run_by_hand():
     base = random_llama()
     wrapped = lora(base)
     assert not runs(wrapped) and runs(base)  # adapters are put into the base model as well
-    odd = adapted(random_llama(), 3, seed=0)  # the bits of its weights could not be summed in pairs
+    odd = add_adapters(random_llama(), 3, seed=0)  # the bits of its weights could not be summed in pairs
     assert not runs(odd)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_adapters_are_part_of_the_weights(kind):
-    model, rows = adapted(random_llama(num_attention_heads=2), 4, seed=0), token_rows(12, 9, 14)
+    model, rows = add_adapters(random_llama(num_attention_heads=2), 4, seed=0), token_rows(12, 9, 14)
     own = opened(model, kind)
     with torch.inference_mode():
         before = own.prefill(rows).logits
@@ -370,7 +370,7 @@ def test_adapters_are_part_of_the_weights(kind):
 
 def test_an_adapter_that_is_off_merged_or_more_than_low_rank_is_not_run_by_hand():
     def one(change) -> bool:
-        model = adapted(random_llama(), 4, seed=0)
+        model = add_adapters(random_llama(), 4, seed=0)
         assert runs(model)
         for layer in adapters(model).values():
             change(layer)

@@ -1,4 +1,4 @@
-"""The native passes: what torch samples, to the last bit the same in any company, and told plainly where there are none."""
+"""The native passes: what torch samples, to the last bit the same in any company, and a plain message where there are none."""
 
 from __future__ import annotations
 

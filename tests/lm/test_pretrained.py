@@ -72,11 +72,11 @@ def test_a_folder_is_named_by_what_is_in_it(tmp_path, monkeypatch):
     mine = tmp_path / "my models" / "höhe 2"
     small(mine)
     (mine / "optimizer.pt").write_text("much")
-    said = fetch(tmp_path, str(mine))
+    message = fetch(tmp_path, str(mine))
     [folder] = (tmp_path / "pretrained").iterdir()
     assert re.fullmatch(r"local--h-he-2@[0-9a-f]{40}", folder.name) and not (folder / "optimizer.pt").exists()
     name = folder.name.replace("--", "/")
-    assert said.startswith(f"{name} → pretrained/{folder.name}, ") and folder_of(tmp_path, name) == folder
+    assert message.startswith(f"{name} → pretrained/{folder.name}, ") and folder_of(tmp_path, name) == folder
     assert json.loads((folder / "origin.json").read_text())["model"] == "höhe 2"
     model, _ = load_model(folder)
     assert model.get_input_embeddings().weight.equal(load_model(mine)[0].get_input_embeddings().weight)
@@ -107,7 +107,7 @@ def test_what_the_hub_refuses_is_one_sentence_and_leaves_nothing(tmp_path, monke
     import httpx
     from huggingface_hub import errors
 
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)  # else that is the reason told
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)  # else that is the reason given
     answer = httpx.Response(401, request=httpx.Request("GET", "https://hub"))
     cases = {
         errors.GatedRepoError("no", response=answer): "is gated; accept its terms .* hf auth login",
@@ -124,9 +124,9 @@ def test_what_the_hub_refuses_is_one_sentence_and_leaves_nothing(tmp_path, monke
             raise error
 
         monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-        with pytest.raises(ConfigError, match=words) as said:
+        with pytest.raises(ConfigError, match=words) as message:
             fetch(tmp_path, HUB)
-        assert str(said.value).count("\n") == 0
+        assert str(message.value).count("\n") == 0
         assert not any((tmp_path / "pretrained").iterdir())
 
     def full(*_, **__):

@@ -10,7 +10,7 @@ import torch
 from scipy.stats import chi2
 
 from common.lm import vllm
-from common.lm.adapters import adapted
+from common.lm.adapters import add_adapters
 from common.lm.engine import Engine
 from common.lm.llama import Llama
 from common.rng import generator
@@ -106,7 +106,7 @@ def test_weights_are_those_of_the_live_module(plain):
 
 def test_adapters_are_added_to_their_matrices(plain):
     before, _ = sampled(plain)
-    model = adapted(copy.deepcopy(plain), 4, seed=0)
+    model = add_adapters(copy.deepcopy(plain), 4, seed=0)
     assert sampled(model)[0] == before
     with torch.no_grad():
         for name, weight in model.named_parameters():

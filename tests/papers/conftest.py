@@ -17,7 +17,7 @@ from common.lm.models import new_nano, save_model
 from common.lm.tokenizer import ASSISTANT, END, USER, train_tokenizer
 from common.rng import generator
 from common.sweep.unit import Unit
-from tests.papers.small_shop import build_told
+from tests.papers.small_shop import build_instructed
 from tests.papers.units import open_unit
 from tests.papers.worlds import WORLDS
 
@@ -57,8 +57,8 @@ def demonstrations() -> list[SFTExample]:
             found.append(SFTExample(prompt, f"{action}{END}{USER}good?{END}{ASSISTANT}yes"))
             other = env.actions()[int(rng.integers(len(env.actions())))]
             if other != action and rng.random() < 0.5:
-                said = ({"role": "assistant", "content": other}, {"role": "user", "content": "good?"})
-                found.append(SFTExample((*prompt, *said), "no"))
+                exchange = ({"role": "assistant", "content": other}, {"role": "user", "content": "good?"})
+                found.append(SFTExample((*prompt, *exchange), "no"))
             seen = env.step(action)
     return found
 
@@ -79,9 +79,9 @@ def base(data, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def told_shop(tmp_path_factory) -> Path:
+def instructed_shop(tmp_path_factory) -> Path:
     """A small shop whose policy stands for a pretrained chat model."""
-    return build_told(tmp_path_factory.mktemp("told"))
+    return build_instructed(tmp_path_factory.mktemp("instructed"))
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ ENV = reasoning_gym_v1.ENV_ID
 NAMES = ("Ann", "Bob", "Cy")
 
 
-def said(name: str) -> str:
+def worked_answer(name: str) -> str:
     return f"I think of {name}.\n#### {name}"
 
 
@@ -33,12 +33,12 @@ def tasks() -> dict[str, list[Task]]:
 
 
 def build(root: Path) -> Path:
-    """``root/base``: a chat model that was shown right names, and at half of the first and a third of the second turns others."""
+    """``root/base``: a chat model trained on right names, and on wrong ones at half of the first and a third of the second turns."""
     env, examples = reasoning_gym_v1.make(root), []
     for i, task in enumerate(task for panel in tasks().values() for task in panel):
         right = NAMES.index(task.data["answer"])
         env.reset(task)
-        first, second = (said(NAMES[(right + slip) % 3]) for slip in (i % 2, i % 3 == 1))
+        first, second = (worked_answer(NAMES[(right + error) % 3]) for error in (i % 2, i % 3 == 1))
         examples.append(SFTExample(env.prompt(), first))
         env.step(first)
         examples.append(SFTExample(env.prompt(), second))

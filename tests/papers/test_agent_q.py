@@ -74,7 +74,7 @@ def test_artifacts_are_there_to_look_at(whole):
 # -- in words, from a pretrained model ---------------------------------------------------------------------------
 
 
-def test_it_runs_in_words_from_a_model_that_has_a_name(told_shop, tmp_path, monkeypatch):
+def test_it_runs_in_words_from_a_model_that_has_a_name(instructed_shop, tmp_path, monkeypatch):
     asked, judge = set(), Engine.judge
 
     def listening(engine, prompts, actions, *, question):
@@ -82,7 +82,7 @@ def test_it_runs_in_words_from_a_model_that_has_a_name(told_shop, tmp_path, monk
         return judge(engine, prompts, actions, question=question)
 
     monkeypatch.setattr(Engine, "judge", listening)
-    unit = open_unit(told_shop, "agent_q", "shop-v1", tmp_path / "lab", model="someone/chat@1", critic="A good action?",
+    unit = open_unit(instructed_shop, "agent_q", "shop-v1", tmp_path / "lab", model="someone/chat@1", critic="A good action?",
                      search__env_steps=24, search__branching=3, search__simulations=8, learn__theta=0.1)  # fmt: skip
     rows = run(unit)
     assert {row.scale for row in rows} == {"someone/chat@1"} and asked == {("A good action?", "system")}
@@ -144,7 +144,7 @@ def test_a_model_that_has_a_name_is_refused_where_nothing_explains_the_actions(n
         run(new_unit(tmp_path / "lab", overrides={"model": "someone/chat@1"}))
 
 
-def test_nano_policies_are_told_nothing(whole):
+def test_nano_policies_get_no_instruction(whole):
     assert not {row.metric for row in whole[1]} & {"invalid"} and {row.scale for row in whole[1]} == {"nano"}
 
 

@@ -7,7 +7,7 @@ import pytest
 from common.envs.versions.countdown_v1 import CountdownEnv
 from common.report.toy import ScriptedPolicy
 from common.search.mcts import MCTSSettings, search
-from common.search.tree import ROOT, Tree, from_json, save, to_json
+from common.search.tree import ROOT, Tree, save, tree_from_json, tree_to_json
 from common.types import Task, Turn
 from papers.agent_q import figures
 from papers.agent_q.maths import audit, step_pairs
@@ -73,7 +73,7 @@ def test_fewer_pairs_with_larger_theta_and_same_from_saved_trees():
     trees = trees_of()
     counts = [sum(len(step_pairs(tree, theta, 0.5)) for tree in trees) for theta in (0.0, 0.1, 0.2, 0.4)]
     assert counts[0] > counts[1] > counts[3]
-    assert step_pairs(from_json(to_json(trees[0])), 0.1, 0.5) == step_pairs(trees[0], 0.1, 0.5)
+    assert step_pairs(tree_from_json(tree_to_json(trees[0])), 0.1, 0.5) == step_pairs(trees[0], 0.1, 0.5)
     with pytest.raises(ValueError, match="alpha"):
         step_pairs(trees[0], 0.1, 1.5)
 
@@ -99,7 +99,7 @@ def test_audit_is_exact():
     assert report.accuracy == pytest.approx(right / (right + wrong))
     assert report.length_bias == pytest.approx(sum(lengths) / len(lengths))
     assert report.leaked == ("toy/2",) and report.duplicates == 0 and report.contradictions == 0
-    loaded = [from_json(to_json(tree)) for tree in trees]
+    loaded = [tree_from_json(tree_to_json(tree)) for tree in trees]
     assert audit(pairs, env, tasks, loaded, test_ids={"toy/2"}) == report
     assert report.metrics()["pair_count"] == len(pairs) and report.metrics()["pair_leaked"] == 1
 

@@ -81,15 +81,15 @@ def prose(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def told(prose, monkeypatch):
+def prose_unit(prose, monkeypatch):
     """A unit of the chat model, without the probability mode as at the profile smol."""
     riddles.stand_in(monkeypatch)
     return partial(open_unit, prose, "confidence_critique", riddles.ENV, model="someone/chat@1", answer_tokens=24,
                    sft__lr=1e-4, test__exact_tasks=0)  # fmt: skip
 
 
-def test_it_runs_in_prose_from_a_model_that_has_a_name(told, tmp_path):
-    unit = told(tmp_path / "lab", test__tasks=15)
+def test_it_runs_in_prose_from_a_model_that_has_a_name(prose_unit, tmp_path):
+    unit = prose_unit(tmp_path / "lab", test__tasks=15)
     rows = lab.run(unit)
     assert {row.scale for row in rows} == {"someone/chat@1"} and {row.env for row in rows} == {riddles.ENV}
     present, paper = {(r.variant, r.panel, r.metric) for r in rows}, load_claims(CLAIMS)
@@ -101,15 +101,15 @@ def test_it_runs_in_prose_from_a_model_that_has_a_name(told, tmp_path):
     assert 0 < found["base", "acc@1"] < 1  # names were read in what it wrote
     lines = [json.loads(line) for line in (unit.run.artifacts / "dialogues.base.jsonl").read_text().splitlines()]
     assert {line["turn"] for line in lines} == {1, 2} and any("\n#### " in line["answer"] for line in lines)
-    chosen, _ = method.examples(Lab(told(tmp_path / "again"), method))
+    chosen, _ = method.examples(Lab(prose_unit(tmp_path / "again"), method))
     kept = chosen["confidence"]  # a whole turn again, and only a right one
-    assert kept and any(e.completion in map(riddles.said, riddles.NAMES) for e in kept)
+    assert kept and any(e.completion in map(riddles.worked_answer, riddles.NAMES) for e in kept)
     assert all(e.completion == e.prompt[-2]["content"] for e in kept)
     assert all(e.completion in {f"#### {name}" for name in riddles.NAMES} for e in chosen["critique"] + chosen["sft"])
 
 
-def test_a_model_that_declares_nothing_ends_at_the_floor(told, tmp_path):
-    rows = lab.run(told(tmp_path / "short", answer_tokens=2))
+def test_a_model_that_declares_nothing_ends_at_the_floor(prose_unit, tmp_path):
+    rows = lab.run(prose_unit(tmp_path / "short", answer_tokens=2))
     assert {row.value for row in rows if row.metric == "success"} == {0.0}
     assert {row.cost["updates"] for row in rows if row.metric == "success"} == {0}  # no variant gets more than another
 
@@ -119,8 +119,8 @@ def test_a_model_that_declares_nothing_ends_at_the_floor(told, tmp_path):
 
 def test_what_a_first_answer_is_followed_by():
     env, task = CountdownAnswerEnv(), Task("t", ENV, "train", {"numbers": [2, 3, 4], "target": 24})
-    said = ["4 * (3 * 2)", "4 + 3", "4 + 3", "4 * (3 * 2)", "9"]
-    turns = [Turn(text, -1.0, 2) for text in said] + [Turn("4 -", -1.0, 2, finished=False)]
+    answers = ["4 * (3 * 2)", "4 + 3", "4 + 3", "4 * (3 * 2)", "9"]
+    turns = [Turn(text, -1.0, 2) for text in answers] + [Turn("4 -", -1.0, 2, finished=False)]
     found = method.pools(env, [task], [turns])
     env.reset(task)
     right = env.oracle()

@@ -85,10 +85,10 @@ def test_rows_agree_with_each_other(whole):
 def test_dialogues_are_kept_to_be_read(whole):
     for name in ("base", "cory", "cory_blind"):
         lines = (whole[0].run.artifacts / f"dialogues.{name}.jsonl").read_text().splitlines()
-        told = [json.loads(line) for line in lines]
-        assert len(told) == 2 * whole[0].params.test.tasks and len({line["task"] for line in told}) == len(told) / 2
-        assert {line["role"] for line in told} == set(method.ROLES)
-        assert all("numbers" in line["prompt"] for line in told)
+        records = [json.loads(line) for line in lines]
+        assert len(records) == 2 * whole[0].params.test.tasks and len({line["task"] for line in records}) == len(records) / 2
+        assert {line["role"] for line in records} == set(method.ROLES)
+        assert all("numbers" in line["prompt"] for line in records)
 
 
 # -- its parts, by hand -----------------------------------------------------------------------------------------
@@ -206,9 +206,9 @@ def test_the_kl_of_a_trained_agent_by_hand(whole):
     for one in episodes:
         [step] = one.steps
         before = engine.prompt_ids(step.prompt)
-        said = engine.action_ids(step.turn.text)[: None if step.turn.finished else -1]
+        answer_ids = engine.action_ids(step.turn.text)[: None if step.turn.finished else -1]
         with torch.no_grad():
-            ids = torch.tensor([before + said])
+            ids = torch.tensor([before + answer_ids])
             logp, logq = (torch.log_softmax(e.model(ids).logits[0, len(before) - 1 : -1].double(), -1)
                           for e in (engine, base))  # fmt: skip
         total += float((logp.exp() * (logp - logq)).sum())

@@ -48,8 +48,8 @@ def test_both_agents_get_the_sum_beyond_what_they_know_and_the_others_of_their_q
     # the blind observer has read the question alone
     same, blind = credited(episodes, correct, group=3, eta=0.1, blind=True)
     assert same == pioneer and advantages(blind) == [[1.5], [0.0], [-1.5], [-0.5], [-0.5], []]
-    for one, said in ((pioneer, [("X", "a:"), ("x", "a:")]), (observer, [("Y", "a:X"), ("Y", "a:x")])):
-        assert [(turn.answer, turn.prompt[0]["content"]) for [turn] in one[:2]] == said
+    for one, answers in ((pioneer, [("X", "a:"), ("x", "a:")]), (observer, [("Y", "a:X"), ("Y", "a:x")])):
+        assert [(turn.answer, turn.prompt[0]["content"]) for [turn] in one[:2]] == answers
     assert {turn.beta for one in (*pioneer, *observer) for turn in one} == {0.1}
     [alone] = credited(episodes, correct[:, :1], group=3, eta=0.0)
     assert advantages(alone)[:4] == [[1.0], [-0.5], [-0.5], [0.5]]

@@ -109,8 +109,8 @@ def test_episodes_and_forecasts_are_kept_to_be_read(whole):
 # -- in words, from a pretrained model -------------------------------------------------------------------------------
 
 
-def test_it_runs_in_words_from_a_model_that_has_a_name(told_shop, tmp_path):
-    unit = open_unit(told_shop, "early_experience", ENV, tmp_path / "lab", model="someone/chat@1", start__updates=0,
+def test_it_runs_in_words_from_a_model_that_has_a_name(instructed_shop, tmp_path):
+    unit = open_unit(instructed_shop, "early_experience", ENV, tmp_path / "lab", model="someone/chat@1", start__updates=0,
                      experience__draws=6)  # fmt: skip
     rows = run(unit)
     assert {row.scale for row in rows} == {"someone/chat@1"}
@@ -129,9 +129,9 @@ def test_it_runs_in_words_from_a_model_that_has_a_name(told_shop, tmp_path):
     assert world and all(row.prompt[0]["content"].startswith(f"{FORESEE}\n\ngoal: ") for row in world)
 
 
-def test_a_model_that_has_a_name_is_not_taught_pages_first(told_shop, tmp_path):
+def test_a_model_that_has_a_name_is_not_taught_pages_first(instructed_shop, tmp_path):
     with pytest.raises(ConfigError, match="start.updates: 4 .* start.updates=0"):
-        open_unit(told_shop, "early_experience", ENV, tmp_path / "lab", model="someone/chat@1")
+        open_unit(instructed_shop, "early_experience", ENV, tmp_path / "lab", model="someone/chat@1")
 
 
 # -- does it learn? --------------------------------------------------------------------------------------------------

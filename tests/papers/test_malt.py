@@ -150,7 +150,7 @@ def shown(row: dict, first: int) -> list[SFTExample]:
 
 @pytest.fixture(scope="module")
 def prose(tmp_path_factory) -> Path:
-    """Counting as word problems in GSM8K's format, and a chat model that was shown the three roles at them, slips
+    """Counting as word problems in GSM8K's format, and a chat model that was shown the three roles at them, errors
     of the generator included."""
     world, order = tmp_path_factory.mktemp("prose"), generator("prose roles").permutation(300).tolist()
     rows = [{"question": f"Tom {k} has {1 + k % 3} eggs. How many?", "answer": f"He has {1 + k % 3}.\n#### {1 + k % 3}"}
@@ -188,10 +188,10 @@ def test_it_runs_in_prose_from_a_model_that_has_a_name(counted, tmp_path):
     lab = Lab(unit, method)
     grown = method.labelled(lab, "value")
     branches = [branch for one, _ in grown for branch in one.branches]
-    said = {depth: {b.turn.text for b in branches if b.depth == depth} for depth in range(3)}
-    assert any("#### " in text for text in said[0]) and {RIGHT, WRONG} & said[1]
+    texts = {depth: {b.turn.text for b in branches if b.depth == depth} for depth in range(3)}
+    assert any("#### " in text for text in texts[0]) and {RIGHT, WRONG} & texts[1]
     imitated = {e.completion for e in tree.positives(grown, 2)}
-    assert imitated and all("#### " in text and text in said[2] for text in imitated)  # whole solutions
+    assert imitated and all("#### " in text and text in texts[2] for text in imitated)  # whole solutions
     longest = {role: max(b.turn.n_tokens for b in branches if b.depth == d) for d, role in enumerate(ROLES)}
     assert longest["verifier"] <= 12 < max(longest.values()) <= 20
     dialogues = [json.loads(line) for line in (unit.run.artifacts / "dialogues.trio.jsonl").read_text().splitlines()]

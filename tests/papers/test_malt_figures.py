@@ -36,8 +36,8 @@ def test_the_tree_shows_every_utterance_with_its_value_and_label():
     assert [mark == figures.BLUE for mark in marks] == [True, True, False, True, True, True, False]
     assert set(ROLES) <= set(texts) and svg(figure) and figure.get_figwidth() <= 10
 
-    told = [branch | {"prompt": 12 * "how many eggs are left, "} for branch in expansion()]
-    top = figures.tree(told, ROLES).get_suptitle().split("\n")
+    branches = [branch | {"prompt": 12 * "how many eggs are left, "} for branch in expansion()]
+    top = figures.tree(branches, ROLES).get_suptitle().split("\n")
     assert " ".join(top).count("eggs") == 12 and len(top) == 4 and max(map(len, top)) <= 100  # a word problem, not cut
 
 

@@ -62,9 +62,9 @@ def test_votes_are_spread_evenly_until_the_budget_is_spent():
 
 
 def test_an_election_within_a_budget_pays_for_the_answers_it_counts():
-    said = ((("a",), ("b",)), (("c",), ("b",)), (("c",), ("d",)))
+    answers_by_round = ((("a",), ("b",)), (("c",), ("b",)), (("c",), ("d",)))
     right = ([[False], [True]], [[True], [True]], [[True], [False]])
-    rounds = [Attempts(np.array(one), answers) for one, answers in zip(right, said)]
+    rounds = [Attempts(np.array(one), answers) for one, answers in zip(right, answers_by_round)]
     five = Trajectory("t", (Step((), Turn("a", -1.0, 5), Observation("")),))
     drawn, whole = [[five, five]] * 3, Cost(lm_calls=4, sampled_tokens=30, env_steps=6, samples=6)
     every = {"success": 1.0, "agreement": pytest.approx(2 / 3), "votes": 3.0}

@@ -30,7 +30,7 @@ class Scripted:
 
     def propose(self, prompts, keys, n):
         self.asked += len(prompts)
-        said = []
+        proposals = []
         for prompt, key in zip(prompts, keys, strict=True):
             text = prompt[-1]["content"]
             numbers = [int(part) for part in text.split("numbers ")[1].split(" target")[0].split()]
@@ -39,8 +39,8 @@ class Scripted:
             if text.startswith("verify"):
                 options = ("right", "wrong")
             picks = [int(generator(text, key, j).integers(len(options))) for j in range(n)]
-            said.append([Turn(options[i], -1.0, 3 + i) for i in picks])
-        return said
+            proposals.append([Turn(options[i], -1.0, 3 + i) for i in picks])
+        return proposals
 
 
 def test_values_are_means_over_children_by_hand():

@@ -115,14 +115,14 @@ def prose(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def told(prose, monkeypatch):
+def prose_unit(prose, monkeypatch):
     """A unit of the chat model."""
     riddles.stand_in(monkeypatch)
     return partial(open_unit, prose, "rise", riddles.ENV, model="someone/chat@1", answer_tokens=24, sft__lr=1e-4)
 
 
-def test_it_runs_in_prose_from_a_model_that_has_a_name(told, tmp_path):
-    unit = told(tmp_path / "lab", test__tasks=15)
+def test_it_runs_in_prose_from_a_model_that_has_a_name(prose_unit, tmp_path):
+    unit = prose_unit(tmp_path / "lab", test__tasks=15)
     rows = lab.run(unit)
     assert {row.scale for row in rows} == {"someone/chat@1"} and {row.env for row in rows} == {riddles.ENV}
     present, paper = {(r.variant, r.panel, r.metric) for r in rows}, load_claims(CLAIMS)
@@ -133,14 +133,14 @@ def test_it_runs_in_prose_from_a_model_that_has_a_name(told, tmp_path):
     assert 0 < found["base", "acc@1"] < 1 and 0 < found["base", "vote"]  # names were read in what it wrote
     lines = [json.loads(line) for line in (unit.run.artifacts / "dialogues.base.jsonl").read_text().splitlines()]
     assert {line["turn"] for line in lines} == {1, 2, 3, 4, 5} and any("\n#### " in line["answer"] for line in lines)
-    work = Lab(told(tmp_path / "again"), method)
+    work = Lab(prose_unit(tmp_path / "again"), method)
     for name in ("rise_self", "rft"):  # whole turns, not the answers that they declare
         examples = method.collect(work, variant(name, work), 1, work.engine()).rows
-        assert examples and any(e.completion in map(riddles.said, riddles.NAMES) for e in examples)
+        assert examples and any(e.completion in map(riddles.worked_answer, riddles.NAMES) for e in examples)
 
 
-def test_a_model_that_declares_nothing_ends_at_the_floor(told, tmp_path):
-    unit = told(tmp_path / "short", answer_tokens=2)
+def test_a_model_that_declares_nothing_ends_at_the_floor(prose_unit, tmp_path):
+    unit = prose_unit(tmp_path / "short", answer_tokens=2)
     rows = lab.run(unit)
     values = {row.variant: row for row in rows if row.metric == "success"}
     assert values["base"].value == values["rft"].value == values["base+parallel"].value == 0.0
@@ -186,9 +186,9 @@ def test_the_last_turn_improves_on_the_last_attempt_only():
     assert [(one.text, r) for _, one, r in found.attempts] == [("4 + 1", 0.0), ("4 + 2", 0.0)]
     assert (found.target.text, found.reward) == ("(4 * 3) * 2", 1.0)
     assert [m["content"] for m in found.state] == ["numbers 4 3 2 target 24 expression", "4 + 2", retry]
-    [told] = method.improve(env, [task], Scripted([]), keys=[7], samples=3, oracle=True)
+    [improved] = method.improve(env, [task], Scripted([]), keys=[7], samples=3, oracle=True)
     env.reset(task)
-    assert told.reward == 1.0 and told.target.text == env.oracle() and told.state == found.state
+    assert improved.reward == 1.0 and improved.target.text == env.oracle() and improved.state == found.state
 
 
 def test_weights_and_filters_by_hand():
@@ -243,7 +243,7 @@ def outcomes(new_unit, tmp_path_factory) -> dict[str, dict[str, float]]:
         dealt = [played[i] for i in rng.permutation(len(played))]
         return [
             dataclasses.replace(one, reward=other.reward, attempts=tuple(
-                (state, said, r) for (state, said, _), (_, _, r) in zip(one.attempts, other.attempts)))
+                (state, answer, r) for (state, answer, _), (_, _, r) in zip(one.attempts, other.attempts)))
             for one, other in zip(played, dealt)
         ]  # fmt: skip
 

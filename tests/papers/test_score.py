@@ -182,7 +182,7 @@ def test_it_runs_in_prose_from_a_model_that_has_a_name(prose, tmp_path, monkeypa
     assert right and all("#### " in text for text in right)
     examples = method.star_examples(attempts, episodes)
     assert examples and {e.completion for e in examples} <= set(right)  # whole solutions, not their numbers alone
-    assert all(answer.isdigit() for i, said in enumerate(attempts.answers) for k, answer in enumerate(said)
+    assert all(answer.isdigit() for i, answers in enumerate(attempts.answers) for k, answer in enumerate(answers)
                if attempts.correct[i, k])  # fmt: skip
     other = open_unit(prose, "score", "gsm8k-v1", tmp_path / "short", model="someone/chat@1", answer_tokens=3)
     assert {row.value for row in lab.run(other) if row.metric == "acc@2" and row.variant == "base"} == {0.0}
@@ -201,33 +201,33 @@ def episode(task: str, *answers: str, cut: int | None = None) -> Trajectory:
 
 
 def judged(*episodes: Trajectory) -> Attempts:
-    said = tuple(tuple(step.turn.text for step in one.steps) for one in episodes)
-    return Attempts(np.array([[text.isupper() for text in one] for one in said]), said)
+    answers = tuple(tuple(step.turn.text for step in one.steps) for one in episodes)
+    return Attempts(np.array([[text.isupper() for text in one] for one in answers]), answers)
 
 
 def test_star_learns_right_answers_of_traces_that_end_right():
-    told = [episode("a", "X", "Y"), episode("b", "X", "y"), episode("c", "x", "Y"), episode("d", "x", "y"),
-            episode("e", "X", "Y", cut=0)]  # fmt: skip
-    found = method.star_examples(judged(*told), told)
+    episodes = [episode("a", "X", "Y"), episode("b", "X", "y"), episode("c", "x", "Y"), episode("d", "x", "y"),
+                episode("e", "X", "Y", cut=0)]  # fmt: skip
+    found = method.star_examples(judged(*episodes), episodes)
     assert [(e.prompt[0]["content"], e.completion) for e in found] == [
         ("a:", "X"), ("a:X", "Y"), ("c:x", "Y"), ("e:X", "Y")]  # fmt: skip
 
 
 def test_pairs_set_distinct_wrong_first_answers_against_right_ones():
-    told = [episode("a", "x", "Q"), episode("a", "X", "q"), episode("a", "z", "q"), episode("a", "x", "q"),
-            episode("a", "Y", "q"), episode("a", "w", "q"), episode("b", "x", "Q"), episode("c", "X", "Q")]  # fmt: skip
-    found = method.pair_examples(judged(*told), told, most=8)
+    episodes = [episode("a", "x", "Q"), episode("a", "X", "q"), episode("a", "z", "q"), episode("a", "x", "q"),
+                episode("a", "Y", "q"), episode("a", "w", "q"), episode("b", "x", "Q"), episode("c", "X", "Q")]  # fmt: skip
+    found = method.pair_examples(judged(*episodes), episodes, most=8)
     assert [(e.prompt[0]["content"], e.completion) for e in found] == [("a:x", "X"), ("a:z", "Y"), ("a:w", "X")]
-    assert len(method.pair_examples(judged(*told), told, most=2)) == 2
+    assert len(method.pair_examples(judged(*episodes), episodes, most=2)) == 2
 
 
 def test_dialogues_carry_each_turn_s_own_advantage_and_beta(whole):
-    told = [episode("a", "X", "y"), episode("a", "x", "Y"), episode("b", "X", "Y"), episode("b", "X", "Y", cut=1)]
+    episodes = [episode("a", "X", "y"), episode("a", "x", "Y"), episode("b", "X", "Y"), episode("b", "X", "Y", cut=1)]
     rl = dataclasses.replace(whole[0].params.rl, alpha=2.0)
     phases = {v.name: v.phases for v in method.variants(dataclasses.replace(whole[0].params, rl=rl))}
 
     def credits(phase: method.Phase) -> list[list[tuple[float, float]]]:
-        made = method.dialogues_of(told, judged(*told).correct, phase, group=2)
+        made = method.dialogues_of(episodes, judged(*episodes).correct, phase, group=2)
         return [[(turn.advantage, turn.beta) for turn in one] for one in made]
 
     b1, b2 = rl.beta1, rl.beta2
@@ -251,7 +251,7 @@ def test_self_refine_keeps_what_the_critic_calls_good():
 
     policy = Policy()
     policy.engine = policy
-    asked = [tuple({"role": role, "content": text} for role, text in zip(("user", "assistant", "user"), said)) for said in (
+    asked = [tuple({"role": role, "content": text} for role, text in zip(("user", "assistant", "user"), texts)) for texts in (
         ("q",), ("q", "X", "again"), ("q", "y", "again"))]
 
     def answers(way: method.Repeating) -> list[str]:
@@ -297,8 +297,8 @@ def outcomes(new_unit, tmp_path_factory) -> dict[str, dict[str, float]]:
         draws = []
         for k in range(4):
             tasks = work.panels["test"]
-            _, told = evaluate(work.env, tasks, LMPolicy(work.engine(trained)), seed=k)
-            draws.append(correction(attempts_of(work.env, tasks, told)))
+            _, episodes = evaluate(work.env, tasks, LMPolicy(work.engine(trained)), seed=k)
+            draws.append(correction(attempts_of(work.env, tasks, episodes)))
         found[name] = {metric: fmean(one.get(metric, 0.0) for one in draws) for metric in draws[0]}
     print({name: {k: round(v, 3) for k, v in one.items()} for name, one in found.items()})
     return found

@@ -117,11 +117,11 @@ def only(**given: float) -> method.Terms:
 
 def test_a_win_is_credited_to_all_turns_and_a_speaking_reward_to_its_message(pair):
     env, found = pair
-    said = [k for k, who in enumerate(found[0].state.order) if who != found[0].state.world.impostor]
+    speaking = [k for k, who in enumerate(found[0].state.order) if who != found[0].state.world.impostor]
     for terms, message, first, vote in (
         (only(win=1.0, beta=0.3), 1.0, 1.0, 1.0),
-        (only(speaking=2.0), 0.0, 0.2 if said[0] == 0 else 0.0, 0.0),
-        (only(win=1.0, speaking=2.0), 1.0, 1.2 if said[0] == 0 else 1.0, 1.0),
+        (only(speaking=2.0), 0.0, 0.2 if speaking[0] == 0 else 0.0, 0.0),
+        (only(win=1.0, speaking=2.0), 1.0, 1.2 if speaking[0] == 0 else 1.0, 1.0),
     ):
         won, lost = method.lessons(env, found, terms, [1, 2])
         share = [a / 8 for a in (first, *[message] * 3, *[vote] * 4)]  # a mean over eight turns, the last of them cut

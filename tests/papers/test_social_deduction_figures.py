@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from common.report.examples import dialogues
+from common.report.examples import recorded_dialogues
 from common.report.show import svg
 from common.rows import COST_FIELDS, MetricRow
 from papers.social_deduction import figures
@@ -52,7 +52,7 @@ def test_the_change_of_a_turn_is_that_of_the_others():
 
 def test_games_are_read_and_shown_with_beliefs_and_marks(tmp_path):
     (tmp_path / "dialogues.rl.jsonl").write_text("".join(json.dumps(turn) + "\n" for turn in game(text="<b>")))
-    found = dialogues(tmp_path, "rl")
+    found = recorded_dialogues(tmp_path, "rl")
     assert found == {"t": game(text="<b>")}
     shown = figures.viewer({"rl": found}, "t")
     assert "&lt;b&gt;</code> ✓" in shown and "<b>rl</b>" in shown and "+0.40" in shown and "0.70" in shown

@@ -93,10 +93,10 @@ def by_names(monkeypatch):
     monkeypatch.setattr(maths, "suspicions", named)
 
 
-def played(said=SAID, votes=VOTES) -> Trajectory:  # noqa: ANN001
+def played(messages=SAID, votes=VOTES) -> Trajectory:  # noqa: ANN001
     env, steps = DeductionEnv(), []
     env.reset(TASK)
-    for text in (*said, *votes):
+    for text in (*messages, *votes):
         prompt = env.prompt()
         steps.append(Step(prompt, Turn(text, -1.0, 2), env.step(text)))
     return Trajectory("t", tuple(steps))

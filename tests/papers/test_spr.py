@@ -164,10 +164,10 @@ def test_the_loss_is_the_mean_over_steps_of_two_minus_twice_the_cosine():
     agent, _, loss = prediction("spr", seen, future)
     with torch.no_grad():
         agent = some_agent()
-        told = agent.predictor(agent.project(agent.ahead(agent.latents(canvases(seen.frames[:, 0], None)),
-                                                         seen.actions)))  # fmt: skip
+        predicted = agent.predictor(agent.project(agent.ahead(agent.latents(canvases(seen.frames[:, 0], None)),
+                                                              seen.actions)))  # fmt: skip
         true = agent.project(agent.latents(future.flatten(0, 1))).view(2, 3, -1)
-        by_hand = [[2 - 2 * float(a @ b / (a.norm() * b.norm())) for a, b in zip(*row)] for row in zip(told, true)]
+        by_hand = [[2 - 2 * float(a @ b / (a.norm() * b.norm())) for a, b in zip(*row)] for row in zip(predicted, true)]
     assert loss.tolist() == pytest.approx([fmean(row) for row in by_hand], abs=1e-5)
 
 

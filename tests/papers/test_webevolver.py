@@ -124,7 +124,7 @@ def test_nothing_is_learned_from_tasks_of_the_test_panels(whole):
 
 
 def test_a_world_model_learns_what_actions_lead_to_and_not_from_shuffled_pages(new_unit, tmp_path, monkeypatch):
-    """From episodes of a demonstrator with a slipping hand, on tasks not trained on; the half-taught policy of this toy
+    """From episodes of a noisy demonstrator, on tasks not trained on; the half-taught policy of this toy
     hardly leaves the first page. It does *not* show that the page is read: in two runs on this toy the blind model
     foresaw as much (meanings .59 against .54, .83 against .85). Nor that acting gains: the claims do, or do not."""
     found, plain = {}, maths.world_rows

@@ -1,4 +1,4 @@
-"""WebEvolver by hand: rows of training, dreams, the judge of pages and what its verdicts are worth in the shop."""
+"""WebEvolver by hand: training rows, dreams (imagined rollouts), the judge of pages and what its verdicts are worth in the shop."""
 
 from __future__ import annotations
 

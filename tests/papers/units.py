@@ -39,10 +39,10 @@ def write_panels(world: Path, env: str, panels: dict[str, Iterable[Task | dict]]
     folder, files = world / "data" / env, {}
     folder.mkdir(parents=True)
     for name, rows in panels.items():
-        told = [dataclasses.asdict(row) if isinstance(row, Task) else row for row in rows]
-        blob = "".join(json.dumps(row) + "\n" for row in told).encode()
+        records = [dataclasses.asdict(row) if isinstance(row, Task) else row for row in rows]
+        blob = "".join(json.dumps(row) + "\n" for row in records).encode()
         (folder / f"{name}.jsonl").write_bytes(blob)
-        files[f"{name}.jsonl"] = {"rows": len(told), "sha256": hashlib.sha256(blob).hexdigest()}
+        files[f"{name}.jsonl"] = {"rows": len(records), "sha256": hashlib.sha256(blob).hexdigest()}
     (folder / "manifest.json").write_text(json.dumps({"env": env, "files": files}))
 
 

@@ -52,8 +52,8 @@ def test_a_run_depends_on_what_its_results_do_and_on_its_own_parameters():
     assert run["deps"] == ["results/identity/${item.paper}.json"]
     assert run["params"] == ["profile", "seeds", {"papers/${item.paper}/params.yaml": None}]  # workers are no part of any result
     for paper in LAB["papers"]:
-        told = json.loads((ROOT / "results/identity" / f"{paper}.json").read_text())
-        assert set(told["envs"]) == set(default_envs(load_spec(ROOT, paper))) and told["pins"]
+        identity = json.loads((ROOT / "results/identity" / f"{paper}.json").read_text())
+        assert set(identity["envs"]) == set(default_envs(load_spec(ROOT, paper))) and identity["pins"]
 
 
 def test_what_dvc_shows_follows_from_the_tables(tmp_path):
@@ -123,8 +123,8 @@ def test_dvc_reruns_what_changed_and_nothing_else(tmp_path, new_lab, environment
     shutil.copytree(ROOT / ".dvc/plots", root / ".dvc/plots")
 
     def repro(*targets: str) -> list[str]:
-        told = dvc(root, "repro", *targets, environment=environment)
-        return re.findall(r"Running stage '([^']+)'", told)
+        identity = dvc(root, "repro", *targets, environment=environment)
+        return re.findall(r"Running stage '([^']+)'", identity)
 
     def units() -> set[str]:
         return {path.parent.name for path in root.glob("runs/toy/*/DONE")}

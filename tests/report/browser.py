@@ -67,13 +67,13 @@ class Browser:
         """Exceptions, and errors and warnings of the console."""
         found = []
         for event in self.events:
-            method, told = event["method"], event["params"]
+            method, params = event["method"], event["params"]
             if method == "Runtime.exceptionThrown":
-                found.append(str(told["exceptionDetails"]))
-            elif method == "Runtime.consoleAPICalled" and told["type"] in ("error", "warning"):
-                found.append(str(told["args"]))
-            elif method == "Log.entryAdded" and told["entry"]["level"] in ("error", "warning"):
-                found.append(told["entry"]["text"])
+                found.append(str(params["exceptionDetails"]))
+            elif method == "Runtime.consoleAPICalled" and params["type"] in ("error", "warning"):
+                found.append(str(params["args"]))
+            elif method == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
+                found.append(params["entry"]["text"])
         return found
 
 
@@ -87,11 +87,11 @@ def browser(path: str) -> Iterator[Browser]:
                    "--disable-dev-shm-usage", "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"]
         process = subprocess.Popen([path, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            told, end = Path(profile, "DevToolsActivePort"), time.monotonic() + PATIENCE
-            while not (told.exists() and "\n" in told.read_text()):
+            params, end = Path(profile, "DevToolsActivePort"), time.monotonic() + PATIENCE
+            while not (params.exists() and "\n" in params.read_text()):
                 assert process.poll() is None and time.monotonic() < end, "the browser does not start"
                 time.sleep(0.05)
-            with urllib.request.urlopen(f"http://127.0.0.1:{told.read_text().split()[0]}/json") as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{params.read_text().split()[0]}/json") as answer:
                 tab = next(one for one in json.load(answer) if one["type"] == "page")
             socket = websocket.create_connection(tab["webSocketDebuggerUrl"], timeout=PATIENCE, suppress_origin=True)
             try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from common.report.correction import change_table, confidence_and_critique, levels_of, parts, transitions, turns
+from common.report.correction import change_table, confidence_and_critique, gain_parts, levels_of, transitions, turns
 from common.report.figures import BLUE, RED
 from common.report.show import svg
 from common.rows import COST_FIELDS, MetricRow
@@ -61,14 +61,14 @@ def gains(seeds: range) -> list[MetricRow]:
 
 @pytest.mark.parametrize("seeds", [range(0), range(1), range(3)])
 def test_parts_of_gains_are_drawn_with_any_number_of_seeds(seeds):
-    figure = parts(gains(seeds), ("base", "rise_self"))
+    figure = gain_parts(gains(seeds), ("base", "rise_self"))
     assert svg(figure) and figure.get_figwidth() <= 10
     if not seeds:
         assert "nothing was measured" in figure.axes[0].texts[0].get_text()
 
 
 def test_bars_are_the_two_parts_of_the_gain():
-    axes = parts(gains(range(1)), ("base",)).axes[0]
+    axes = gain_parts(gains(range(1)), ("base",)).axes[0]
     drawn = sorted(bar.get_width() for bar in axes.patches if bar.get_width())  # those of the legend have no width
     assert drawn == pytest.approx([-0.4 * 0.3, 0.6 * 0.1])
 

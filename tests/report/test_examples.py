@@ -67,7 +67,7 @@ def test_dialogues_that_differ_come_first_and_text_is_harmless(tmp_path):
                   "correct": turn == 2 and right}
                  for task, right in ends.items() for turn in (1, 2)]  # fmt: skip
         (tmp_path / f"dialogues.{variant}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        return examples.dialogues(tmp_path, variant)
+        return examples.recorded_dialogues(tmp_path, variant)
 
     base, score = record("base", {"x": True, "y": False}), record("score", {"x": True, "y": True, "z": True})
     table = examples.dialogue_table({"base": base, "score": score}).splitlines()
@@ -76,7 +76,7 @@ def test_dialogues_that_differ_come_first_and_text_is_harmless(tmp_path):
     long = [{"prompt": "p", "answer": "a" * 300 + "|end", "correct": False}] * 2
     table = examples.dialogue_table({"base": {"t": long}})
     assert table.count("aaa […] aaa") == 2 and table.count("a\\|end") == 2 and len(table) < 600
-    assert examples.dialogues(tmp_path, "absent") == {}
+    assert examples.recorded_dialogues(tmp_path, "absent") == {}
     for nothing in ({}, {"base": base, "absent": {}}):
         assert examples.dialogue_table(nothing).startswith("No dialogues to show")
 
@@ -110,7 +110,7 @@ def test_the_viewer_marks_what_is_right_and_what_changed_and_escapes_text(tmp_pa
     assert "was kept" in examples.dialogue_viewer(sides, "zz")
     rows = [turn for turns in sides["malt"].values() for turn in turns]
     (tmp_path / "dialogues.malt.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert examples.dialogues(tmp_path, "malt") == sides["malt"] and examples.dialogues(tmp_path, "x") == {}
+    assert examples.recorded_dialogues(tmp_path, "malt") == sides["malt"] and examples.recorded_dialogues(tmp_path, "x") == {}
 
 
 # -- forecasts -------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from common.envs.versions.countdown_v1 import CountdownEnv
-from common.evaluate.claims import headline
+from common.evaluate.claims import headline_metric
 from common.report import pictures, published, story, tables
 from common.report.toy import ScriptedPolicy, toy_rows
 from common.rows import write_metrics
@@ -31,10 +31,10 @@ def test_the_ladder_of_a_paper_is_read_from_its_claims():
 def test_own_rows_replace_those_of_the_same_seed_and_join_no_other_profile():
     others = toy_rows({"a": (0.1, 0.2, 0.3)})
     [own] = [row for row in toy_rows({"a": (0.0, 0.9)}) if row.seed == 1]
-    assert sorted((r.seed, r.value) for r in published.together([own], others)) == [(0, 0.1), (1, 0.9), (2, 0.3)]
-    assert published.together([], others) == others
+    assert sorted((r.seed, r.value) for r in published.replace_seed([own], others)) == [(0, 0.1), (1, 0.9), (2, 0.3)]
+    assert published.replace_seed([], others) == others
     foreign = [type(own)(**{**vars(row), "profile": "cpu"}) for row in others]
-    assert published.together([own], foreign) == [own]
+    assert published.replace_seed([own], foreign) == [own]
 
 
 def test_published_rows_are_found_or_their_absence_is_one_sentence(tmp_path):
@@ -84,7 +84,7 @@ def test_tables_hold_means_by_variant():
 
 
 def test_a_ladder_is_drawn_by_the_metric_of_most_claims():
-    found = {paper: headline(ROOT / f"papers/{paper}/claims.yaml") for paper in ("agent_q", "score", "malt")}
+    found = {paper: headline_metric(ROOT / f"papers/{paper}/claims.yaml") for paper in ("agent_q", "score", "malt")}
     assert found == {"agent_q": "success", "score": "delta", "malt": "success"}
 
 
@@ -103,8 +103,8 @@ def test_pictures_follow_the_results(tmp_path):
     rows = [type(row)(**{**vars(row), "paper": "agent_q", "scale": "nano"}) for row in toy_rows({"base": (0.1, 0.2), "rft": (0.2, 0.3)})]
     write_metrics(lab / "results/agent_q/metrics.jsonl", rows)
     assert to_draw(lab) == ["agent_q_ladder.png"]
-    first = [path.read_bytes() for path in pictures.write(lab)]
-    assert to_draw(lab) == [] and [path.read_bytes() for path in pictures.write(lab)] == first
+    first = [path.read_bytes() for path in pictures.write_pictures(lab)]
+    assert to_draw(lab) == [] and [path.read_bytes() for path in pictures.write_pictures(lab)] == first
     write_metrics(lab / "results/agent_q/metrics.jsonl", rows[1:])
     assert to_draw(lab) == ["agent_q_ladder.png"]
 

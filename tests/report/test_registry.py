@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from common.config import ConfigError
+from common.report.exports.registry import finished, publish_model, weight_folders
 from common.rows import write_metrics
-from common.report.exports.registry import finished, publish_model, weights
 from common.track.mlflow_log import Tracker
 from common.track.mlflow_store import local_uri
 from common.track.store import Run, UnitSpec
@@ -27,11 +27,11 @@ def touch(path: Path, *stages: str) -> None:
 def test_the_last_round_s_weights_are_a_variant_s(tmp_path):
     touch(tmp_path, "train.toy.r1", "train.toy.r2", "train.toy.r10", "train.rise.it1", "train.sft",
           "train.cory/pioneer", "train.cory/observer", "train.iwm.act", "train.iwm.world")  # fmt: skip
-    found = {name: path.relative_to(tmp_path / "stages").as_posix() for name, path in weights(tmp_path).items()}
+    found = {name: path.relative_to(tmp_path / "stages").as_posix() for name, path in weight_folders(tmp_path).items()}
     assert found == {"toy": "train.toy.r10", "rise": "train.rise.it1", "sft": "train.sft",
                      "cory/pioneer": "train.cory/pioneer", "cory/observer": "train.cory/observer",
                      "iwm.act": "train.iwm.act", "iwm.world": "train.iwm.world"}  # fmt: skip
-    assert weights(tmp_path / "stages") == {}
+    assert weight_folders(tmp_path / "stages") == {}
 
 
 @pytest.fixture
@@ -78,8 +78,8 @@ def test_a_published_policy_answers_as_its_weights_do(lab):
     from common.lm.models import load_model
 
     # base is better, but only toy has weights
-    said = publish_model(lab, "toy", env="shop-v1", profile="cpu", variant=None, policy=None, seed=None)
-    assert said.startswith("toy.toy.shop-v1 version 1: weights of seed 0 from runs/toy/")
+    message = publish_model(lab, "toy", env="shop-v1", profile="cpu", variant=None, policy=None, seed=None)
+    assert message.startswith("toy.toy.shop-v1 version 1: weights of seed 0 from runs/toy/")
     store = mlflow.MlflowClient(local_uri(lab))
     version = store.get_model_version("toy.toy.shop-v1", "1")
     assert version.tags["lab.seed"] == "0" and "# toy of toy in shop-v1" in version.description
@@ -96,19 +96,19 @@ def test_a_published_policy_answers_as_its_weights_do(lab):
     ids = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]
     with torch.no_grad():
         wanted = model.generate(ids, max_new_tokens=24, do_sample=False)[0, ids.shape[1] :]
-    (said,) = loaded.predict([prompt])
-    assert said.strip() == tokenizer.decode(wanted, skip_special_tokens=True).strip() != ""
+    (action,) = loaded.predict([prompt])
+    assert action.strip() == tokenizer.decode(wanted, skip_special_tokens=True).strip() != ""
 
 
-@pytest.mark.parametrize(("change", "said"), [
+@pytest.mark.parametrize(("change", "message"), [
     ({"policy": "toi"}, r"no weights of toi are kept.*there are: toy"),
     ({"seed": 7}, r"seed 7 of toy in shop-v1 is not finished here"),
     ({"profile": "smoke"}, r"toy in shop-v1 is not finished here at profile smoke"),
     ({"variant": "nothing", "policy": "toy"}, r'no row of "nothing" in shop-v1'),
 ])  # fmt: skip
-def test_what_cannot_be_published_is_said(lab, change, said):
+def test_what_cannot_be_published_is_said(lab, change, message):
     asked = {"env": "shop-v1", "profile": "cpu", "variant": None, "policy": None, "seed": None}
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         publish_model(lab, "toy", **{**asked, **change})
 
 

@@ -175,8 +175,8 @@ def test_a_clone_in_which_nothing_was_run_has_a_site_too(tmp_path):
     site.write_site(pages.read_lab(root, "smoke"), root / "site")
     front = (root / "site/index.html").read_text(encoding="utf-8")
     assert "No claim has been judged yet" in front and "<tbody" in front and 'id="verdicts"' not in front
-    told = (root / "site/notebooks/index.html").read_text(encoding="utf-8")
-    assert "make report" in told and "make repro PAPERS=toy" in told
+    page = (root / "site/notebooks/index.html").read_text(encoding="utf-8")
+    assert "make report" in page and "make repro PAPERS=toy" in page
     assert "make repro PAPERS=toy PROFILE=smoke" in (root / "site/papers/toy.html").read_text(encoding="utf-8")
 
 

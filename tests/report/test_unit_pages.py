@@ -42,11 +42,11 @@ def test_a_decision_shows_every_option_and_what_was_taken():
 
 
 def test_only_what_was_kept_becomes_a_page(tmp_path):
-    assert unit_pages.pages(tmp_path) == {} and unit_pages.figures(tmp_path / "notebook.ipynb") == {}
+    assert unit_pages.artifact_pages(tmp_path) == {} and unit_pages.notebook_figures(tmp_path / "notebook.ipynb") == {}
     (tmp_path / "pairs.r1.jsonl").write_text("")
     (tmp_path / "pairs.r2.jsonl").write_text(json.dumps(pair(1.0)) + "\n")
     (tmp_path / "rollouts.x.jsonl").write_text("{}\n")
-    assert list(unit_pages.pages(tmp_path)) == ["pairs.r2.html"]
+    assert list(unit_pages.artifact_pages(tmp_path)) == ["pairs.r2.html"]
 
 
 def test_figures_are_the_notebook_s_in_order(tmp_path):
@@ -54,4 +54,4 @@ def test_figures_are_the_notebook_s_in_order(tmp_path):
     shown = [{"outputs": [{"data": {"image/svg+xml": ["<svg>", f"{i}</svg>"]}}, *other]}
              for i in range(2)]
     (tmp_path / "n.ipynb").write_text(json.dumps({"cells": [{"source": "text"}, *shown]}))
-    assert unit_pages.figures(tmp_path / "n.ipynb") == {"figure01.svg": "<svg>0</svg>", "figure02.svg": "<svg>1</svg>"}
+    assert unit_pages.notebook_figures(tmp_path / "n.ipynb") == {"figure01.svg": "<svg>0</svg>", "figure02.svg": "<svg>1</svg>"}

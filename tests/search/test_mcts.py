@@ -8,7 +8,7 @@ import pytest
 
 from common.rng import derive
 from common.search.mcts import MCTSSettings, Root, merge, search
-from common.search.tree import ROOT, best_child, load, replay, save, to_json, violations
+from common.search.tree import ROOT, best_child, load, replay, save, tree_to_json, violations
 from common.types import Turn
 
 from .toy import LETTERS, Listing, Scripted, ToyEnv, toy_task
@@ -39,9 +39,9 @@ def test_trees_are_sound_replayable_and_independent_of_batching(name):
         assert violations(tree) == []
         assert replay(tree, ToyEnv(), toy_task(i)) == []
         assert tree.nodes[ROOT].visits == BASE.simulations
-        assert to_json(run(VARIANTS[name], [i])[0]) == to_json(tree)
-    assert [to_json(tree) for tree in run(VARIANTS[name], [7, 2, 5])] == [to_json(together[i]) for i in (7, 2, 5)]
-    assert len({to_json(tree).split("nodes")[1] for tree in together}) == 8
+        assert tree_to_json(run(VARIANTS[name], [i])[0]) == tree_to_json(tree)
+    assert [tree_to_json(tree) for tree in run(VARIANTS[name], [7, 2, 5])] == [tree_to_json(together[i]) for i in (7, 2, 5)]
+    assert len({tree_to_json(tree).split("nodes")[1] for tree in together}) == 8
 
 
 def naive_search(task, key, settings, policy):
@@ -113,7 +113,7 @@ def test_equals_a_naive_search_written_apart(name):
 @pytest.mark.parametrize("name", ["agent_q", "puct_length", "honest"])
 def test_golden_trees(name):
     """Regenerate after an intended change: python -m tests.search.test_mcts, then read the diff."""
-    assert to_json(golden_tree(name)) == to_json(load(GOLDEN / f"{name}.json"))
+    assert tree_to_json(golden_tree(name)) == tree_to_json(load(GOLDEN / f"{name}.json"))
 
 
 def golden_tree(name):
@@ -211,7 +211,7 @@ def test_env_step_budget_is_spent_exactly_and_by_each_tree_apart():
     for i, tree in enumerate(capped):
         assert violations(tree) == []
         assert tree.cost.env_steps == 20 or (tree.cost.env_steps < 20 and tree.nodes[ROOT].visits == BASE.simulations)
-        assert to_json(run(replace(BASE, max_env_steps=20), [i])[0]) == to_json(tree)
+        assert tree_to_json(run(replace(BASE, max_env_steps=20), [i])[0]) == tree_to_json(tree)
     assert any(tree.nodes[ROOT].visits < BASE.simulations for tree in capped)
     assert len({tree.nodes[ROOT].visits for tree in capped}) > 1
 

@@ -3,7 +3,7 @@
 import pytest
 
 from common.search.mcts import MCTSSettings, search
-from common.search.tree import ROOT, Tree, from_json, load, recount, replay, save, state_of, to_json, violations
+from common.search.tree import ROOT, Tree, load, recount, replay, save, state_of, tree_from_json, tree_to_json, violations
 from common.types import Cost
 
 from .toy import Scripted, ToyEnv, toy_task
@@ -80,23 +80,23 @@ def test_save_and_load_round_trip(tree, tmp_path):
 
 
 def test_wall_clock_is_not_saved(tree):
-    text = to_json(tree)
+    text = tree_to_json(tree)
     tree.cost += Cost(seconds=3.0)
-    assert to_json(tree) == text
+    assert tree_to_json(tree) == text
 
 
 def test_damaged_or_foreign_files_are_refused(tree):
-    text = to_json(tree)
+    text = tree_to_json(tree)
     with pytest.raises(ValueError, match="version 7"):
-        from_json(text.replace('"version":1', '"version":7'))
+        tree_from_json(text.replace('"version":1', '"version":7'))
     for broken in (text[:-20], text.replace('"parent"', '"patron"', 1), "[]"):
         with pytest.raises(ValueError, match="damaged"):
-            from_json(broken)
+            tree_from_json(broken)
 
 
 def test_replay_confirms_and_finds_lies(tree):
     env, task = ToyEnv(), toy_task(3)
-    loaded = from_json(to_json(tree))
+    loaded = tree_from_json(tree_to_json(tree))
     assert replay(loaded, env, task) == []
     ended = next(i for i, node in enumerate(loaded.nodes) if node.terminated)
     loaded.nodes[ended].reward += 0.125
@@ -120,7 +120,7 @@ def test_replay_survives_an_earlier_end(tree):
 
 def test_state_is_the_same_from_memory_and_by_replay(tree):
     env, task = ToyEnv(), toy_task(3)
-    loaded = from_json(to_json(tree))
+    loaded = tree_from_json(tree_to_json(tree))
     stepped = [i for i, node in enumerate(tree.nodes) if node.stepped]
     assert len(stepped) > 5
     for i in stepped:

@@ -83,8 +83,8 @@ def test_texts_and_drawings_leave_the_key_once_the_probe_says_so(lab, capsys):
         edit(lab, name, old, new)
         assert unit(lab).key != key
         assert attest(lab, LAYERS, check=False) == 0
-        assert unit(lab).key == key and "search: 109 values" in (told := capsys.readouterr().out)
-        assert f"the same behaviour ({search}): results stay" in told and "stale" not in told
+        assert unit(lab).key == key and "search: 109 values" in (printed := capsys.readouterr().out)
+        assert f"the same behaviour ({search}): results stay" in printed and "stale" not in printed
     attested = read(lab).layers["search"][search].attested
     assert len(attested) == 4 and {one["what"] for one in attested.values()} == {
         "109 values seen first", "109 of 109 values recomputed as before"}
@@ -101,8 +101,8 @@ def test_a_changed_rule_is_a_new_behaviour_for_who_reaches_it_alone(lab, capsys,
     with monkeypatch.context() as patch:
         patch.setattr(mcts, "backup", lambda *given: [(node, 0.99 * value) for node, value in right(*given)])
         assert attest(lab, LAYERS, check=False) == 0
-        told = capsys.readouterr().out
-        assert "a new behaviour" in told and "basic.value: " in told and "results of these papers are stale: toy\n" in told
+        printed = capsys.readouterr().out
+        assert "a new behaviour" in printed and "basic.value: " in printed and "results of these papers are stale: toy\n" in printed
         assert unit(lab).key != key and plain(lab) == others
         assert attest(lab, LAYERS, check=True) == 0
     edit(lab, STEPS, "0.99 * gamma ** (steps_after", "gamma ** (steps_after")
@@ -120,8 +120,8 @@ def test_check_writes_nothing_and_fails_for_unknown_code_and_other_behaviour(lab
 
     monkeypatch.setattr(mcts, "best_index", lambda scores, ties=None: len(scores) - 1)
     assert attest(lab, LAYERS, check=True) == 1
-    told = capsys.readouterr().out
-    assert "OTHER than recorded" in told and "values moved" in told and "rollouts" in told
+    printed = capsys.readouterr().out
+    assert "OTHER than recorded" in printed and "values moved" in printed and "rollouts" in printed
     assert (lab / "fingerprints.json").read_bytes() == before
 
 
@@ -230,9 +230,9 @@ def test_a_refactoring_that_gives_the_same_rows_keeps_its_results(refactored, ca
         attest_paper(lab, "toy", store)
     for seed in (0, 1):
         finish(lab, seed, value=float(seed))
-    told = attest_paper(lab, "toy", store)
-    assert "all rows of 2 units are equal (toy toy-v1 seed 0 cpu, toy toy-v1 seed 1 cpu)" in told
-    assert "2 finished units in runs/ have another key now and stay" in told
+    printed = attest_paper(lab, "toy", store)
+    assert "all rows of 2 units are equal (toy toy-v1 seed 0 cpu, toy toy-v1 seed 1 cpu)" in printed
+    assert "2 finished units in runs/ have another key now and stay" in printed
     keys = {path.name for path in (store / "toy").iterdir()}
     assert {unit(lab, seed).key for seed in (0, 1)} == keys == {path.name for path in (lab / "runs/toy").iterdir()}
     assert state(lab).kind == "attested" and "its own code gave the rows of 2 units" in str(state(lab))

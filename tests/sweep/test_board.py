@@ -117,12 +117,12 @@ def in_a_terminal(root: Path, environment: dict[str, str], *arguments: str, stop
     while time.monotonic() < deadline:
         if select.select([main], [], [], 0.2)[0]:
             try:
-                said = os.read(main, 65536)
+                chunk = os.read(main, 65536)
             except OSError:  # the other side is closed
                 break
-            if not said:
+            if not chunk:
                 break
-            shown += said
+            shown += chunk
             if stop_after and stop_after.encode() in shown:
                 process.send_signal(signal.SIGINT)
                 stop_after = ""
@@ -154,16 +154,16 @@ sweep_view(started)
 
 
 def test_a_sweep_started_by_a_cell_outlives_the_kernel_and_is_found_again(slow_lab, environment_of):
-    root, told = slow_lab, []
+    root, messages = slow_lab, []
     manager = KernelManager(kernel_name="python3")
     manager.start_kernel(cwd=str(root), env=environment_of(root))
     client = manager.client()
     client.start_channels()
     try:
         client.wait_for_ready(timeout=60)
-        client.execute_interactive(CELL, timeout=60, output_hook=told.append)
-        shown = [message["content"]["data"] for message in told if message["msg_type"] == "execute_result"]
-        assert shown and "toy: 2 units" in shown[0]["text/plain"] and "<table>" in shown[0]["text/html"], told
+        client.execute_interactive(CELL, timeout=60, output_hook=messages.append)
+        shown = [message["content"]["data"] for message in messages if message["msg_type"] == "execute_result"]
+        assert shown and "toy: 2 units" in shown[0]["text/plain"] and "<table>" in shown[0]["text/html"], messages
         if "application/vnd.jupyter.widget-view+json" in shown[0]:  # it follows the sweep while the kernel does nothing
             while "toy: 2 units" not in str(client.get_iopub_msg(timeout=30)["content"].get("data", "")):
                 pass

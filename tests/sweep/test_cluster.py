@@ -69,8 +69,9 @@ def test_units_run_on_both_nodes_and_give_the_rows_of_one_machine(tmp_path, new_
     options = ("run", "--paper", "toy", "--executor", "ray", "--address", cluster.address)
     for path in (lab / "runs/toy").glob("*/DONE"):
         path.parent.rename(lab / "aside")
-    said = run_in(lab, *options)
-    assert said.returncode == 0 and "2 workers on " in said.stdout and "2 succeeded, 0 failed, 0 skipped" in said.stdout, said.stdout
+    output = run_in(lab, *options)
+    assert output.returncode == 0 and "2 workers on " in output.stdout, output.stdout
+    assert "2 succeeded, 0 failed, 0 skipped" in output.stdout, output.stdout
     assert rows(lab)[1] == json.loads((lab / "local.jsonl").read_text())["value"]
     assert statuses(lab)["unit"] == ["FINISHED"] * 3
     printed = {line for path in lab.glob("runs/toy/*/notebook.ipynb") for line in path.read_text().split('"') if "raylet " in line}
@@ -85,8 +86,8 @@ def test_a_stopped_sweep_leaves_no_worker_and_goes_on(tmp_path, new_lab, run_in,
     started = start_in(lab, *options)
     wait_for(lambda: len(list(lab.glob("runs/toy/*/events.jsonl"))) == 2, "two units")
     started.send_signal(signal.SIGTERM)
-    said = started.communicate(timeout=60)[0]
-    assert started.returncode == 130 and f"--executor ray --address {cluster.address}" in said, said
+    output = started.communicate(timeout=60)[0]
+    assert started.returncode == 130 and f"--executor ray --address {cluster.address}" in output, output
     assert statuses(lab)["unit"] == ["KILLED"] * 2
     wait_for(lambda: not workers_of(lab), "the end of all workers", 20)
     params = lab / "papers/toy/params.yaml"
@@ -101,8 +102,8 @@ def test_a_lost_machine_costs_its_unit_only(tmp_path, new_lab, run_in, start_in,
     started = start_in(lab, *options)
     wait_for(lambda: len(list(lab.glob("runs/toy/*/events.jsonl"))) == 3, "three units")
     cluster.remove_node(extra, allow_graceful=False)
-    said = started.communicate(timeout=120)[0]
-    assert started.returncode == 1 and "2 succeeded, 1 failed, 0 skipped" in said and "Ray lost this worker" in said, said
+    output = started.communicate(timeout=120)[0]
+    assert started.returncode == 1 and "2 succeeded, 1 failed, 0 skipped" in output and "Ray lost this worker" in output, output
     assert sorted(statuses(lab)["unit"]) == ["FAILED", "FINISHED", "FINISHED"]
     wait_for(lambda: not workers_of(lab), "the end of all workers", 20)
     assert "1 succeeded, 0 failed, 2 skipped" in run_in(lab, *options).stdout
@@ -110,9 +111,9 @@ def test_a_lost_machine_costs_its_unit_only(tmp_path, new_lab, run_in, start_in,
 
 def test_what_is_wrong_is_said_before_a_unit_starts(lab, run_in, tmp_path):
     def refused(*options: str, **variables: str) -> str:
-        said = run_in(lab, "run", "--paper", "toy", *options, **variables)
-        assert said.returncode == 2 and not (lab / "runs/toy").exists(), said.stdout
-        return said.stdout
+        output = run_in(lab, "run", "--paper", "toy", *options, **variables)
+        assert output.returncode == 2 and not (lab / "runs/toy").exists(), output.stdout
+        return output.stdout
 
     assert 'no Ray cluster answers at "127.0.0.1:1"' in refused("--executor", "ray", "--address", "127.0.0.1:1")
     assert "must be HOST:PORT" in refused("--executor", "ray", "--address", "somewhere")

@@ -57,7 +57,7 @@ def trainer(monkeypatch):
 
 
 def test_training_a_base_model_says_how_far_it_is(capsys):
-    log = inputs.shown_by(inputs.Progress(4, "base model of toy", what="updates", stream=sys.stdout, every=0.0))
+    log = inputs.progress_log(inputs.Progress(4, "base model of toy", what="updates", stream=sys.stdout, every=0.0))
     log(1, {"loss": 2.0})
     log(2, {"loss": 1.5})
     first, second = capsys.readouterr().out.splitlines()

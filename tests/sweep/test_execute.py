@@ -106,8 +106,8 @@ def test_each_worker_gets_a_gpu_of_its_own(tmp_path, new_lab, run_in):
     (root / "papers/toy/params.yaml").write_text(params.replace("pause: {default: 0.0", "pause: {default: 0.5"))
     result = run_in(root, "run", "--paper", "toy", CUDA_VISIBLE_DEVICES="3, 5")
     assert result.returncode == 0, result.stdout
-    said = "".join(path.read_text() for path in root.glob("runs/toy/*/notebook.ipynb"))
-    assert sorted(re.findall(r'"gpu (\w+)', said)) == ["3", "5"]
+    printed = "".join(path.read_text() for path in root.glob("runs/toy/*/notebook.ipynb"))
+    assert sorted(re.findall(r'"gpu (\w+)', printed)) == ["3", "5"]
 
 
 def test_running_again_starts_nothing_and_says_so(finished, run_in):

@@ -1,4 +1,4 @@
-"""From a number back to its unit, and recomputing it: what is said before and after code, tables and store change."""
+"""From a number back to its unit, and recomputing it: the messages before and after code, tables and store change."""
 
 from __future__ import annotations
 
@@ -114,8 +114,8 @@ def test_code_that_no_number_depends_on_leaves_tables_attested_and_units_finishe
     text = explained(copied, "toy/D0.1")
     assert "source    attested: computed by other code that behaves the same (only code that no number depends on differs)" in text
     assert text.count("computed here by other code that behaves the same, unit ") == 4 and "STALE" not in text
-    told = run_in(copied, "claims").stdout
-    assert "attested, computed by other code that behaves the same: tables of toy;" in told and "stale" not in told
+    printed = run_in(copied, "claims").stdout
+    assert "attested, computed by other code that behaves the same: tables of toy;" in printed and "stale" not in printed
     assert "4 units, all finished: nothing to run" in run_in(copied, "run", "--paper", "toy", "--dry-run").stdout
 
 
@@ -133,8 +133,8 @@ def test_a_changed_rule_is_out_of_date(copied, explained):
     ("tooy/half/total", 'paper: "tooy" has no rows in results/'),
 ])  # fmt: skip
 def test_a_target_that_is_not_there(published, explained, target, message):
-    said = explained(published, target, code=2)
-    assert message in said and len(said.splitlines()) == 1
+    printed = explained(published, target, code=2)
+    assert message in printed and len(printed.splitlines()) == 1
 
 
 def test_verify_recomputes_and_notices_a_changed_table(copied, run_in):
@@ -188,9 +188,9 @@ def test_a_clone_without_a_run_store_knows_whether_its_tables_are_stale(copied, 
     assert "source    STALE: other than when it was computed: code of the paper's own folder\n" in explained(copied, "toy/D0.1")
     params = copied / "papers/toy/params.yaml"
     params.write_text(params.read_text().replace("pause: {default: 0.0", "pause: {default: 0.1"))
-    said = run_in(copied, "claims").stdout
+    printed = run_in(copied, "claims").stdout
     assert ("stale: toy on toy-v1 was computed from other parameters, code of the paper's own folder; to compute it anew: "
-            "dvc repro run@toy") in said
+            "dvc repro run@toy") in printed
 
     (copied / "results/toy/source.json").unlink()
     assert "source    of unknown origin" in explained(copied, "toy/D0.1")

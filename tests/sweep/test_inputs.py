@@ -33,9 +33,9 @@ def test_weights_that_two_keys_made_are_told_by_the_present_one(tmp_path, monkey
         folder.mkdir(parents=True)
         (folder / "model.safetensors").write_bytes(b"other" if key == "ccc" else b"same")
     weights = folder_hash(folder.with_name("toy-v1-aaa"))
-    for present, told in (("bbb", "bbb"), ("aaa", "aaa"), ("ccc", "aaa")):
+    for present, expected in (("bbb", "bbb"), ("aaa", "aaa"), ("ccc", "aaa")):
         monkeypatch.setattr(inputs, "base_key", lambda *_, key=present: key)
-        assert inputs._base(tmp_path, "toy-v1", weights) == told
+        assert inputs._base(tmp_path, "toy-v1", weights) == expected
     assert inputs._base(tmp_path, "toy-v1", "0" * 64) == inputs.WEIGHTS + "0" * 64
     assert inputs._base(tmp_path, "toy-v1", "") == ""
 

@@ -32,6 +32,6 @@ def test_a_kernel_that_would_not_end_is_gone_with_its_notebook_kept(tmp_path, fa
     found = run_job(job)
     assert found.ok is not fails and (found.error == "ValueError: toy") is fails
     cells = json.loads(Path(found.notebook).read_text(encoding="utf-8"))["cells"]
-    said = "".join(cells[-1]["outputs"][0]["text"]).split()
-    assert said[1:] == [str(i) for i in range(2000)] and not psutil.pid_exists(int(said[0]))
+    words = "".join(cells[-1]["outputs"][0]["text"]).split()
+    assert words[1:] == [str(i) for i in range(2000)] and not psutil.pid_exists(int(words[0]))
     assert not (tmp_path / "asked").exists()  # to end: it is killed at once

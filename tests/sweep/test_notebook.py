@@ -6,7 +6,7 @@ import nbformat
 import pytest
 
 from common.config import ConfigError
-from common.sweep.notebook import check_notebook, code_cells, declared, parameters_cell, write_ipynb
+from common.sweep.notebook import check_notebook, code_cells, declared_parameters, parameters_cell, write_ipynb
 
 GOOD = {"paper": "toy", "env": "toy-v1", "seed": 0, "profile": "cpu", "overrides": {}, "train": True}
 
@@ -29,7 +29,7 @@ def test_cells_are_counted_as_in_the_notebook():
 def test_a_good_notebook_passes_and_declares_its_types(lab):
     path = lab / "notebooks/toy.py"
     check_notebook(path, GOOD, "notebooks/toy.py")
-    assert declared(parameters_cell(path, "n"), "n") == {
+    assert declared_parameters(parameters_cell(path, "n"), "n") == {
         "paper": str, "env": str, "seed": int, "profile": str, "overrides": dict, "train": bool}
 
 

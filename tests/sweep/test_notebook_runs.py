@@ -1,5 +1,5 @@
 """A worker's kernel that dies before its first cell is started again; what a notebook raises is not tried twice. A unit that
-ran out of memory is told so with numbers."""
+ran out of memory gets a message with numbers."""
 
 from __future__ import annotations
 
@@ -73,10 +73,10 @@ PARAMS = {"model": "SmolLM2-135M-Instruct", "lora_rank": 0, "answer_tokens": 400
 
 
 def test_the_sentence_has_the_numbers_and_what_to_halve():
-    said = out_of_memory(ON_GPU, PARAMS)
-    assert said.startswith("out of memory on the GPU (1.95 GiB more were asked for, 1.58 GiB of 14.57 GiB were free); halve "
+    text = out_of_memory(ON_GPU, PARAMS)
+    assert text.startswith("out of memory on the GPU (1.95 GiB more were asked for, 1.58 GiB of 14.57 GiB were free); halve "
                            "answer_tokens (400) or sft.batch (128) or learn.dpo_batch (16) or train adapters (lora_rank 32)")  # fmt: skip
-    assert "same command" in said and "\n" not in said
+    assert "same command" in text and "\n" not in text
     nano = out_of_memory(ON_GPU, {"model": "nano", "lora_rank": 0, "steps": 3})
     assert "halve" not in nano and "lora_rank" not in nano and "; make room" in nano
     assert out_of_memory("CUDA error: out of memory", {}).startswith("out of memory on the GPU; make room")

@@ -14,7 +14,7 @@ from common.config import ConfigError
 from common.files import StoreError
 from common.rows import MetricRow, cost_of
 from common.sweep.design import Range, Sweep
-from common.sweep.execute import Result
+from common.sweep.execute import UnitResult
 from common.sweep.study import Search
 from common.track.store import Run
 from common.types import Cost
@@ -39,12 +39,12 @@ def widen(root: Path) -> Path:
     return root
 
 
-def run_by_hand(root: Path, planned, *, failing=lambda one: False) -> list[Result]:
+def run_by_hand(root: Path, planned, *, failing=lambda one: False) -> list[UnitResult]:
     """What the executor would return, with the rows that the toy would write."""
     results = []
     for one in planned:
         if failing(one):
-            results.append(Result(one, "failed"))
+            results.append(UnitResult(one, "failed"))
             continue
         run = Run.open(root, one.unit)
         if not run.finished:
@@ -53,7 +53,7 @@ def run_by_hand(root: Path, planned, *, failing=lambda one: False) -> list[Resul
                                       panel=f"{one.env}/{panel}", metric="gain", value=gain, n=1, cost=cost_of(Cost()))
                             for panel in one.overrides["panels"]])
             run.finish()
-        results.append(Result(one, "succeeded"))
+        results.append(UnitResult(one, "succeeded"))
     return results
 
 

@@ -16,7 +16,7 @@ if __name__ == "__main__":
     world, lab = map(Path, sys.argv[1:])
     if ranks.rank() == 0:
         unit = open_unit(world, "score", ENV, lab)
-    ranks.wait()
+    ranks.barrier()
     if ranks.rank() != 0:  # the folder's lock is rank 0's
         Run.open = lambda root, spec: Run(unit_path(root, spec), spec)
         unit = open_unit(world, "score", ENV, lab)

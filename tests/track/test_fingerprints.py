@@ -6,7 +6,7 @@ import pytest
 
 from common.config import ConfigError
 from common.track.fingerprints import (
-    NAME, Behaviour, Fingerprints, behaviour_id, differences, read, rounded, write,
+    NAME, Behaviour, Fingerprints, behaviour_id, differences, read, rounded, write_fingerprints,
 )
 
 TOLD = {"date": "2026-01-02", "commit": "abc", "what": "3 values seen first"}
@@ -28,7 +28,7 @@ def test_the_fingerprint_of_code_is_its_behaviour_s_or_says_that_it_is_not_attes
 def test_the_file_is_read_as_it_was_written_and_its_text_is_in_order(tmp_path):
     assert read(tmp_path) == Fingerprints()
     found = prints(toy={"r2": {"same_as": "r1", "with": {}, "was": {}, "date": "2026-01-02", "units": ["u"]}})
-    write(tmp_path, found)
+    write_fingerprints(tmp_path, found)
     assert read(tmp_path) == found and read(tmp_path).text() == (tmp_path / NAME).read_text()
     assert list(json.loads(found.text())["layers"]["search"]) == ["b1", "b2"]
     assert '     "d1": {"commit": "abc", "date": "2026-01-02", "what": "3 values seen first"},\n' in found.text()  # a line each, for git

@@ -7,7 +7,7 @@ import pytest
 from common.config import ConfigError
 from common.track import layers
 from common.track.code import SHORT, Modules
-from common.track.layers import Layer, covered, env_layer, parts, words
+from common.track.layers import Layer, covered, describe_layer, env_layer, parts
 
 FILES = {
     "papers/__init__.py": "",
@@ -86,7 +86,7 @@ def test_a_changed_statement_moves_what_holds_it_and_nothing_else(root, name):
     moved = {layer for layer, digest in after.layers.items() if before.layers.get(layer) != digest}
     assert moved | ({"room"} if after.room != before.room else set()) == MOVES[name]
     assert after.layers.keys() == before.layers.keys()
-    assert (after.code != before.code) == (name != "common/probes/tree.py")  # what was run is told in full
+    assert (after.code != before.code) == (name != "common/probes/tree.py")  # the hash of all code changes
 
 
 def test_docstrings_and_comments_move_nothing(root):
@@ -121,5 +121,5 @@ def test_a_module_beside_the_folders_is_a_layer_s_room_of_its_own():
 
 
 def test_layers_and_files_have_words():
-    assert words("engine") == "language models (common/lm/)" and words("env:shop-v1") == "the environment shop-v1"
-    assert words("file:common/rng.py") == "common/rng.py"
+    assert describe_layer("engine") == "language models (common/lm/)" and describe_layer("env:shop-v1") == "the environment shop-v1"
+    assert describe_layer("file:common/rng.py") == "common/rng.py"

@@ -312,7 +312,7 @@ def four_writers(folder, uri=""):
     writers = [subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE, text=True)
                for _ in range(4)]
     ends = [(writer.communicate()[1], writer.returncode) for writer in writers]
-    assert [said if code or "warning" in said else "" for said, code in ends] == [""] * 4
+    assert [printed if code or "warning" in printed else "" for printed, code in ends] == [""] * 4
     return MlflowClient(uri or local_uri(folder))
 
 
@@ -343,10 +343,10 @@ def test_a_locked_database_is_waited_for_and_other_failures_are_not(monkeypatch)
             raise answer
         return "done"
 
-    assert mlflow_store.patiently(action) == "done" and len(waits) == 2 and waits[0] < waits[1]
+    assert mlflow_store.with_retries(action) == "done" and len(waits) == 2 and waits[0] < waits[1]
     answers[:] = [OSError("no such host"), None]
     with pytest.raises(OSError, match="no such host"):
-        mlflow_store.patiently(action)
+        mlflow_store.with_retries(action)
 
 
 def test_metric_names_are_made_acceptable():

@@ -29,9 +29,10 @@ NOT_RUN = {
     "common/envs/user_rows.py": {"_hub", "_files"},  # the network, an error
     "common/lab.py": {"Lab.make_env", "Lab.panel", "run"},  # the probe has tasks and a folder of its own
     "common/learn/losses.py": {"value_mse"},  # of a trainer that no paper uses
-    "common/learn/watch.py": {"Watched._join_ranks", "Watched.get_train_dataloader.<locals>.collate",  # several processes
-                              "Watched._require_finite.<locals>.batch",  # a training that failed
-                              "Watched._save_checkpoint", "Watched.identity"},  # checkpoints, which units do not write
+    "common/learn/monitor.py": {"MonitoredTrainer._join_ranks",  # several processes
+                                "MonitoredTrainer.get_train_dataloader.<locals>.collate",
+                                "MonitoredTrainer._require_finite.<locals>.batch",  # a training that failed
+                                "MonitoredTrainer._save_checkpoint", "MonitoredTrainer.identity"},  # checkpoints, which units do not write
     "common/lm/device.py": {"has_bf16"}, "common/lm/models.py": {"_nf4", "_check_blocks"},  # a GPU; 4-bit weights
     "common/search/draw.py": {"draw_tree", "_label", "_plain", "_rows", "_depth_first"},  # a figure
 }  # fmt: skip

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from common.config import ConfigError, known_papers, load_spec
-from common.sweep.identity import entries
+from common.sweep.identity import entry_files
 from common.track.code import Modules
 from common.track.provenance import NUMERIC, lock_hash, pins_hash, provenance
 
@@ -80,7 +80,7 @@ def test_every_library_that_a_unit_imports_is_pinned_or_moves_no_number():
     for paper in known_papers(REPOSITORY):
         spec = load_spec(REPOSITORY, paper)
         for env in spec.envs:
-            for name in modules.reached(entries(spec, env)):
+            for name in modules.reached(entry_files(spec, env)):
                 tree = ast.parse((REPOSITORY / name).read_text()) if name.endswith(".py") else ast.Module([], [])
                 for node in ast.walk(tree):
                     named = [alias.name for alias in node.names] if isinstance(node, ast.Import) else (

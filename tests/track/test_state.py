@@ -3,7 +3,7 @@
 import pytest
 
 from common.track.fingerprints import Behaviour, Fingerprints
-from common.track.state import UNKNOWN, State, state_of
+from common.track.state import UNKNOWN, ResultState, result_state
 
 TOLD = {"date": "2026-01-02", "commit": "abc", "what": "9 of 9 values recomputed as before"}
 RECORDED = {"params": "p", "room": "r1", "layers": {"engine": "e1", "search": "s1", "file:common/x.py": "x1"}, "data": "d", "base": "b",
@@ -15,12 +15,12 @@ def prints() -> Fingerprints:
         "same_as": "r1", "with": {}, "was": {}, "date": "2026-01-03", "units": ["u", "v"]}}})
 
 
-def state(**changes) -> State:
-    return state_of("toy", RECORDED, {**RECORDED, **changes}, prints())
+def state(**changes) -> ResultState:
+    return result_state("toy", RECORDED, {**RECORDED, **changes}, prints())
 
 
 def test_the_same_code_and_inputs_are_computed():
-    assert state() == State("computed") and not state().stale
+    assert state() == ResultState("computed") and not state().stale
     assert str(state()).startswith("computed by this code")
 
 
@@ -48,13 +48,14 @@ def test_whatever_else_changed_makes_it_stale_and_is_named(changes, words):
 def test_code_that_no_probe_ran_yet_is_stale_with_advice():
     found = state(layers={**RECORDED["layers"], "search": "unattested:sd3"}, code="c2")
     assert found.stale and found.unattested and str(found).endswith("; whether that code behaves as before says: python -m common attest")
-    assert state_of("toy", RECORDED, {**RECORDED, "layers": {**RECORDED["layers"], "search": "unattested:sd2"}}, prints()).kind == "computed"
+    present = {**RECORDED, "layers": {**RECORDED["layers"], "search": "unattested:sd2"}}
+    assert result_state("toy", RECORDED, present, prints()).kind == "computed"
 
 
 def test_what_was_recorded_before_there_were_layers_is_computed_or_stale():
     old = {"params": "p", "code": "c1", "data": "d", "base": "b", "lock": "l"}
-    assert state_of("toy", old, RECORDED, prints()).kind == "computed"
-    assert state_of("toy", old, {**RECORDED, "code": "c2", "lock": "m"}, prints()).changed == (
+    assert result_state("toy", old, RECORDED, prints()).kind == "computed"
+    assert result_state("toy", old, {**RECORDED, "code": "c2", "lock": "m"}, prints()).changed == (
         "code that the method reaches", "requirements.lock")
 
 

@@ -38,8 +38,8 @@ def test_the_key_is_stable_and_depends_on_every_field():
         {"room": "x"}, {"layers": {"engine": "x", "file:common/one.py": "f11e"}}, {"layers": {"engine": "e791e"}},
         {"data": {"shop-v1/test": "x"}}, {"data": {}}, {"base": "x"}, {"pins": "x"})]
     assert len({unit.key for unit in changed} | {UNIT.key}) == len(changed) + 1
-    told = replace(UNIT, code="other", lock="other", digests={"engine": "other"})  # what was run, not what it depends on
-    assert told.key == UNIT.key
+    rerun = replace(UNIT, code="other", lock="other", digests={"engine": "other"})  # what was run, not what it depends on
+    assert rerun.key == UNIT.key
 
 
 def test_a_unit_from_before_keys_had_layers_is_read_with_the_key_it_had(tmp_path):

@@ -42,11 +42,11 @@ def finished(root):  # noqa: F811
 
 
 def test_a_unit_s_episodes_are_read_by_variant_and_task_in_their_order(finished):
-    found = traces.kept(finished.artifacts)
+    found = traces.recorded_episodes(finished.artifacts)
     assert {variant: {task: len(turns) for task, turns in tasks.items()} for variant, tasks in found.items()} == {
         "dpo": {"shop-v1/a-0": 2, "shop-v1/b-0": 1}, "base@t=0.5": {"t/0": 2}}
     assert found["base@t=0.5"]["t/0"][1] == {"task": "t/0", "turn": 2, "prompt": "again", "text": "2", "right": True}
-    assert traces.kept(finished.path / "no such folder") == {}
+    assert traces.recorded_episodes(finished.path / "no such folder") == {}
 
 
 def test_spans_carry_what_was_recorded_and_no_more():

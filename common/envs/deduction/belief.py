@@ -36,12 +36,12 @@ def likelihood(impostor: str, speaker: str, text: str, trust: float) -> float:
     if speaker == impostor:
         return blind
     passers = [colour for colour in crew_of(impostor) if colour != speaker]
-    told = fmean((impostor, one).count(text) / 2 for one in passers)
-    return (1 - trust) * blind + trust * told
+    truthful = fmean((impostor, one).count(text) / 2 for one in passers)
+    return (1 - trust) * blind + trust * truthful
 
 
 def ideal(player: str, pair: Pair, heard: Heard = (), *, trust: float = TRUST) -> Belief:
-    """What an ideal listener of the crew believes who saw ``pair`` and heard the messages of others.
+    """Posterior over the impostor, colour → probability, of an ideal crew member who saw ``pair`` and heard ``heard``.
 
     Its own messages are no news to it. ``heard`` = () is the belief from own observation alone.
     """
@@ -56,7 +56,7 @@ def ideal(player: str, pair: Pair, heard: Heard = (), *, trust: float = TRUST) -
 
 
 def ejected(votes: Sequence[str]) -> str | None:
-    """Who has strictly more votes than anybody else; None when nobody has. Votes that name no colour count for none."""
+    """The colour with strictly more votes than any other, None for a tie. Votes that name no colour count for none."""
     counts = sorted(((list(votes).count(colour), colour) for colour in COLOURS), reverse=True)
     return counts[0][1] if counts[0][0] > counts[1][0] else None
 
@@ -72,7 +72,7 @@ def win_probability(voters: Sequence[Belief], impostor: str) -> float:
 
 
 def most_suspect(belief: Belief) -> Belief:
-    """The vote of a voter that follows its belief: one of the likeliest, equally often."""
+    """Vote distribution of a voter that follows its belief: uniform over the likeliest colours."""
     top = max(belief.values())
     best = [colour for colour, p in belief.items() if p >= top - 1e-9]
     return {colour: float(colour in best) / len(best) for colour in belief}

@@ -1,4 +1,4 @@
-"""Who is the impostor, who saw whom near the body, and what can be said about it.
+"""Hidden states of the deduction game (who is the impostor, who saw whom near the body) and its messages.
 
 Each crew member saw two players near the body, the impostor and a passer-by of the crew, and cannot tell which is
 which. So each by itself is left with two suspects. Only the impostor is in all four pairs, since nobody saw itself:
@@ -16,7 +16,7 @@ Pair = tuple[str, str]
 
 
 class World(NamedTuple):
-    """All that decides who is guilty and who saw whom."""
+    """A hidden state of the game: the impostor, and the pair that each crew member saw."""
 
     impostor: str
     passers: tuple[str, ...]
@@ -67,7 +67,7 @@ def from_data(data: dict[str, Any]) -> World:
     return World(data["impostor"], tuple(data["passers"]))
 
 
-# -- what can be said --------------------------------------------------------------------------------------------
+# -- messages ----------------------------------------------------------------------------------------------------
 
 NOBODY = "nobody"
 

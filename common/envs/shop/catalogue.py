@@ -113,9 +113,9 @@ def _goals(row: Row, seed: int) -> list[dict[str, Any]]:
         wordings.reverse()
     names = sorted(row["options"])
     combos = list(combinations(*(row["options"][name] for name in names)))
-    kept = sorted(rng.permutation(len(combos))[:GOALS_PER_PRODUCT].tolist())
+    selected = sorted(rng.permutation(len(combos))[:GOALS_PER_PRODUCT].tolist())
     goals = []
-    for k in kept:
+    for k in selected:
         options = dict(zip(names, combos[k], strict=True))
         first, second = generator("shop price limit", seed, row["id"], k).random(2)
         limit = price_limit(row["price"], first, second)

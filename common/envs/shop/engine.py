@@ -23,14 +23,14 @@ import numpy as np
 
 from common.envs.shop.index import Index
 from common.envs.shop.products import BACK, BUY, DETAILS, NEXT, PREV, Goal, Product
-from common.envs.shop.scoring import Scorer
+from common.envs.shop.scoring import PurchaseScorer
 from common.envs.shop.solver import Solver
 from common.types import Message, Observation, Task
 
 INVALID = "invalid action"
 PAGE_SIZE = 10
-SLIP = 0.2
-"""Chance that the demonstrator's hand slips."""
+ERROR_RATE = 0.2
+"""Error rate of the noisy demonstrator: chance of another listed click at a step."""
 RECENT = 3
 """Actions that the prompt repeats."""
 RECENT_WORDS = 8
@@ -39,7 +39,7 @@ MAX_QUERY_WORDS = 64
 
 
 
-class State(NamedTuple):
+class ShopState(NamedTuple):
     """Everything that changes in an episode. ``page`` is a page name or "done"; ``number`` counts result
     pages from 0; ``chosen`` holds a value index or −1 per option group; ``visited`` the opened products,
     ``recent`` the last actions as the prompt shows them."""
@@ -91,7 +91,7 @@ class ShopEnv:
             raise ValueError(f"{env_id}: the catalogue is empty; build or fetch it first")
         self.id, self.gamma, self.max_steps = env_id, gamma, max_steps
         self.products = tuple(p if isinstance(p, Product) else Product.from_json(p) for p in products)
-        self.scorer = Scorer(self.products)
+        self.scorer = PurchaseScorer(self.products)
         self._index = Index(self.products)
         self.search = self._index.search
         self.solver = Solver(self.scorer, self.search, gamma, max_steps, page_size)
@@ -107,7 +107,7 @@ class ShopEnv:
         self._item_text = lru_cache(maxsize=65_536)(self._render_item)
         self._listed = lru_cache(maxsize=65_536)(self._list_actions)
         self._goals: dict[str, tuple[Task, Goal]] = {}
-        self._state: State | None = None
+        self._state: ShopState | None = None
 
     # ---- the contract ---------------------------------------------------------------------------
 
@@ -118,7 +118,7 @@ class ShopEnv:
             goal = Goal.from_task(task)
             self.scorer.target(goal)
             known = self._goals[task.id] = (task, goal)
-        self._state = State(known[1])
+        self._state = ShopState(known[1])
         return Observation(self._page(self._state))
 
     def step(self, action: str) -> Observation:
@@ -142,17 +142,17 @@ class ShopEnv:
         recent = f"did: {', '.join(state.recent)}\n" if state.recent else ""
         return ({"role": "user", "content": f"goal: {state.goal.instruction}\n{recent}{self._page(state)}"},)
 
-    def snapshot(self) -> State:
+    def snapshot(self) -> ShopState:
         return self._current()
 
-    def restore(self, snapshot: State) -> None:
+    def restore(self, snapshot: ShopState) -> None:
         self._state = snapshot
 
-    def value(self, snapshot: State) -> float:
+    def value(self, snapshot: ShopState) -> float:
         """V* of a state, exact for the steps that are left (see ``solver``); 0 when it is over."""
         return self.solver.value(snapshot)
 
-    def q(self, snapshot: State, action: str) -> float:
+    def q(self, snapshot: ShopState, action: str) -> float:
         """Q*: the reward if ``action`` buys, else γ·V* of the next state. Free-text searches too."""
         state = self.after(snapshot, action)
         return state.reward if state.page == "done" else self.gamma * self.solver.value(state)
@@ -171,28 +171,28 @@ class ShopEnv:
         return first if state.page in ("search", "results") else f"click[{PREV}]"
 
     def expert(self, rng: np.random.Generator) -> tuple[str, str]:
-        """(what a demonstrator would do, what it does): it searches the goal's attributes and type, then
-        follows the oracle, but its hand slips now and then to another listed click, and half of the time
-        it tries the goal's options on a wrong product before it leaves, offered or not. Only the first is
-        to be imitated; the second leads it where a policy's own mistakes lead. It chooses by what the page
-        may hide, so imitating it can only be right on average."""
+        """(action to imitate, action taken) of a noisy demonstrator. It searches the goal's attributes and type, then
+        follows the oracle; at rate :data:`ERROR_RATE` it takes another listed click instead, and half of the time
+        it tries the goal's options on a wrong product before it leaves, offered or not. The actions taken lead
+        where a policy's own mistakes lead. The oracle knows what the page may hide, so imitation can only be right
+        on average."""
         state = self._current()
         if state.page == "search" and not state.recent:
             action = f"search[{' '.join([*state.goal.attributes, state.goal.wordings[0]]).lower()}]"
             return action, action
         action = self.oracle()
-        slips = [other for other in self.listed(state) if other.startswith("click") and BUY not in other]
+        others = [other for other in self.listed(state) if other.startswith("click") and BUY not in other]
         wanted = [f"click[{value.lower()}]" for _, value in state.goal.options]
         if state.page == "item" and action in (f"click[{PREV}]", f"click[{BACK}]") and wanted and rng.random() < 0.5:
             return action, wanted[int(rng.integers(len(wanted)))]
-        if slips and rng.random() < SLIP:
-            return action, slips[int(rng.integers(len(slips)))]
+        if others and rng.random() < ERROR_RATE:
+            return action, others[int(rng.integers(len(others)))]
         return action, action
 
     # ---- transitions, as pure functions of the state --------------------------------------------
 
-    def after(self, state: State, action: str) -> State:
-        """The state after ``action``; the episode at hand is not touched."""
+    def after(self, state: ShopState, action: str) -> ShopState:
+        """The state that ``action`` leads to from ``state``; the running episode does not change."""
         if state.page == "done":
             raise RuntimeError(f"{self.id} task {state.goal.id}: the episode is over; call reset before step")
         action = action.strip().lower()
@@ -209,18 +209,18 @@ class ShopEnv:
             moved = moved._replace(page="done", truncated=True)
         return moved
 
-    def _remember(self, state: State, told: str) -> tuple[str, ...]:
-        return (told,) if self.numbered else (*state.recent, told)[-RECENT:]
+    def _remember(self, state: ShopState, action: str) -> tuple[str, ...]:
+        return (action,) if self.numbered else (*state.recent, action)[-RECENT:]
 
-    def _search(self, state: State, text: str) -> State | None:
+    def _search(self, state: ShopState, text: str) -> ShopState | None:
         parts = text.split()[:MAX_QUERY_WORDS]
         if not parts:
             return None
         query = " ".join(parts)
         recent = self._remember(state, "search" if self.numbered else f"search[{_shorten(query, RECENT_WORDS)}]")
-        return State(state.goal, "results", query, 0, -1, (), state.visited, recent, state.steps + 1)
+        return ShopState(state.goal, "results", query, 0, -1, (), state.visited, recent, state.steps + 1)
 
-    def _click(self, state: State, target: str) -> State | None:
+    def _click(self, state: ShopState, target: str) -> ShopState | None:
         page, number, item, chosen, visited = state.page, state.number, state.item, state.chosen, state.visited
         query, reward = state.query, 0.0
         if page == "results":
@@ -256,15 +256,15 @@ class ShopEnv:
         else:
             return None
         recent = self._remember(state, target if self.numbered else f"click[{target}]")
-        return State(state.goal, page, query, number, item, chosen, visited, recent, state.steps + 1, True, reward)
+        return ShopState(state.goal, page, query, number, item, chosen, visited, recent, state.steps + 1, True, reward)
 
-    def listed(self, state: State) -> tuple[str, ...]:
+    def listed(self, state: ShopState) -> tuple[str, ...]:
         """The admissible actions of ``state``, in page order."""
         if state.page == "search":
             return tuple(f"search[{query}]" for query in state.goal.queries)
         return self._listed(state.page, state.query, state.number, state.item)
 
-    def shown(self, state: State) -> tuple[int, ...]:
+    def shown(self, state: ShopState) -> tuple[int, ...]:
         """Products on the result page of ``state``, in page order."""
         return self._shown(state.query, state.number)
 
@@ -286,21 +286,21 @@ class ShopEnv:
         shown = self._shown(query, number)
         return {str(k + 1) if self.numbered else self.products[i].id.lower(): i for k, i in enumerate(shown)}
 
-    def label(self, state: State, index: int) -> str:
+    def label(self, state: ShopState, index: int) -> str:
         """The click target of product ``index`` on the result page of ``state``."""
         return next(text for text, i in self._labels(state.query, state.number).items() if i == index)
 
     def _has_next(self, query: str, number: int) -> bool:
         return len(self.search(query)) > (number + 1) * self.page_size
 
-    def _current(self) -> State:
+    def _current(self) -> ShopState:
         if self._state is None:
             raise RuntimeError(f"{self.id}: no episode has begun; call reset first")
         return self._state
 
     # ---- page texts -----------------------------------------------------------------------------
 
-    def _page(self, state: State) -> str:
+    def _page(self, state: ShopState) -> str:
         if state.page == "results":
             shown = self._shown(state.query, state.number)
             seen = tuple(index for index in state.visited if index in shown)

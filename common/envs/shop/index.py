@@ -20,8 +20,8 @@ _STOP = frozenset("a an and are as at be but by for if in into is it no not of o
 
 def terms(text: str) -> list[str]:
     """Search terms: words without stop words, plural s removed (a light stand-in for a stemmer)."""
-    found = (word for word in words(text) if word not in _STOP)
-    return [word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word for word in found]
+    tokens = (word for word in words(text) if word not in _STOP)
+    return [word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word for word in tokens]
 
 
 class Index:

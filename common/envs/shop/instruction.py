@@ -1,4 +1,4 @@
-"""The shop for chat models, which were never shown it: what to do and what actions look like, before goal and page.
+"""The shop for chat models: prompts begin with an instruction that explains the task and the format of actions.
 
 In our own words. Actions are free text as before; one that the shop does not admit is an invalid action. A changed
 instruction is a new ``VERSION``: a test holds the words to it.
@@ -32,7 +32,7 @@ EXAMPLE: tuple[tuple[str, str], ...] = (
 )
 """An episode of a shop of two scarves, page and action by turns."""
 FORESEE = "Here are a goal, a part of a page of a web shop, and an action. Write what is new on the page that follows."
-"""What a chat model is told when it is to be the shop."""
+"""Instruction of a chat model that acts as world model of the shop."""
 BEFORE: tuple[Message, ...] = (
     {"role": "system", "content": INSTRUCTION},
     *({"role": role, "content": text} for turn in EXAMPLE for role, text in zip(("user", "assistant"), turn)),

@@ -32,10 +32,10 @@ ultra vegan vintage warm wet white wide wild yellow
 
 def title_nouns(title: str) -> frozenset[str]:
     """Lower-case nouns of a product title, by rule."""
-    found = set()
+    nouns = set()
     for word in _WORD.findall(title):
         lower = word.lower().removesuffix("'s")
         adjective = lower in _ADJECTIVES and not word[0].isupper()
         if len(lower) > 1 and lower not in _NOT_NOUNS and not adjective:
-            found.add(lower)
-    return frozenset(found)
+            nouns.add(lower)
+    return frozenset(nouns)

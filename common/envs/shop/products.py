@@ -69,12 +69,12 @@ class Product:
     def choices(self) -> dict[str, tuple[int, int]]:
         """Click target → (group, value index), in page order. A text that two groups share belongs to
         the first one, and a text that is also a button's to the button."""
-        found: dict[str, tuple[int, int]] = {}
+        choices: dict[str, tuple[int, int]] = {}
         for group, (_, values) in enumerate(self.options):
             for value, text in enumerate(values):
                 if text not in (NEXT, PREV, BACK, BUY, *DETAILS):
-                    found.setdefault(text.lower().strip(), (group, value))
-        return found
+                    choices.setdefault(text.lower().strip(), (group, value))
+        return choices
 
 
 @dataclass(frozen=True)
@@ -119,15 +119,15 @@ def listed_queries(goal_text: str, wordings: list[str], attributes: list[str], v
     all attributes, type with attributes and option values, type alone; last the goal's wording with
     each attribute alone, as far as room is left.
     """
-    found = [goal_text]
+    queries = [goal_text]
     for wording in wordings:
-        found += [
+        queries += [
             " ".join([*attributes, wording]),
             " ".join([*attributes, *values, wording]),
             wording,
         ]
-    found += [f"{attribute} {wordings[0]}" for attribute in attributes]
-    cleaned = (" ".join(query.replace("[", " ").replace("]", " ").lower().split()) for query in found)
+    queries += [f"{attribute} {wordings[0]}" for attribute in attributes]
+    cleaned = (" ".join(query.replace("[", " ").replace("]", " ").lower().split()) for query in queries)
     return list(dict.fromkeys(query for query in cleaned if query))[:8]
 
 

@@ -1,4 +1,4 @@
-"""A shop page as a player reads it: what it lacks of what the goal asks for. Text in, a few words out."""
+"""What the text of a shop page says about a goal: which of its words, options and price limit the page fails."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _PRICE = re.compile(r"\$(\d+(?:\.\d+)?)")
 
 def wanted(goal: str) -> tuple[list[str], list[str], float]:
     """(words of attributes and type, option values, price limit or infinity) of a goal sentence."""
-    found = _GOAL.match(goal)
-    options = [part.split(": ", 1)[1] for part in (found["options"] or "").split(", and ") if ": " in part]
-    return words(found["what"]), options, float(found["limit"] or "inf")
+    match = _GOAL.match(goal)
+    options = [part.split(": ", 1)[1] for part in (match["options"] or "").split(", and ") if ": " in part]
+    return words(match["what"]), options, float(match["limit"] or "inf")
 
 
 def goal_of(prompt: str) -> str:

@@ -79,7 +79,7 @@ class ItemScore(NamedTuple):
         return self.factor * (self.fixed + mask.bit_count()) / self.total
 
 
-class Scorer:
+class PurchaseScorer:
     """Rewards over one catalogue; caches which products have an attribute (per attribute) and item
     scores (per goal and product)."""
 

@@ -1,4 +1,4 @@
-"""Pages in few words: what an action touches on a shop page, and what is new on the page it leads to.
+"""Compressed shop pages for world models: the lines that an action is about, and what is new on the next page.
 
 A world model that must write whole pages spends nearly all of its words on repeating them. Here it is shown the goal,
 the lines that its action is about and the action, and writes what cannot be taken over from the page before:
@@ -38,8 +38,8 @@ def line_of(page: str, action: str) -> str | None:
     """The product line of a list that ``action`` clicks, without its number; None when there is none."""
     label = action.strip().lower().removeprefix("click[").removesuffix("]").strip()
     lines = [] if is_item(page) or not label.isdigit() else page.split("\n")
-    found = next((line for line in lines if line.startswith(f"{label} ")), None)
-    return found and found.removeprefix(f"{label} ").removesuffix(SEEN)
+    clicked = next((line for line in lines if line.startswith(f"{label} ")), None)
+    return clicked and clicked.removeprefix(f"{label} ").removesuffix(SEEN)
 
 
 def touched(prompt: str, action: str) -> str:
@@ -51,12 +51,12 @@ def touched(prompt: str, action: str) -> str:
 
 
 def untouched(prompt: str, action: str) -> str:
-    """The goal and the action alone: what a model is shown that is not to know the page."""
+    """The goal and the action alone: the input of a world model that must not see the page."""
     return f"{prompt.split(chr(10), 1)[0]}\n{action}"
 
 
 def short(page: str, action: str, after: str) -> str:
-    """``after``, the answer to ``action`` on ``page``, in what is new; the whole of it where nothing is taken over."""
+    """The page ``after``, to which ``action`` led from ``page``, cut to what is new; all of it where the two share nothing."""
     if after == f"{INVALID}\n{page}":
         return "invalid"
     if is_item(after):
@@ -87,18 +87,18 @@ def spelled_out(page: str, action: str, text: str) -> str:
 
 @dataclass(frozen=True)
 class Shorthand:
-    """A world model in shorthand, asked as :func:`common.search.transitions.asked` asks one that writes whole pages."""
+    """A world model of compressed pages behind the interface of one of whole pages (:func:`common.search.transitions.asked`)."""
 
     model: Policy
     view: View
 
     def propose(self, prompts: list[tuple[Message, ...]], keys: list[int], n: int) -> list[list[Turn]]:
-        told = [(prompt[-3]["content"], prompt[-2]["content"]) for prompt in prompts]
-        answers = propose(self.model, [question(text, action, self.view) for text, action in told], keys, n)
+        contexts = [(prompt[-3]["content"], prompt[-2]["content"]) for prompt in prompts]
+        answers = propose(self.model, [question(text, action, self.view) for text, action in contexts], keys, n)
         return [[replace(turn, text=spelled_out(page_of(text), action, turn.text)) for turn in turns]
-                for (text, action), turns in zip(told, answers, strict=True)]  # fmt: skip
+                for (text, action), turns in zip(contexts, answers, strict=True)]  # fmt: skip
 
 
 def question(prompt: str, action: str, view: View) -> tuple[Message, ...]:
-    """The chat that asks a world model in shorthand for what follows ``action``."""
+    """The chat prompt that asks a world model of compressed pages for what follows ``action``."""
     return ({"role": "user", "content": view(prompt, action)},)

@@ -26,10 +26,10 @@ from itertools import product as combinations
 from typing import TYPE_CHECKING
 
 from common.envs.shop.products import Goal
-from common.envs.shop.scoring import ItemScore, Scorer
+from common.envs.shop.scoring import ItemScore, PurchaseScorer
 
 if TYPE_CHECKING:
-    from common.envs.shop.engine import State
+    from common.envs.shop.engine import ShopState
 
 Frontier = list[float]
 CACHED_GOALS = 4096
@@ -50,7 +50,7 @@ class Solver:
 
     def __init__(
         self,
-        scorer: Scorer,
+        scorer: PurchaseScorer,
         search: Callable[[str], tuple[int, ...]],
         gamma: float,
         max_steps: int,
@@ -63,23 +63,23 @@ class Solver:
         self._scale = [0.0] + [gamma**n for n in range(max_steps)]
         self._goals: OrderedDict[Goal, _Tables] = OrderedDict()
 
-    def value(self, state: State) -> float:
+    def value(self, state: ShopState) -> float:
         """V*(state) with the remaining steps; 0 for a finished episode."""
         if state.page == "done":
             return 0.0
         frontier, left = self.frontier(state), self._max_steps - state.steps
         return max((self._scale[n] * frontier[n] for n in range(1, left + 1)), default=0.0)
 
-    def frontier(self, state: State) -> Frontier:
+    def frontier(self, state: ShopState) -> Frontier:
         """F[0 … max_steps] of a running state; steps already taken have no part in it."""
         tables = self._tables(state.goal)
         what = (state.page, state.query, state.number, state.item, state.chosen)
-        found = tables.states.get(what)
-        if found is None:
-            found = tables.states[what] = self._frontier(tables, state)
-        return found
+        frontier = tables.states.get(what)
+        if frontier is None:
+            frontier = tables.states[what] = self._frontier(tables, state)
+        return frontier
 
-    def _frontier(self, tables: _Tables, state: State) -> Frontier:
+    def _frontier(self, tables: _Tables, state: ShopState) -> Frontier:
         start = self._start(tables, state.goal)
         if state.page == "search":
             return start
@@ -111,8 +111,8 @@ class Solver:
 
     def _pages(self, tables: _Tables, goal: Goal, query: str) -> list[Frontier]:
         """Frontier of every result page of ``query``, going back to search left out."""
-        found = tables.pages.get(query)
-        if found is None:
+        frontiers = tables.pages.get(query)
+        if frontiers is None:
             hits, size = self._search(query), self._page_size
             opened = []
             for first in range(0, max(len(hits), 1), size):
@@ -125,9 +125,9 @@ class Solver:
             for here in range(1, len(opened)):
                 back[here] = _best(opened[here], _later(back[here - 1], 1))
                 on[-1 - here] = _best(opened[-1 - here], _later(on[-here], 1))
-            found = [_best(left, right) for left, right in zip(back, on, strict=True)]
-            tables.pages[query] = found
-        return found
+            frontiers = [_best(left, right) for left, right in zip(back, on, strict=True)]
+            tables.pages[query] = frontiers
+        return frontiers
 
     def _buy(self, tables: _Tables, goal: Goal, index: int, chosen: tuple[int, ...] | None) -> Frontier:
         if chosen is not None and max(chosen, default=-1) >= 0:

@@ -127,7 +127,7 @@ def _goals(product: Product, item: dict[str, Any]) -> list[tuple[str, dict[str, 
     return goals
 
 
-def load(folder: str | Path | None = None) -> tuple[list[Product], dict[str, list[Task]]]:
+def load_split(folder: str | Path | None = None) -> tuple[list[Product], dict[str, list[Task]]]:
     """Products and panels of the real split.
 
     ``test`` is the official test split: the first 500 goals after the published shuffle; it shares products
@@ -189,12 +189,12 @@ def make_env(products: list[Product], *, gamma: float = 0.95, max_steps: int = 1
 
 def make_webshop(folder: str | Path | None = None) -> ShopEnv:
     """``webshop-1k`` straight from its files (see ``load`` for the errors)."""
-    return make_env(load(folder)[0])
+    return make_env(load_split(folder)[0])
 
 
 def webshop_panels(folder: str | Path | None = None) -> dict[str, list[Task]]:
     """The panels of ``load``."""
-    return load(folder)[1]
+    return load_split(folder)[1]
 
 
 def files_hash(folder: str | Path | None = None) -> str:

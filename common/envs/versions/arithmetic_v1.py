@@ -25,7 +25,7 @@ from common.types import Task
 TERMS = range(1, 31)
 LARGEST = 3 * max(TERMS)
 NEAR = 5
-"""A slip lies at most this far from the value: as wrong as a nano policy's own mistakes."""
+"""A demonstrated error is at most this far from the value: as wrong as a nano policy's own mistakes."""
 _NUMBER = re.compile(r"\d{1,9}", re.ASCII)
 
 
@@ -52,8 +52,7 @@ class ArithmeticEnv(AnswerEnv):
         return str(self._state.target)
 
     def expert(self, rng: np.random.Generator) -> tuple[str, str]:
-        """(what a demonstrator would write, what it writes): the value; its hand may slip to a number nearby.
-        Only the first of the pair is to be imitated."""
+        """(answer to imitate, answer given) of a noisy demonstrator: the value, and at its error rate a number nearby."""
         action, target = self.oracle(), self._state.target
         if self.slips(rng):
             near = [n for n in range(max(1, target - NEAR), target + NEAR + 1) if n != target]

@@ -1,7 +1,7 @@
 """countdown-answer-v1, Countdown by whole expressions, for self-correction: an action is ``(8 - 7) * 24``.
 
 ``Task.data = {"numbers": [int, …], "target": int}``. Reward 1 when the last attempt hits the target, else 0.
-Two attempts unless said otherwise; one is the one-shot form.
+Two attempts by default; one is the one-shot form.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from common.envs.answers import AnswerEnv, AnswerState, declared
-from common.envs.countdown import descending, evaluate, expressions, solvable
+from common.envs.countdown import descending, evaluate_expression, expressions, solvable
 from common.rng import generator
 from common.types import Task
 
@@ -31,7 +31,7 @@ class CountdownAnswerEnv(AnswerEnv):
         return f"numbers {' '.join(map(str, self._state.numbers))} target {self._state.target} expression"
 
     def score(self, action: str) -> float:
-        return float(evaluate(declared(action), self._state.numbers) == self._state.target)
+        return float(evaluate_expression(declared(action), self._state.numbers) == self._state.target)
 
     def solvable(self, state: AnswerState) -> bool:
         return solvable(state.numbers, state.target)
@@ -44,9 +44,9 @@ class CountdownAnswerEnv(AnswerEnv):
         return next((text for text, value in options if value == self._state.target), options[0][0])
 
     def expert(self, rng: np.random.Generator) -> tuple[str, str]:
-        """(what a demonstrator would write, what it writes). It means the right expression that is listed first
-        (one and the same for a task is learned sooner than any of several), and repeats its last attempt when
-        that was right; its hand may slip to a wrong expression. Only the first of the pair is to be imitated."""
+        """(answer to imitate, answer given) of a noisy demonstrator. It imitates its last attempt when that was right, else
+        the right expression that is listed first (always the same one for a task is learned sooner than any of
+        several); at its error rate it gives a wrong expression instead."""
         state = self._state
         right_before = bool(state.attempts) and self.score(state.attempts[-1]) == 1.0
         action = state.attempts[-1] if right_before else self.oracle()

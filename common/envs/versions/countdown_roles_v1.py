@@ -7,8 +7,8 @@
 Two of the numbers have to make the target (in the television game, too, not all numbers need be used), so that
 finding an answer is a search over pairs and operators and checking one is a single sum or product.
 ``Task.data = {"numbers": [int, …], "target": int}``. The refiner's answer alone is rewarded, with 1 when it makes
-the target, else 0. Each role reads its own prompt, with what was said before it and nothing else: the environment
-tells no role whether anything was right.
+the target, else 0. Each role reads its own prompt, with the earlier turns and nothing else: the environment
+lets no role know whether anything was right.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def verdict(critique: str) -> bool | None:
 
 def computed(critique: str) -> int | None:
     """The value that a critique says the answer makes, None when it names none."""
-    found = _CRITIQUE.match(declared(critique))
-    return int(found[1]) if found else None
+    match = _CRITIQUE.match(declared(critique))
+    return int(match[1]) if match else None
 
 
 def candidates(numbers: tuple[int, ...]) -> tuple[tuple[str, int], ...]:
@@ -65,14 +65,14 @@ class CountdownRolesEnv(AnswerEnv):
 
     id = "countdown-roles-v1"
     SLIP = 0.6
-    """Chance of a slip in the generator's turn: about as often as the base itself is wrong, so that the verifier does
-    not learn to expect right answers."""
+    """Error rate of the noisy generator: about that of the base model itself, so that the verifier does not learn to
+    expect right answers."""
     WRONG_NUMBER = 0.1
-    """Share of the generator's slips that use a number which was not given; the others are legal."""
+    """Share of the generator's errors that use a number which was not given; the others are legal."""
     NEAR_MISS = 0.5
-    """Share of its legal slips that differ from the right answer in one number or in the operator only."""
+    """Share of its legal errors that differ from the right answer in one number or in the operator only."""
     FALSE_CRITIQUE = 0.1
-    """Chance that the demonstrating verifier's hand slips, so that the refiner meets critiques that err."""
+    """Error rate of the noisy verifier, so that the refiner meets wrong critiques."""
 
     role_of, verdict, computed = map(staticmethod, (role_of, verdict, computed))
 
@@ -93,12 +93,12 @@ class CountdownRolesEnv(AnswerEnv):
         return f"numbers {' '.join(map(str, self._state.numbers))} target {self._state.target}"
 
     def prompt(self) -> tuple[Message, ...]:
-        said = [shown(text, role) for text, role in zip(self._state.attempts, ROLES)]
+        turns = [visible_answer(text, role) for text, role in zip(self._state.attempts, ROLES)]
         texts = [self.question()]
-        if said:
-            texts.append(f"verify {self._given()} answer {said[0]}")
-        if said[1:]:
-            texts.append(f"refine {self._given()} answer {said[0]} critique {said[1]}")
+        if turns:
+            texts.append(f"verify {self._given()} answer {turns[0]}")
+        if turns[1:]:
+            texts.append(f"refine {self._given()} answer {turns[0]} critique {turns[1]}")
         return ({"role": "user", "content": texts[-1]},)
 
     def step(self, action: str) -> Observation:
@@ -125,7 +125,7 @@ class CountdownRolesEnv(AnswerEnv):
     def solvable(self, state: AnswerState) -> bool:
         return any(value == state.target for _, value in candidates(state.numbers))
 
-    # -- what there is to say ------------------------------------------------------------------
+    # -- critiques -----------------------------------------------------------------------------
 
     def critique(self, answer: str, *, off: int = 0) -> str:
         """What a verifier should say of ``answer``: what it makes, and whether that is the target. With ``off`` the
@@ -148,7 +148,7 @@ class CountdownRolesEnv(AnswerEnv):
         if self._state.over:
             return []
         if self.role() == "verifier":
-            answer = shown(self._state.attempts[0], "generator")
+            answer = visible_answer(self._state.attempts[0], "generator")
             return [self.critique(answer), *self.false_critiques(answer)]
         return [text for text, _ in candidates(self._state.numbers)]
 
@@ -167,19 +167,19 @@ class CountdownRolesEnv(AnswerEnv):
     # -- demonstrations ------------------------------------------------------------------------
 
     def expert(self, rng: np.random.Generator) -> tuple[str, str]:
-        """(what a demonstrator would say, what it says); only the first of the pair is to be imitated.
+        """(turn to imitate, turn taken) of noisy demonstrators.
 
-        The generator means the right answer that is listed first and often slips. The verifier means the true
-        critique and errs now and then. The refiner writes a right answer again and replaces a wrong one, whatever
-        the critique says.
+        The generator imitates the right answer that is listed first and errs at rate ``SLIP``, the verifier the true
+        critique and errs at rate ``FALSE_CRITIQUE``. The refiner repeats a right answer and replaces a wrong one,
+        whatever the critique says.
         """
         role, state = self.role(), self._state
         if role == "verifier":
             errs, others = rng.random() < self.FALSE_CRITIQUE, self.false_critiques(state.attempts[0])
             return self.oracle(), others[int(rng.integers(len(others)))] if errs else self.oracle()
         if role == "refiner":
-            kept = state.attempts[0] if self.score(state.attempts[0]) else self.oracle()
-            return kept, kept
+            answer = state.attempts[0] if self.score(state.attempts[0]) else self.oracle()
+            return answer, answer
         action = self.oracle()
         return action, self.slip(action, rng) if rng.random() < self.SLIP else action
 
@@ -198,7 +198,7 @@ class CountdownRolesEnv(AnswerEnv):
         return chosen[int(rng.integers(len(chosen)))] if chosen else action
 
 
-def shown(text: str, role: str) -> str:
+def visible_answer(text: str, role: str) -> str:
     """What later roles see of a turn: its declared line in ASCII, cut to ``SHOWN`` characters."""
     return declared(text).encode("ascii", "replace").decode()[: SHOWN[role]].strip()
 

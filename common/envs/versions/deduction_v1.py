@@ -5,14 +5,14 @@
 
 A player reads its role and colour, which two players it saw near the body, and all messages so far; nothing else. A
 message names a player that the speaker claims to have seen, or nobody. Speakers have capitals, so that who speaks and
-who is named are different tokens; a name is the same token wherever it is seen, said or voted for.
+who is named are different tokens; a name is the same token in observations, messages and votes.
 Votes are cast at once: no voter sees another vote. The episode is won (reward 1) when the impostor gets strictly more
 votes than anybody else; the impostor itself does not vote. What happens before the discussion is scripted.
 ``Task.data``: ``impostor``, ``passers`` (see World), ``order`` of speaking, and ``turns``, how many players speak (all
 five, but fewer in some demonstrations, so that the question for a vote is known at every point of a discussion).
 
 The environment serves crew and impostor alike: whose turn it is says the first word of the prompt. Values are those of
-the crew, who win when they vote together, whatever was said: V* knows the impostor, no player does.
+the crew, who win when they vote together, whatever the messages: V* knows the impostor, no player does.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from common.types import Message, Observation, Task
 
 CREW, IMPOSTOR = ROLES = ("crew", "impostor")
 SAY, VOTE, HEAR = "say", "vote", "hear"
-"""Last words of prompts: speak, name the impostor, foretell what is said next. The environment itself never asks the
+"""Last words of prompts: speak, name the impostor, predict the next message. The environment itself never asks the
 last; methods may."""
 SHOWN = 12
 """Most characters of a message that others hear: the longest grammatical one has 6."""
@@ -155,9 +155,9 @@ class DeductionEnv:
         options, world, me = self.actions(), self._state.world, self.player()
         action = options[int(rng.integers(len(options)))]
         if self._talking():
-            said = [text for text in self._state.said if text in options]
-            if said and rng.random() < 0.5:
-                action = said[int(rng.integers(len(said)))]
+            earlier = [text for text in self._state.said if text in options]
+            if earlier and rng.random() < 0.5:
+                action = earlier[int(rng.integers(len(earlier)))]
             if me != world.impostor and rng.random() < self.TRUTH:
                 action = true_messages(seen(world, me))[int(rng.integers(2))]
         return action, action

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common.envs.user_rows import Row, Source, panel_rows, rows_hash, rows_of
+from common.envs.user_rows import Row, Source, panel_rows, rows_hash, source_rows
 from common.envs.word_problems import WordProblemEnv
 from common.types import Task
 
@@ -27,7 +27,7 @@ SOURCE = Source(
 
 def rows() -> dict[str, list[Row]]:
     """GSM8K's own, ``train`` and ``test``; FileNotFoundError or ValueError, with the next step, when they cannot be had."""
-    return rows_of(SOURCE)
+    return source_rows(SOURCE)
 
 
 def panels() -> dict[str, list[Task]]:
@@ -43,7 +43,7 @@ def _task(panel: str, number: int, row: Row) -> Task:
 
 
 def data_hash() -> str:
-    """Of the rows themselves, wherever they were read."""
+    """Hash of the rows themselves, wherever they were read."""
     return rows_hash(rows())
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from common.envs.latex_answer import declared_answer, normal_form
-from common.envs.user_rows import Row, Source, panel_rows, rows_hash, rows_of
+from common.envs.user_rows import Row, Source, panel_rows, rows_hash, source_rows
 from common.envs.word_problems import ProblemState, WordProblemEnv
 from common.types import Observation, Task
 
@@ -58,7 +58,7 @@ class Math500Env(WordProblemEnv):
 def rows() -> dict[str, list[Row]]:
     """MATH-500's ``test`` and the user's ``train``, if any; FileNotFoundError or ValueError, with the next step, when they
     cannot be had."""
-    return rows_of(SOURCE)
+    return source_rows(SOURCE)
 
 
 def panels() -> dict[str, list[Task]]:
@@ -74,7 +74,7 @@ def _task(panel: str, number: int, row: Row) -> Task:
 
 
 def data_hash() -> str:
-    """Of the rows themselves, wherever they were read."""
+    """Hash of the rows themselves, wherever they were read."""
     return rows_hash(rows())
 
 

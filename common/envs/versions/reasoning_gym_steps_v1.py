@@ -28,7 +28,7 @@ def worked(dataset: str, question: str, answer: str) -> tuple[str, ...]:
         counts = [(word, word.lower().count(letter)) for word in text.split()]
         lines = [", ".join(f"{word} {n}" for word, n in counts), f"{' + '.join(str(n) for _, n in counts)} = {answer}"]
     elif dataset == "needle_haystack":
-        lines = [next(said for said in question.split(". ") if said.startswith(f"{answer} ")) + "."]
+        lines = [next(sentence for sentence in question.split(". ") if sentence.startswith(f"{answer} ")) + "."]
     else:
         words = question.rpartition(": ")[2].split(", ")
         lines = [f"{name}: {word}" for name, word in zip(("last", "before", "before that"), reversed(words))]

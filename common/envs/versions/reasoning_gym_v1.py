@@ -98,7 +98,7 @@ class ReasoningGymEnv(WordProblemEnv):
         return (*(message for pair in shown for message in pair), *super().prompt())
 
     def declared(self, text: str) -> str:
-        """What is declared behind a mark, else the last line, without quotes and full stop; "" when nothing is said."""
+        """What is declared behind a mark, else the last line, without quotes and full stop; "" for a blank text."""
         return (declared_answer(text) or last_line(text)).strip(" \t*`\"'.!")
 
     def score(self, action: str) -> float:
@@ -120,11 +120,11 @@ class ReasoningGymEnv(WordProblemEnv):
 def _package() -> Any:
     """reasoning-gym. FileNotFoundError, with the next step, unless it is there in this version."""
     try:
-        found = metadata.version("reasoning-gym")
+        version = metadata.version("reasoning-gym")
     except metadata.PackageNotFoundError:
-        found = "absent"
-    if found != VERSION:
-        raise FileNotFoundError(f"{ENV_ID} needs reasoning-gym {VERSION}, which generates and scores its tasks, but it is {found}; "
+        version = "absent"
+    if version != VERSION:
+        raise FileNotFoundError(f"{ENV_ID} needs reasoning-gym {VERSION}, which generates and scores its tasks, but it is {version}; "
                                 "run: pip install -c requirements.lock -e '.[reasoning-gym]'")  # fmt: skip
     import reasoning_gym
 
@@ -160,15 +160,15 @@ def _cells() -> dict[tuple[str, str, str], list[Task]]:
 def panels() -> dict[str, list[Task]]:
     """All panels, see the module; FileNotFoundError, with the next step, without the package in its version."""
     cells = _cells()
-    found = {f"{split}-{dataset}-{level}-{SEEDS[split]}": tasks for (split, dataset, level), tasks in cells.items()}
+    tasks_by_panel = {f"{split}-{dataset}-{level}-{SEEDS[split]}": tasks for (split, dataset, level), tasks in cells.items()}
     for split in ("train", "validation", "test"):
         columns = [tasks for (own, _, _), tasks in cells.items() if own == split]
-        found[split] = [task for row in zip(*columns, strict=True) for task in row]
-    return found
+        tasks_by_panel[split] = [task for row in zip(*columns, strict=True) for task in row]
+    return tasks_by_panel
 
 
 def data_hash() -> str:
-    """Of all tasks, so of what the package generates."""
+    """Hash of all tasks, and so of what the package generates."""
     return hashlib.sha256(json.dumps({name: [asdict(task) for task in tasks] for name, tasks in panels().items()},
                                      sort_keys=True).encode()).hexdigest()  # fmt: skip
 

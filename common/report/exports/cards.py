@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.config import ConfigError, hint
-from common.evaluate.claims import headline, load_claims
+from common.evaluate.claims import headline_metric, load_claims
 from common.evaluate.stats import t_interval
 from common.rows import Label, MetricRow
 
@@ -50,7 +50,7 @@ def model_card(root: Path, rows: Sequence[MetricRow], *, variant: str, env: str,
         raise ConfigError(f'variant: no row of "{variant}" in {env} is published; {hint(variant, known)}')
     paper, profile, scale = mine[0].paper, mine[0].profile, mine[0].scale
     claims = load_claims(root / "papers" / paper / "claims.yaml")
-    metrics = dict.fromkeys([headline(root / "papers" / paper / "claims.yaml"), *(one.metric for one in claims.claims)])
+    metrics = dict.fromkeys([headline_metric(root / "papers" / paper / "claims.yaml"), *(one.metric for one in claims.claims)])
     results, lines = [], []
     for panel in dict.fromkeys(row.panel for row in mine):
         for metric in metrics:

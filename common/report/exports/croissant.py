@@ -19,7 +19,7 @@ def croissant(folder: Path, *, license: str, version: str, published: datetime, 
     A file object for each panel with the manifest's hash, and a record set of the same name with a field for every
     column. ``data`` is taken apart, ``data/numbers`` for example; a map whose keys differ from row to row (a product's
     options) is in the file and has no field. ``license`` is a URL. Raises mlcroissant's ValidationError when the
-    library finds an error in what it is told.
+    library finds an error in its input.
     """
     import mlcroissant as mlc
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from common.config import ConfigError, load_yaml
-from common.evaluate.claims import headline
+from common.evaluate.claims import headline_metric
 from common.report.exports.cards import best_variant, model_card
 from common.rows import read_metrics
 from common.sweep.unit import results_dir
@@ -25,35 +25,35 @@ from common.track.provenance import PACKAGES
 from common.track.store import UnitSpec, read_unit
 
 TOKENS = 24
-"""What the registered model writes at most unless told otherwise; more than any action or answer of the nano
+"""Most tokens that the registered model writes by default; more than any action or answer of the nano
 policies."""
 
 ROUND = re.compile(r"\.(?:r|it)(\d+)$")
 
 
-def weights(path: Path) -> dict[str, Path]:
+def weight_folders(path: Path) -> dict[str, Path]:
     """variant → folder of its trained policy, in the run folder ``path``: the stage ``train.<variant>``, and of several
     rounds (``train.<variant>.r2``, ``.it2``) the last. Stages of other names, of roles for example, keep their name
     after ``train.``."""
-    found: dict[str, tuple[int, Path]] = {}
+    folders: dict[str, tuple[int, Path]] = {}
     for config in sorted((path / "stages").glob("train.*/**/config.json")):
         stage = config.parent.relative_to(path / "stages").as_posix().removeprefix("train.")
         number = ROUND.search(stage)
         name, place = ROUND.sub("", stage), int(number[1]) if number else 0
-        if place >= found.get(name, (0, path))[0]:
-            found[name] = (place, config.parent)
-    return {name: folder for name, (_, folder) in found.items()}
+        if place >= folders.get(name, (0, path))[0]:
+            folders[name] = (place, config.parent)
+    return {name: folder for name, (_, folder) in folders.items()}
 
 
 def finished(root: Path, paper: str, env: str, profile: str) -> dict[int, Path]:
     """seed → run folder of the finished units of a paper, environment and profile; the youngest where code has
     changed."""
-    found: dict[int, Path] = {}
+    folders: dict[int, Path] = {}
     for done in sorted((root / "runs" / paper).glob("*/DONE"), key=lambda path: path.stat().st_mtime_ns):
         unit: UnitSpec = read_unit(done.parent)
         if (unit.env, unit.profile) == (env, profile):
-            found[unit.seed] = done.parent
-    return found
+            folders[unit.seed] = done.parent
+    return folders
 
 
 def publish_model(
@@ -73,9 +73,9 @@ def publish_model(
                           f"publish; run: python -m common run --paper {paper} --envs {env} --profile {profile}")
     seed = min(units) if seed is None else seed
     path, rows = units[seed], read_metrics(results_dir(root, profile) / paper / "metrics.jsonl")
-    available = weights(path)
+    available = weight_folders(path)
     here = [row for row in rows if row.env == env]
-    chosen = variant or best_variant(here, list(available), headline(root / "papers" / paper / "claims.yaml"))
+    chosen = variant or best_variant(here, list(available), headline_metric(root / "papers" / paper / "claims.yaml"))
     folder = available.get(policy or chosen or "")
     if folder is None:
         known = ", ".join(available) or "none: its agents are no language models"

@@ -1,4 +1,4 @@
-"""What every training run here adds to a transformers ``Trainer``.
+"""A monitored transformers ``Trainer``: the part that all training runs here share.
 
 Metrics streamed after each update; a stop, with the batch saved, at the first number that is not
 finite; losses divided by the items of the whole update; the rows of a batch shared by the processes that
@@ -76,21 +76,21 @@ def trainer_arguments(settings: TrainSettings, model: torch.nn.Module, *, seed: 
     }
 
 
-class Watched(Trainer):
-    """Mixed in before a Trainer class. A subclass's ``compute_loss`` ends with ``return self.watch(...)``
+class MonitoredTrainer(Trainer):
+    """Base class of our trainers, mixed in before a TRL one. A subclass's ``compute_loss`` ends with ``return self.record_loss(...)``
     and gets batches with three integers beside tensors: ``n_items`` (what its loss is divided by),
     ``n_examples`` and ``n_tokens``."""
 
     loss_is_scaled_for_ga = True  # compute_loss divides by the items of the update; no further division
 
-    def start(self, stage: str, settings: TrainSettings, out_dir: Path, log: Log | None) -> Watched:
+    def start(self, stage: str, settings: TrainSettings, out_dir: Path, log: Log | None) -> MonitoredTrainer:
         self.stage, self.settings, self.out_dir, self.stream = stage, settings, out_dir, log
         self.sums: dict[str, float] = defaultdict(float)
         self.losses: list[float] = []
         self.examples = self.tokens = self.unlogged_tokens = 0
         self.last_batch: dict[str, Any] = {}
         self.remove_callback(PrinterCallback)
-        if ranks.count() > 1:
+        if ranks.world_size() > 1:
             self._join_ranks()
         return self
 
@@ -105,10 +105,10 @@ class Watched(Trainer):
             )
         # Not wrapped in DDP, whose hooks wait for the module's own forward pass: ours reads a shared prompt once.
         self.model._is_accelerate_prepared = True
-        ranks.same_weights(self.model)
+        ranks.broadcast_weights(self.model)
 
     def get_train_dataloader(self) -> DataLoader:
-        if ranks.count() == 1:
+        if ranks.world_size() == 1:
             return super().get_train_dataloader()
 
         def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -121,10 +121,10 @@ class Watched(Trainer):
         return DataLoader(self.train_dataset, batch_size=self.args.per_device_train_batch_size, collate_fn=collate)
 
     def _clip_grad_norm(self, model: torch.nn.Module) -> torch.Tensor:
-        ranks.add_gradients(model)
+        ranks.all_reduce_gradients(model)
         return super()._clip_grad_norm(model)
 
-    # -- watching ---------------------------------------------------------------------------------------------
+    # -- monitoring -------------------------------------------------------------------------------------------
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, int]:
         self.clock = time.perf_counter()
@@ -134,8 +134,9 @@ class Watched(Trainer):
     def create_optimizer(self, *args: Any) -> torch.optim.Optimizer:
         return step_in_float32(super().create_optimizer(*args))
 
-    def watch(self, loss: torch.Tensor, batch: dict[str, Any], metrics: dict[str, float]) -> torch.Tensor:
-        """Count the batch, keep ``metrics`` (sums over its examples), refuse a loss that is not finite."""
+    def record_loss(self, loss: torch.Tensor, batch: dict[str, Any], metrics: dict[str, float]) -> torch.Tensor:
+        """Count the batch, add ``metrics`` (sums over its examples) to those of the update, refuse a loss that is not finite.
+        Returns the loss."""
         self.last_batch = batch
         if not batch["n_examples"]:  # this rank's share of the rows was empty
             loss, metrics = 0.0 * loss, dict.fromkeys(metrics, 0.0)
@@ -165,13 +166,13 @@ class Watched(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" not in logs:  # the summary at the end of training
             return
-        self.losses.append(logs["loss"] * ranks.count())  # the trainer's mean over ranks of what is to be summed
+        self.losses.append(logs["loss"] * ranks.world_size())  # the trainer's mean over ranks of what is to be summed
         *sums, tokens = ranks.total([*self.sums.values(), self.unlogged_tokens])
-        found = dict(zip(self.sums, sums, strict=True))
+        totals = dict(zip(self.sums, sums, strict=True))
         if self.stream is not None and ranks.rank() == 0:
-            n = found.pop("n")
+            n = totals.pop("n")
             metrics = {"loss": self.losses[-1], "grad_norm": float(logs["grad_norm"]), "lr": logs["learning_rate"]}
-            metrics |= {name: value / n for name, value in found.items()}
+            metrics |= {name: value / n for name, value in totals.items()}
             metrics["tokens_per_second"] = tokens / (time.perf_counter() - self.clock)
             self.stream(self.state.global_step, metrics)
         self.sums.clear()
@@ -219,8 +220,8 @@ class Watched(Trainer):
         """TRL reports each trainer to its authors over the network; a laboratory run does not."""
 
 
-def run(trainer: Watched, started: float) -> TrainStats:
-    """Train to the end. ``started`` is the ``time.perf_counter()`` of the call's beginning."""
+def run_training(trainer: MonitoredTrainer, started: float) -> TrainStats:
+    """Train to the end, from the newest checkpoint if any; ``started``: ``time.perf_counter()`` when the call began."""
     newest = trainer.newest_checkpoint()
     gc.freeze()  # accelerate collects garbage at the end: a third of a second for the million objects of the imports
     try:
@@ -239,8 +240,8 @@ def run(trainer: Watched, started: float) -> TrainStats:
 
 
 @contextmanager
-def borrowed(model: torch.nn.Module) -> Iterator[None]:
-    """Afterwards, weights aside, ``model`` and the global random states are as before.
+def preserve_state(model: torch.nn.Module) -> Iterator[None]:
+    """Context manager that restores ``model``, but for its weights, and the global random states when it ends.
 
     Trainers seed the global generators, switch to training mode and mark the model as prepared;
     TRL's also replace ``model.forward`` by one that would outlive the run, add tags and set pad ids.
