@@ -29,7 +29,7 @@ story = open_story(paper=paper, env=env, seed=seed, profile=profile, overrides=o
 # ## What is shared: credit, and a fair opponent
 #
 # An agent's own turn is one of many causes of a reward $R$. REINFORCE credits it with $R-b$, where the baseline $b$ may depend
-# on everything that was said *before* the turn but not on the turn itself: the expected gradient stays the same, its variance
+# on everything *before* the turn but not on the turn itself: the expected gradient stays the same, its variance
 # falls. The mean reward of the *other* samples of the same task is such a baseline.
 #
 # A team that speaks three times per answer has spent three times the tokens. Its opponent is therefore not one answer of a

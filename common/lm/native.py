@@ -195,7 +195,7 @@ def _at_once(function: Callable[..., int], *arguments: object) -> int:
 
 
 def _interruptible(function: Callable[..., int], *arguments: object) -> int:
-    """``function(*arguments, stop)``, which watches the number at ``stop``, in a thread: Python tells of a Ctrl-C between
+    """``function(*arguments, stop)``, run in a thread, which it leaves when ``stop`` is set: Python handles a Ctrl-C between
     its own instructions only, and answers of a large model are one call of half a minute."""
     stop, code, done = c_int64(0), [], Event()  # an event: a join that was interrupted takes the thread for ended
 

@@ -14,6 +14,7 @@ from common.learn.policy import dpo, sft
 from common.learn.precision import step_in_float32
 from common.learn.settings import DPOSettings, TrainSettings
 from common.lm.adapters import add_adapters
+from common.probes.game import Adding
 from common.probes.moved import LR, training_effects
 from common.probes.tiny import CONTEXT, ask, model, one_thread, spread, tensor, tokenizer
 from common.types import PreferencePair
@@ -74,11 +75,13 @@ def _numbers() -> dict[str, float]:
 
 
 def _batches() -> dict[str, float | str]:
-    """Orders of training, and rows made equally long."""
+    """Orders of training, rows padded to one length, and reference log-probabilities of pairs."""
     lengths = [3, 9, 4, 4, 8, 1, 7, 7, 2, 5, 6]
     orders = [training_order(lengths, per_update=2, seed=1, epochs=2), training_order(lengths, per_update=3, seed=2, max_steps=5)]
     rows = pad_rows([[5, 6], [7]], [[8], [9, 10, 11]], 0)
-    return {"order": repr(orders), "padded": repr({name: one.tolist() for name, one in rows.items()})}
+    scored = referenced(Adding(), PAIRS[:2]) + referenced(Adding(), [])
+    return {"order": repr(orders), "padded": repr({name: one.tolist() for name, one in rows.items()})} | spread(
+        "referenced", [logp for pair in scored for logp in (pair.ref_chosen, pair.ref_rejected)])
 
 
 def _halves() -> dict[str, float | str]:

@@ -88,19 +88,19 @@ def progress(run: Run, *, every: float = 1.0) -> Iterator[None]:
     done, started, tail = threading.Event(), time.monotonic(), EventTail(run.path / "events.jsonl")
     line = display(Markdown("starting …"), display_id=True)
 
-    def watch() -> None:
+    def update_line() -> None:
         while not done.wait(every):
             events = tail.read()
             if events and line is not None:
                 last, seconds = events[-1], time.monotonic() - started
                 line.update(Markdown(f"{seconds:.0f} s: {last['variant']}, step {last['step']}"))
 
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
+    updater = threading.Thread(target=update_line, daemon=True)
+    updater.start()
     try:
         yield
     finally:
         done.set()
-        watcher.join()
+        updater.join()
         if line is not None:
             line.update(Markdown(f"ended after {time.monotonic() - started:.0f} s"))

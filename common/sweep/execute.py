@@ -164,10 +164,10 @@ def check_writable(root: Path) -> None:
 def _signals() -> Iterator[list[int]]:
     """Collect stop signals in a list instead of dying from them; the old handlers return at the end."""
     received: list[int] = []
-    watched = [signal.SIGINT, signal.SIGTERM]
+    stop_signals = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
-        watched.append(signal.SIGHUP)
-    before = {number: signal.signal(number, lambda got, _: received.append(got)) for number in watched}
+        stop_signals.append(signal.SIGHUP)
+    before = {number: signal.signal(number, lambda got, _: received.append(got)) for number in stop_signals}
     try:
         yield received
     finally:

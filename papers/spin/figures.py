@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from common.report import figures
-from common.report.examples import dialogue_table, dialogues
+from common.report.examples import dialogue_table, recorded_dialogues
 from common.report.show import code, source
 from common.rows import MetricRow
 from papers.spin.method import divergence, games, play_loss
@@ -41,4 +41,4 @@ def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure |
 
 def examples(artifacts: Path) -> list[Figure | str]:
     """Answers to tasks on which the variants differ."""
-    return [dialogue_table({name: dialogues(artifacts, name) for name in LADDER})]
+    return [dialogue_table({name: recorded_dialogues(artifacts, name) for name in LADDER})]

@@ -12,7 +12,7 @@ from common.track.store import Run
 
 
 @dataclass
-class Watched:
+class UnitRecord:
     """What a unit computed: its ``stages`` in the order in which they were saved, one inside another before that, and how many
     ``events`` were logged while each was computed."""
 
@@ -25,9 +25,9 @@ class Watched:
         return [able[i * len(able) // most] for i in range(most)] if len(able) > most else able
 
 
-def watch(patch: pytest.MonkeyPatch) -> Watched:
+def record_unit(patch: pytest.MonkeyPatch) -> UnitRecord:
     """Record what is computed from now on."""
-    seen, open_ = Watched(), []
+    seen, open_ = UnitRecord(), []
 
     def computed(name: str, compute: Callable) -> object:
         open_.append(name)

@@ -20,7 +20,7 @@ from common.lm.engine import Engine
 from common.rows import MetricRow
 from common.sweep.unit import Unit
 from common.track.store import Run
-from tests.papers.interruptions import interrupt_event, interrupt_stage, watch
+from tests.papers.interruptions import interrupt_event, interrupt_stage, record_unit
 from tests.papers.loading import remember_models
 from tests.papers.rewards import coins_on_training_tasks, nothing_succeeds
 from tests.papers.units import REPOSITORY, content, open_unit
@@ -64,7 +64,7 @@ def new_unit(paper, world_of):
 def whole(new_unit, tmp_path_factory) -> Whole:
     unit = new_unit(tmp_path_factory.mktemp("whole") / "lab")
     with pytest.MonkeyPatch.context() as patch:
-        seen = watch(patch)
+        seen = record_unit(patch)
         rows = lab.run(unit)
     return Whole(unit, rows, seen.stages, seen.trainings(2))
 

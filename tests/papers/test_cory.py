@@ -174,12 +174,12 @@ def test_the_observer_reads_the_pioneer_and_the_blind_one_does_not(new_unit, tmp
     for blind in (False, True):
         asked = []
 
-        class Watched(type(engine)):
+        class RecordingEngine(type(engine)):
             def sample(self, prompts, keys, **how):
                 asked.append([tuple(message["content"] for message in prompt) for prompt in prompts])
                 return super().sample(prompts, keys, **how)
 
-        team = method.policies(work, [Watched(engine.model, engine.tokenizer) for _ in range(2)], blind=blind)
+        team = method.policies(work, [RecordingEngine(engine.model, engine.tokenizer) for _ in range(2)], blind=blind)
         _, episodes = work.sample(team, tasks, "read", turns=2)
         correct = attempts_of(work.env, tasks, episodes).correct
         _, lesson = maths.credited(episodes, correct, group=2, eta=0.0, blind=blind)

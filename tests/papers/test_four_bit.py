@@ -47,11 +47,11 @@ def test_stage_two_goes_on_from_stage_one_s_adapters(world, tmp_path, monkeypatc
     seen = {}
     plain = lab.policy_gradient
 
-    def watched(model, *args, **kwargs):
+    def recording(model, *args, **kwargs):
         seen[len(seen)] = {name: weight.detach().clone() for name, weight in model.named_parameters() if "lora_" in name}
         return plain(model, *args, **kwargs)
 
-    monkeypatch.setattr(lab, "policy_gradient", watched)
+    monkeypatch.setattr(lab, "policy_gradient", recording)
     unit = open_unit(world, "score", ENV, tmp_path / "lab", lora_rank=4, four_bit=True)
     lab.run(unit)
     saved = load_file(unit.run.path / "stages" / "train.stage1" / "adapters.safetensors")
