@@ -306,11 +306,11 @@ def repro(
     print(flush=True)
     claims(root, profile=profile, paper=None)
     report(root)
-    if failed or not all(good):
-        print(f"repro: {len(failed)} of {len(planned)} units failed, {good.count(False)} gave other numbers than published; see above")
-        return 1
-    print(f"repro: {len(planned)} units recomputed, all in order; the report is site/index.html")
-    return 0
+    counts = [f"{len(good)} units recomputed", f"{good.count(True)} as published"]
+    counts += [f"{good.count(None)} from another base model than the published ones"] * (None in good)
+    counts += [f"{good.count(False)} with other numbers than published"] * (False in good) + [f"{len(failed)} failed"] * bool(failed)
+    print(f"repro: {', '.join(counts)}; the report is site/index.html")
+    return 1 if failed or False in good else 0
 
 
 def claims(root: Path, *, profile: str | None, paper: str | None) -> int:

@@ -29,7 +29,7 @@ from common.sweep.board import Progress
 from common.sweep.identity import Identities
 from common.sweep.plan import USER_ENVS, Planned, default_envs, read_json, verify_panels
 from common.sweep.unit import (
-    MissingInput, base_dir, base_hash, data_hashes, folder_hash, params_class,
+    MissingInput, base_dir, base_hash, data_hashes, params_class,
 )
 from common.track.provenance import lock_hash, pins_hash
 from common.track.state import UNKNOWN, ResultState, result_state
@@ -43,7 +43,8 @@ PROFILE = "cpu"
 """Base models are trained at this size; units at smoke start from them too, and other profiles from pretrained models."""
 
 WEIGHTS = "weights "
-"""Begins the record of a base model that came from elsewhere; its weights' hash follows."""
+"""Begins the record of a base model; its weights' hash follows. Tables from before base models were shipped have the
+:func:`base_key` of their training instead: the same recipe, other weights where another processor trained."""
 
 Tables = dict[tuple[str, str, str], ResultState]
 """(paper, environment, profile) → the state of the table behind its verdicts."""
@@ -138,7 +139,7 @@ def record(root: Path, planned: Sequence[Planned], table: Path) -> None:
     for one in {(one.profile, one.env): one for one in planned}.values():
         unit = one.unit
         entry = _entry(unit, params=unit.params, data=dict(unit.data), pins=unit.pins, lock=unit.lock,
-                       base=_base(root, one.env, unit.base))
+                       base=WEIGHTS + unit.base if unit.base else "")
         found.setdefault(table.name, {}).setdefault(one.profile, {})[one.env] = entry
     write_atomic(table.parent / "source.json", json.dumps(found, indent=1, sort_keys=True) + "\n")
 
@@ -197,6 +198,12 @@ def table_of(results: Path, paper: str, env: str, profile: str) -> Path:
     return results / paper / "metrics.jsonl"
 
 
+def same_weights(root: Path, table: Path, env: str, profile: str) -> bool:
+    """Whether the rows of ``env`` in ``table`` are known to come from the base model that is shipped, or from none."""
+    recorded = read_json(table.parent / "source.json").get(table.name, {}).get(profile, {}).get(env, {}).get("base", "")
+    return not recorded or recorded.startswith(WEIGHTS)
+
+
 def params_digest(params: str) -> str:
     """How ``source.json`` names parameters, given as their JSON."""
     return _sha(params)[:24]
@@ -226,19 +233,6 @@ def _entry(code: Any, *, params: str, data: Mapping[str, str], base: str, pins: 
              "lock": lock}
     return {name: digest[:24] for name, digest in parts.items()} | {
         "room": code.room, "layers": dict(code.layers), "digests": dict(code.digests)}
-
-
-def _base(root: Path, env: str, weights: str) -> str:
-    """The key under which the base model with these weights was trained here, which any clone can compute; the weights' own
-    hash of one that came from elsewhere, "" for none of ours."""
-    if not weights:
-        return ""
-    trained = [kept for kept in (root / "runs" / "base").glob(f"{env}-*") if folder_hash(kept) == weights]
-    keys = sorted(kept.name.rpartition("-")[2] for kept in trained)
-    if not keys:
-        return WEIGHTS + weights
-    present = base_key(root, env)  # other code may have made the same weights
-    return present if present in keys else keys[0]
 
 
 def _sha(text: str) -> str:

@@ -93,4 +93,4 @@ def test_repro_recomputes_compares_and_changes_no_tracked_file(lab, run_in):
         row["value"] += 1e6
     table.write_text("".join(json.dumps(row) + "\n" for row in rows))
     other = run_in(lab, "repro", "--papers", "toy")
-    assert other.returncode == 1 and "2 gave other numbers than published" in other.stdout, other.stdout
+    assert other.returncode == 1 and "0 as published, 2 with other numbers than published" in other.stdout, other.stdout

@@ -3,9 +3,10 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from common.rows import COST_FIELDS, MetricRow, write_metrics
 from common.sweep import inputs
-from common.sweep.unit import folder_hash
 from common.track.fingerprints import read
 from common.track.layers import FILE
 
@@ -27,17 +28,11 @@ def test_a_table_is_found_by_environment_and_profile(tmp_path):
     assert found["shop-v1", "cpu"] == found["shop-v1", "gpu"] == own
 
 
-def test_weights_that_two_keys_made_are_told_by_the_present_one(tmp_path, monkeypatch):
-    for key in ("aaa", "bbb", "ccc"):
-        folder = tmp_path / "runs" / "base" / f"toy-v1-{key}"
-        folder.mkdir(parents=True)
-        (folder / "model.safetensors").write_bytes(b"other" if key == "ccc" else b"same")
-    weights = folder_hash(folder.with_name("toy-v1-aaa"))
-    for present, expected in (("bbb", "bbb"), ("aaa", "aaa"), ("ccc", "aaa")):
-        monkeypatch.setattr(inputs, "base_key", lambda *_, key=present: key)
-        assert inputs._base(tmp_path, "toy-v1", weights) == expected
-    assert inputs._base(tmp_path, "toy-v1", "0" * 64) == inputs.WEIGHTS + "0" * 64
-    assert inputs._base(tmp_path, "toy-v1", "") == ""
+@pytest.mark.parametrize(("base", "same"), [("weights 1234", True), ("0123456789abcdef", False), ("", True)])
+def test_tables_from_before_base_models_were_shipped_are_told(tmp_path, base, same):
+    """They name how their base model was trained, and not its weights."""
+    (tmp_path / "source.json").write_text(json.dumps({"metrics.jsonl": {"cpu": {"toy-v1": {"base": base}}}}))
+    assert inputs.same_weights(tmp_path, tmp_path / "metrics.jsonl", "toy-v1", "cpu") is same
 
 
 def test_fingerprints_of_published_tables_are_in_the_file():
