@@ -21,7 +21,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from common.config import ConfigError, hint, load_yaml
+import yaml
+
+from common.config import ConfigError, hint
 from common.evaluate.claims import load_claims
 from common.evaluate.publish import read_claims
 from common.rows import MetricRow, read_metrics
@@ -212,7 +214,9 @@ def _mlflow(root: Path, keys: Sequence[str]) -> dict[str, list[tuple[str, str, s
 
 def _pipeline(root: Path, table: Path) -> str:
     """What dvc.lock says of a results file."""
-    stages = load_yaml(root / "dvc.lock", "dvc.lock").get("stages", {}) if (root / "dvc.lock").exists() else {}
+    # Read as DVC writes it: the strict reader of files that people write refuses its 1e-06.
+    lock = root / "dvc.lock"
+    stages = yaml.safe_load(lock.read_text(encoding="utf-8")).get("stages", {}) if lock.exists() else {}
     name, md5 = table.relative_to(root).as_posix(), hashlib.md5(table.read_bytes(), usedforsecurity=False).hexdigest()
     for stage, content in stages.items():
         for out in content.get("outs", ()):

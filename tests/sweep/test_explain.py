@@ -13,7 +13,7 @@ from common.config import ConfigError
 from common.evaluate.publish import read_claims
 from common.rows import MetricRow, cost_of, read_metrics
 from common.sweep import explain as explaining
-from common.sweep.explain import _found, _mlflow
+from common.sweep.explain import _found, _mlflow, _pipeline
 from common.sweep.inputs import table_of
 from common.sweep.verify import compare
 from common.types import Cost
@@ -195,6 +195,13 @@ def test_a_clone_without_a_run_store_knows_whether_its_tables_are_stale(copied, 
     (copied / "results/toy/source.json").unlink()
     assert "source    of unknown origin" in explained(copied, "toy/D0.1")
     assert "stale" not in run_in(copied, "claims").stdout
+
+
+def test_the_lock_of_this_project_can_be_read():
+    """DVC writes numbers in it as the strict reader of files that people write refuses them."""
+    root = Path(__file__).parents[2]
+    assert "1e-06" in (root / "dvc.lock").read_text(encoding="utf-8")
+    assert _pipeline(root, root / "results/score/metrics.jsonl") == "the file that run@score wrote, by dvc.lock"
 
 
 def test_every_published_verdict_can_be_told():
