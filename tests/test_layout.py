@@ -164,7 +164,7 @@ def test_no_file_names_a_machine():
 
 @pytest.mark.parametrize(
     ("line", "named"),
-    [("open('/home/me/x')", True), ("see /root/.cache", True), ("cd /work/main", True), ("`/tmp/run`", True),
+    [("open('/home/me/x')", True), ("see /root/.cache", True), ("cd /work/x", True), ("`/tmp/run`", True),
      ("https://host/home/me", False), ("runs/tmp/x", False), ("a /tmpl b", False), ("{root}/data/x", False),
      ("file:///home/me", True), ("x = Path('/Users/me/x')", True)],
 )  # fmt: skip

@@ -24,6 +24,7 @@ from common.sweep.plan import (
 )
 from common.sweep.unit import params_class, results_dir
 
+
 def execute_plan(
     root: Path, planned: Sequence[Planned], workers: int, resume: str, *, folder: Path | None = None, metric: str | None = None,
     more: Callable[[Sequence], Sequence[Planned]] | None = None, ray: bool = False,
@@ -301,8 +302,9 @@ def repro(
         results = execute_plan(root, planned, workers, "make repro")
         failed = [one.planned.name for one in results if one.state == "failed"]
     from common.sweep.verify import against_published
+    from common.track.store import finished_rows, unit_path
 
-    good = [against_published(root, one) for one in planned if one.name not in failed]
+    good = [against_published(root, one, finished_rows(unit_path(root, one.unit))) for one in planned if one.name not in failed]
     print(flush=True)
     claims(root, profile=profile, paper=None)
     report(root)

@@ -33,11 +33,11 @@ def drift(root: Path) -> list[str]:
     wrong = []
     for name, version in (pin for lock in LOCKS for pin in lock_pins(root, lock).items()):
         try:
-            differing = metadata.version(name).partition("+")[0]
+            installed = metadata.version(name).partition("+")[0]
         except metadata.PackageNotFoundError:
-            differing = "absent"
-        if differing != version:
-            wrong.append(f"{name} {differing} (lock: {version})")
+            installed = "absent"
+        if installed != version:
+            wrong.append(f"{name} {installed} (lock: {version})")
     return wrong
 
 

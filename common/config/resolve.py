@@ -78,14 +78,14 @@ def _build(cls: type[T], values: Mapping[str, Any], prefix: str, where: str) -> 
 
 
 def flat(params: Any) -> dict[str, Any]:
-    """A params instance flattened: dotted name → value, through nested dataclasses."""
+    """Dotted name → value of a params instance, through nested dataclasses, or of what :func:`to_json` wrote of one."""
+    items = params if isinstance(params, Mapping) else {field.name: getattr(params, field.name) for field in dataclasses.fields(params)}
     fields: dict[str, Any] = {}
-    for field in dataclasses.fields(params):
-        value = getattr(params, field.name)
-        if dataclasses.is_dataclass(value):
-            fields |= {f"{field.name}.{name}": inner for name, inner in flat(value).items()}
+    for name, value in items.items():
+        if isinstance(value, Mapping) or dataclasses.is_dataclass(value):
+            fields |= {f"{name}.{inner}": one for inner, one in flat(value).items()}
         else:
-            fields[field.name] = value
+            fields[name] = value
     return fields
 
 

@@ -8,7 +8,7 @@
 No cell names a paper: what belongs to one comes from its room, ``papers/<id>/README.md`` and ``figures.py``:
 
     LADDER, COLUMNS, CURVES, SHOWN     variants from the bottom up, metrics of the table, metrics of training, variants
-                                       whose curves are drawn
+                                       or trainings whose curves are drawn; all of them where it is left out
     toy() -> parts                     the equations beside their source, with small numbers
     results(rows, variants) -> parts   the paper's own figures
     examples(artifacts) -> parts       what the variants did, case by case
@@ -54,11 +54,12 @@ class NotebookContent:
 
 
 def notebook_content(root: Path, paper: str) -> NotebookContent:
-    """The notebook content of ``paper``; what its ``figures.py`` leaves out is taken from its claims."""
+    """The notebook content of ``paper``; what its ``figures.py`` leaves out is taken from its claims: every variant that one
+    compares, and their metrics."""
     claims = root / "papers" / paper / "claims.yaml"
-    rungs = next(iter(published.claim_groups(claims).values()), [])
+    rungs = dict.fromkeys(name for group in published.claim_groups(claims).values() for name in group)
     metrics = dict.fromkeys(claim.metric for claim in load_claims(claims).claims)
-    content: dict[str, Any] = {"ladder": tuple(rungs), "columns": tuple(metrics)[:6], "shown": tuple(rungs)}
+    content: dict[str, Any] = {"ladder": tuple(rungs), "columns": tuple(metrics)[:6]}
     if importlib.util.find_spec(f"papers.{paper}.figures"):
         module = importlib.import_module(f"papers.{paper}.figures")
         for name in ("LADDER", "COLUMNS", "CURVES", "SHOWN", "toy", "results", "examples"):
@@ -154,7 +155,7 @@ class Story:
             show.say("Training curves are kept by units that were run on this machine.")
             return
         trained = dict.fromkeys(point["variant"] for point in points)
-        if shown := [point for point in points if point["variant"] in self.room.shown]:
+        if shown := [point for point in points if point["variant"] in (self.room.shown or trained)]:
             show.show(figures.curves(shown, self.room.curves))
         if absent := [name for name in self.room.shown if name not in trained]:
             show.say(f"SHOWN of figures.py names {', '.join(absent)}, which no training is called; trainings are: {', '.join(trained)}.")

@@ -5,7 +5,7 @@ unit is, is read from its own folder: finished stages and the newest event. So a
 in another process or later, show the same. A sweep that outlives whoever started it, a notebook's kernel or a closed browser::
 
     started = start_in_background("--paper agent_q --grid search.alpha=0,0.5,1 --seeds 0-1")
-    sweep_view(started)                # common.report.live; also later, from another kernel, as sweep_view()
+    sweep_view(started)                # common.report.sweeps; also later, from another kernel, as sweep_view()
     started.stop()                     # like Ctrl-C: what is finished is kept, the same words go on with the rest
 """
 

@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from common.config import ConfigError, check_paper, load_spec, resolve, to_json
+from common.config import ConfigError, check_paper, flat, load_spec, resolve, to_json
 from common.sweep.adopt import adopt, current
 from common.sweep.collect import spelled
 from common.sweep.identity import CodeIdentity, Identities
@@ -101,15 +101,7 @@ def _command(root: Path, unit: UnitSpec) -> str:
     """What computes the unit by the present code."""
     spec = load_spec(root, unit.paper)
     preset = json.loads(to_json(resolve(params_class(root, spec), spec, unit.profile, unit.env, {})))
-    changed = {name: value for name, value in _flat(json.loads(unit.params)).items() if _flat(preset).get(name) != value}
+    changed = {name: value for name, value in flat(json.loads(unit.params)).items() if flat(preset).get(name) != value}
     grid = f" --grid {shlex.join([spelled({name: value}) for name, value in changed.items()])}" if changed else ""
     return (f"python -m common {'sweep' if changed else 'run'} --paper {unit.paper} --envs {unit.env} --seeds {unit.seed} "
             f"--profile {unit.profile}{grid}")
-
-
-def _flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Parameters by dotted names, as ``--grid`` takes them."""
-    flat: dict[str, Any] = {}
-    for name, value in params.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return flat

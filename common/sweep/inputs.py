@@ -168,7 +168,7 @@ def _identity(root: Path, spec: PaperSpec, env: str, identities: Identities) -> 
 def table_state(root: Path, table: Path, paper: str, env: str, profile: str, identities: Identities | None = None) -> ResultState:
     """The state of the rows of ``env`` in ``table``; unknown when the table does not say from what it was computed, or what it
     needs is not here to compare. ``identities``: those of the code at ``root``, where they are known."""
-    recorded = read_json(table.parent / "source.json").get(table.name, {}).get(profile, {}).get(env)
+    recorded = _recorded(table, env, profile)
     variable = USER_ENVS.get(env)
     if not recorded or variable and variable not in os.environ:  # nothing is fetched from elsewhere to compare
         return UNKNOWN
@@ -198,10 +198,10 @@ def table_of(results: Path, paper: str, env: str, profile: str) -> Path:
     return results / paper / "metrics.jsonl"
 
 
-def same_weights(root: Path, table: Path, env: str, profile: str) -> bool:
+def same_weights(table: Path, env: str, profile: str) -> bool:
     """Whether the rows of ``env`` in ``table`` are known to come from the base model that is shipped, or from none."""
-    recorded = read_json(table.parent / "source.json").get(table.name, {}).get(profile, {}).get(env, {}).get("base", "")
-    return not recorded or recorded.startswith(WEIGHTS)
+    base = _recorded(table, env, profile).get("base", "")
+    return not base or base.startswith(WEIGHTS)
 
 
 def params_digest(params: str) -> str:
@@ -211,8 +211,12 @@ def params_digest(params: str) -> str:
 
 def published_params(root: Path, paper: str, profile: str, env: str) -> str:
     """:func:`params_digest` of those behind the published rows of an environment at a profile; "" where there are none."""
-    table = table_of(root / "results", paper, env, profile)
-    return read_json(table.parent / "source.json").get(table.name, {}).get(profile, {}).get(env, {}).get("params", "")
+    return _recorded(table_of(root / "results", paper, env, profile), env, profile).get("params", "")
+
+
+def _recorded(table: Path, env: str, profile: str) -> dict[str, Any]:
+    """What ``source.json`` says of the rows of an environment in ``table``; {} where it says nothing."""
+    return read_json(table.parent / "source.json").get(table.name, {}).get(profile, {}).get(env, {})
 
 
 def _present(

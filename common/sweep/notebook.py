@@ -12,11 +12,12 @@ import errno
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common.config.resolve import flat
 from common.config.strict import ConfigError, hint
 
 if TYPE_CHECKING:
@@ -217,7 +218,7 @@ def out_of_memory(error: str, params: Mapping[str, Any]) -> str | None:
         numbers.append(f"{memory.available / GIB:.2f} of {memory.total / GIB:.2f} GiB are free now")
     elif match := re.search(r"total capacity of ([\d.]+ \w+) of which ([\d.]+ \w+) is free", error):
         numbers.append(f"{match[2]} of {match[1]} were free")
-    sizes = [f"{name} ({value})" for name, value in _flat(params) if re.search(r"batch$|answer_tokens$", name)]
+    sizes = [f"{name} ({value})" for name, value in flat(params).items() if re.search(r"batch$|answer_tokens$", name)]
     tries = [f"halve {' or '.join(sizes)}"] if sizes else []
     if params.get("lora_rank") == 0 and params.get("model") != "nano":
         tries.append("train adapters (lora_rank 32)")
@@ -225,11 +226,3 @@ def out_of_memory(error: str, params: Mapping[str, Any]) -> str | None:
     return (f"{what}{known}; "
             f"{' or '.join(tries) + ', which makes another unit, or ' if tries else ''}make room, for instance by "
             "fewer --workers, and run the same command, which goes on after the last finished stage")
-
-
-def _flat(params: Mapping[str, Any], section: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in params.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{section}{name}.")
-        else:
-            yield section + name, value

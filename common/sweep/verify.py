@@ -25,7 +25,7 @@ from common.rows import MetricRow, read_metrics
 from common.sweep.plan import Planned, default_envs, plan
 from common.sweep.inputs import same_weights, table_of
 from common.sweep.unit import Unit, base_dir, results_dir
-from common.track.store import Run, finished_rows, unit_path
+from common.track.store import Run
 
 CONFIDENCE = 0.95
 
@@ -83,13 +83,13 @@ def compare(name: str, new: Sequence[MetricRow], published: Sequence[MetricRow])
     return Compared(name, identical, inside, tuple(outside))
 
 
-def against_published(root: Path, one: Planned) -> bool | None:
-    """Print how the rows of a unit that is finished here compare with its published ones. False when they are not in order; None
+def against_published(root: Path, one: Planned, rows: Sequence[MetricRow]) -> bool | None:
+    """Print how the recomputed ``rows`` of a unit compare with its published ones. False when they are not in order; None
     when they are not, but the table was recorded with other weights of the base model, whose randomness no seed has."""
     table = table_of(results_dir(root, one.profile), one.paper, one.env, one.profile)
-    compared = compare(one.name, finished_rows(unit_path(root, one.unit)), read_metrics(table))
+    compared = compare(one.name, rows, read_metrics(table))
     print(compared, flush=True)
-    if compared.ok or same_weights(root, table, one.env, one.profile):
+    if compared.ok or same_weights(table, one.env, one.profile):
         return compared.ok
     print("  the table was recorded with other weights of the base model, so equal numbers are not to be expected", flush=True)
     return None
@@ -139,10 +139,7 @@ def verify(root: Path, lab: LabParams, *, papers: Sequence[str], n: int, seed: i
             if process.exitcode:
                 raise ConfigError(f"verify: {one.name} ended with exit code {process.exitcode}; see the lines above")
             new = read_metrics(store / "runs" / one.paper / one.unit.key / "rows.jsonl")
-            published = read_metrics(results_dir(root, one.profile) / one.paper / "metrics.jsonl")
-            compared = compare(one.name, new, published)
-            print(compared, flush=True)
-            good = good and compared.ok
+            good = against_published(root, one, new) is not False and good
         finally:
             shutil.rmtree(store, ignore_errors=True)
     return good

@@ -48,7 +48,7 @@ def workers_of(lab) -> list[psutil.Process]:
         try:
             line = " ".join(process.cmdline())
             if process.environ().get("LAB_ROOT") == str(lab) and process.status() != psutil.STATUS_ZOMBIE \
-                    and ("common.sweep.worker" in line or "ipykernel" in line or "forkserver" in line):
+                    and ("ipykernel" in line or "forkserver" in line):
                 found.append(process)
         except (psutil.Error, OSError):
             continue

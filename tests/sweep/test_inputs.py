@@ -32,7 +32,7 @@ def test_a_table_is_found_by_environment_and_profile(tmp_path):
 def test_tables_from_before_base_models_were_shipped_are_told(tmp_path, base, same):
     """They name how their base model was trained, and not its weights."""
     (tmp_path / "source.json").write_text(json.dumps({"metrics.jsonl": {"cpu": {"toy-v1": {"base": base}}}}))
-    assert inputs.same_weights(tmp_path, tmp_path / "metrics.jsonl", "toy-v1", "cpu") is same
+    assert inputs.same_weights(tmp_path / "metrics.jsonl", "toy-v1", "cpu") is same
 
 
 def test_fingerprints_of_published_tables_are_in_the_file():
