@@ -14,6 +14,7 @@ from common.evaluate.publish import judge_all, load_rows
 from common.evaluate.tables import claims_table
 from common.report import figures, published, tables
 from common.report.show import say, show
+from common.report.story import notebook_content
 from common.sweep.unit import project_root, results_dir
 
 root = project_root()
@@ -24,8 +25,7 @@ records = [record for record in everything if record["profile"] == profile]
 
 # %%
 papers, seeds = sorted({row.paper for row in rows}), sorted({row.seed for row in rows})
-groups = {paper: published.claim_groups(root / "papers" / paper / "claims.yaml") for paper in papers}
-ladders = {paper: next(iter(groups[paper].values())) for paper in papers}
+ladders = {paper: notebook_content(root, paper).ladder for paper in papers}
 headlines = {paper: headline_metric(root / "papers" / paper / "claims.yaml") for paper in papers}
 places = sorted({(row.paper, row.env) for row in rows})
 say(f"{len(rows):,} metric rows and {len(records)} verdicts, from seeds {', '.join(map(str, seeds)) or '(none yet)'}; "

@@ -333,7 +333,7 @@ def _pictures(lab: SiteData, paper: Paper) -> dict[str, tuple[str, str]]:
         records = [record for record in lab.records if (record["paper"], record["scale"]) == (paper.id, scale)
                    and record["env"] in envs]  # fmt: skip
         name, by = (paper.id, "") if scale == NANO else (f"{paper.id}_{scale}", f"{scale}, ")
-        made = pictures.of_paper(rows, records, lab.root / "papers" / paper.id / "claims.yaml") if rows else {}
+        made = pictures.of_paper(lab.root, rows, records) if rows else {}
         for kind, figure in made.items():
             drawn[f"{name}_{kind}.svg"] = (svg(figure), f"{paper.name}: {by}{pictures.SHOWS[kind]}")
     return drawn

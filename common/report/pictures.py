@@ -20,6 +20,7 @@ from common.evaluate.publish import load_rows
 from common.evaluate.tables import NANO
 from common.files import storage
 from common.report import figures, published
+from common.report.story import notebook_content
 from common.rows import MetricRow
 from common.sweep.plan import USER_ENVS
 from common.sweep.unit import project_root
@@ -39,17 +40,17 @@ def draw(root: Path) -> dict[str, tuple[Figure, str]]:
     rows = [row for row in load_rows(root / "results") if row.env not in USER_ENVS and row.scale == NANO]
     for paper in sorted({row.paper for row in rows}):
         mine = [row for row in rows if row.paper == paper]
-        for kind, figure in of_paper(mine, (), root / "papers" / paper / "claims.yaml").items():
+        for kind, figure in of_paper(root, mine, ()).items():
             made[f"{paper}_{kind}.png"] = (figure, _hash(mine))
     return made
 
 
-def of_paper(rows: Sequence[MetricRow], records: Sequence[Mapping[str, Any]], claims: Path) -> dict[str, Figure]:
+def of_paper(root: Path, rows: Sequence[MetricRow], records: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
     """Kind → figure of one paper's ``rows`` (some kinds need what the paper may not have), and the forest of its
-    ``records`` if there are any. ``claims``: the paper's claims.yaml, which has the order of its ladder."""
-    metric, paper = headline_metric(claims), rows[0].paper
-    rungs = max((published.present(rows, group, metric) for group in published.claim_groups(claims).values()),
-                key=lambda names: len(names) > 1)  # the first group of claims with something to compare
+    ``records`` if there are any. The ladder is the one of the paper's notebook."""
+    paper = rows[0].paper
+    metric = headline_metric(root / "papers" / paper / "claims.yaml")
+    rungs = published.present(rows, notebook_content(root, paper).ladder, metric)
     made = {"ladder": figures.ladder(rows, rungs, metric=metric)}
     if searched := published.acting(rows, rungs):
         made["acting"] = figures.ladder(rows, searched, metric="planned_success")

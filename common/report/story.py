@@ -19,7 +19,6 @@ where parts are figures and Markdown texts in their order. Whatever a room leave
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -60,7 +59,7 @@ def notebook_content(root: Path, paper: str) -> NotebookContent:
     rungs = dict.fromkeys(name for group in published.claim_groups(claims).values() for name in group)
     metrics = dict.fromkeys(claim.metric for claim in load_claims(claims).claims)
     content: dict[str, Any] = {"ladder": tuple(rungs), "columns": tuple(metrics)[:6]}
-    if importlib.util.find_spec(f"papers.{paper}.figures"):
+    if (claims.parent / "figures.py").exists():
         module = importlib.import_module(f"papers.{paper}.figures")
         for name in ("LADDER", "COLUMNS", "CURVES", "SHOWN", "toy", "results", "examples"):
             if hasattr(module, name):

@@ -117,7 +117,7 @@ def test_the_project_has_the_pictures_of_its_results():
     assert empty == []
 
 
-def test_the_ladder_is_of_the_first_claims_whose_variants_have_the_headline_metric(tmp_path):
+def test_without_figures_of_its_own_a_paper_s_ladder_holds_every_claimed_variant_with_the_headline_metric(tmp_path):
     lab = tmp_path / "lab"
     (lab / "papers/cory").mkdir(parents=True)
     shutil.copy(ROOT / "papers/cory/claims.yaml", lab / "papers/cory")
