@@ -8,9 +8,11 @@ from pathlib import Path
 from common.config import ConfigError, known_papers, load_lab, load_spec
 from common.lm.bases import has_base
 from common.sweep.inputs import build_base, build_data
-from common.cli.commands import claims, run
+from common.cli.commands import claims, execute_plan
+from common.sweep.collect import publish
 from common.sweep.documents import NotebookFailed, render
-from common.sweep.plan import default_envs
+from common.sweep.plan import default_envs, parse_seeds, plan
+from common.sweep.unit import results_dir
 
 SEEDS = "0,1"
 """Two seeds are the least with which the statistics are exercised."""
@@ -28,11 +30,14 @@ def smoke(root: Path, *, workers: int | None) -> int:
     for env in sorted({env for spec in specs for env in default_envs(spec) if has_base(env)}):
         if not (root / "models" / env).is_dir():
             print(build_base(root, env), flush=True)
-    for spec in specs:
-        if run(root, spec.paper, envs=None, seeds=SEEDS, profile="smoke", workers=workers or lab.workers, results=None,
-               dry_run=False):
-            failures.append(f"paper {spec.paper}")
+    plans = {spec.paper: plan(root, spec.paper, seeds=parse_seeds(SEEDS), profile="smoke") for spec in specs}
+    units = [unit for planned in plans.values() for unit in planned]
+    if not all(unit.finished for unit in units):
+        failures += [one.planned.name for one in execute_plan(root, units, workers or lab.workers, "make smoke")
+                     if one.state == "failed"]
     if not failures:
+        for paper, planned in plans.items():
+            publish(root, planned, results_dir(root, "smoke") / paper / "metrics.jsonl")
         try:
             claims(root, profile="smoke", paper=None)
         except ConfigError as error:

@@ -200,9 +200,9 @@ def _start(root: Path, planned: Planned, places: Local | Cluster) -> _Running:
 
 
 def _slow_to_import(root: Path, paper: str) -> bool:
-    """Whether the paper's method needs torch, so that starting from a fork pays."""
+    """Whether the paper's method needs torch, which the harness brings, so that starting from a fork pays."""
     text = (root / load_spec(root, paper).method).read_text(encoding="utf-8")
-    return re.search(r"^(?:import|from) (?:torch|transformers)\b", text, re.M) is not None
+    return re.search(r"^(?:import|from) (?:torch|transformers|common\.lab)\b", text, re.M) is not None
 
 
 def _forward(one: _Running, tracker: Tracker) -> None:
