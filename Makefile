@@ -51,8 +51,8 @@ test: data  ## the test suite, at most 15 minutes on two cores
 	  echo "psycopg could not be installed: the test of runs in PostgreSQL will be skipped"
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 tests
 
-smoke: data  ## every stage and notebook at toy size, under 10 minutes on two cores
-	@echo "make smoke: every stage and notebook at toy size, under 10 minutes on two cores; writes below runs/"
+smoke: data  ## every stage and notebook at toy size, under 5 minutes on two cores
+	@echo "make smoke: every stage and notebook at toy size, under 5 minutes on two cores; writes below runs/"
 	@$(PY) -m common smoke
 
 lab: data  ## JupyterLab with the notebooks

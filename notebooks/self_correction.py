@@ -81,8 +81,7 @@ story.results()
 
 # %%
 if story.rows:
-    show.display_parts([correction.turns(story.rows, story.ladder), correction.transitions(story.rows, story.ladder),
-                        correction.confidence_and_critique(story.rows, story.ladder), correction.gain_parts(story.rows, story.ladder)])
+    show.display_parts(correction.pictures(story.rows, story.ladder))
 
 # %% [markdown]
 # ## Single dialogues

@@ -47,7 +47,8 @@ def execute_plan(
     try:
         with Tracker(root, drawn=draw_unit) as tracker:
             tags = {"lab.profile": planned[0].profile, "lab.workers": str(workers), "lab.command": resume}
-            papers = ", ".join(dict.fromkeys(one.paper for one in planned))
+            papers = list(dict.fromkeys(one.paper for one in planned))
+            papers = ", ".join(papers) if len(papers) < 4 else f"{len(papers)} papers"
             board = Board(root, folder or board_folder(root, planned), paper=papers, command=resume, metric=metric)
             results = execute(root, planned, workers=workers, tracker=tracker, tags=tags, board=board, more=more, ray=ray)
     except KeyboardInterrupt as stop:

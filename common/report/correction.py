@@ -20,6 +20,13 @@ from common.report.tables import markdown, mean_and_half
 from common.rows import MetricRow
 
 
+def pictures(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure | str]:
+    """The four pictures of a paper's second attempts, or one sentence where its policies make none."""
+    if not any(row.metric == "delta" for row in rows):
+        return ["The policies of this paper answer once: there is no second attempt to compare with the first."]
+    return [draw(rows, variants) for draw in (turns, transitions, confidence_and_critique, gain_parts)]
+
+
 def turns(rows: Sequence[MetricRow], variants: Sequence[str], *, prefix: str = "") -> Figure:
     """acc@1 (circle) and acc@2 (diamond) of each variant, one line a variant, a column for each panel.
 

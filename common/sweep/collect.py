@@ -101,23 +101,31 @@ def spelled(overrides: Mapping[str, Any]) -> str:
 def means_table(
     root: Path, planned: Sequence[Planned], *, metric: str | None = None, variant: str | None = None, best: str | None = None
 ) -> str:
-    """Means over seeds: one line per override set, environment, panel, variant and metric.
+    """Means over seeds: one line per override set, environment, panel, variant and metric. What all sets have in common
+    stands once above the table.
 
     ``metric`` and ``variant`` keep one only; ``best`` is the override set, as written, to mark. ± is the standard error
     over seeds, left out for a single seed.
     """
     groups: dict[tuple[str, ...], list[float]] = {}
+    several = len({spelled(one.overrides) for one in planned}) > 1
+    shared = {name: value for name, value in planned[0].overrides.items()
+              if several and all(name in one.overrides and one.overrides[name] == value for one in planned)}
+    marked: set[str] = set()
     for one in planned:
-        changes = spelled(one.overrides)
+        changes = spelled({name: value for name, value in one.overrides.items() if name not in shared})
+        if spelled(one.overrides) == best:
+            marked.add(changes)
         for row in finished_rows(unit_path(root, one.unit)):
             if metric in (None, row.metric) and variant in (None, row.variant):
                 groups.setdefault((changes, row.env, row.panel, row.variant, row.metric), []).append(row.value)
     if not groups:
         return f'no rows{f" of the metric {metric}" if metric else ""}'
+    above = f"in all: {spelled(shared)}\n" if shared else ""
     lines = [("overrides", "env", "panel", "variant", "metric", "mean", "seeds")]
     for group, values in groups.items():
         error = f" ± {statistics.stdev(values) / len(values) ** 0.5:.4f}" if len(values) > 1 else ""
-        mark = "  <- best" if group[0] == best else ""
+        mark = "  <- best" if group[0] in marked else ""
         lines.append((*group, f"{statistics.mean(values):.4f}{error}", f"{len(values)}{mark}"))
     widths = [max(len(line[column]) for line in lines) for column in range(7)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
+    return above + "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from common.report.correction import change_table, confidence_and_critique, gain_parts, levels_of, transitions, turns
+from common.report.correction import change_table, confidence_and_critique, gain_parts, levels_of, pictures, transitions, turns
 from common.report.figures import BLUE, RED
 from common.report.show import svg
 from common.rows import COST_FIELDS, MetricRow
@@ -42,6 +42,11 @@ def test_a_second_answer_that_is_worse_is_red():
     assert [second[y] for y in sorted(second)] == [RED, BLUE]
     assert ["Δ -0.100" in axes.texts[0].get_text(), "Δ +0.100" in axes.texts[1].get_text()] == [True, True]
     assert "1 × 400" in axes.texts[0].get_text()
+
+
+def test_policies_that_answer_once_get_a_sentence_instead_of_empty_pictures():
+    once = [row for row in rows(range(2)) if row.metric == "acc@1"]
+    assert pictures(once, ["base"]) == ["The policies of this paper answer once: there is no second attempt to compare with the first."]
 
 
 def test_intervals_need_two_seeds():

@@ -15,7 +15,9 @@ import nbformat
 import psutil
 import pytest
 
+from common.config import known_papers
 from common.rng import derive
+from common.sweep.execute import _slow_to_import
 
 
 def expected_total(seed: int, steps: int = 4) -> float:
@@ -158,6 +160,12 @@ def test_a_failing_unit_is_kept_and_reported_and_the_sweep_goes_on(tmp_path, new
     assert len(stages) == 2  # the failed unit keeps what it finished
 
 
+def test_units_of_every_paper_of_this_project_are_forked():
+    """The harness imports torch for all of them, which takes seconds a unit that is started from nothing."""
+    root = Path(__file__).parents[2]
+    assert [paper for paper in known_papers(root) if not _slow_to_import(root, paper)] == []
+
+
 def test_a_sweep_of_a_file_says_which_setting_is_highest_and_draws_it(tmp_path, new_lab, run_in):
     root = new_lab(tmp_path / "lab")
     (tmp_path / "steps.yaml").write_text("paper: toy\nranges: {steps: {from: 2, to: 5}}\npoints: 2\nmetric: total\n")
@@ -170,6 +178,7 @@ def test_a_sweep_of_a_file_says_which_setting_is_highest_and_draws_it(tmp_path, 
     assert len(list(root.glob("runs/sweeps/toy-*/parallel.toy-v1.test.png"))) == 1
     tied = run_in(root, "sweep", "--paper", "toy", "--grid", f"steps={steps}", "pause=0,0.01", "--metric", "total", "--variant", "method")
     assert re.search(rf"^highest total of method on toy-v1/test: \S+ at steps={steps} pause=\S+, and at 1 other$", tied.stdout, re.M)
+    assert f"\nin all: steps={steps}\n" in tied.stdout and re.search(r"^pause=0.01 +toy-v1 .* total ", tied.stdout, re.M)
     both = run_in(root, "sweep", "--file", str(tmp_path / "steps.yaml"), "--paper", "toy")
     assert both.returncode == 2 and "--paper is given beside --file but the file describes the sweep" in both.stdout
 
