@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from common.envs import load_panel, make
+from common.envs.answers import Demonstration
 from common.envs.contract import Env
 from common.learn.batches import SFTExample
 from common.learn.monitor import Log
@@ -48,6 +49,9 @@ def demonstrations(env: Env, tasks: list[Task], *, seed: int, repeats: int) -> l
     for task in tasks:
         for repeat in range(repeats):
             rng = generator(seed, "demonstrations", task.id, repeat)
+            if hasattr(env, "demonstrations"):
+                examples += map(imitated, env.demonstrations(task, rng, CRITIC_QUESTION))
+                continue
             observation = env.reset(task)
             while not observation.done:
                 prompt, (action, taken) = env.prompt(), env.expert(rng)
@@ -59,6 +63,13 @@ def demonstrations(env: Env, tasks: list[Task], *, seed: int, repeats: int) -> l
                     examples.append(SFTExample((*prompt, *asked), "no"))
                 observation = env.step(taken)
     return examples
+
+
+def imitated(shown: Demonstration) -> SFTExample:
+    """A demonstrated dialogue as one example."""
+    asked, rest = shown.messages[: shown.learned], shown.messages[shown.learned :]
+    spoken = [one["content"] if one["role"] == "assistant" else f"{END}{USER}{one['content']}{END}{ASSISTANT}" for one in rest]
+    return SFTExample(asked, "".join(spoken))
 
 
 def later_requests(example: SFTExample) -> list[str]:

@@ -8,6 +8,7 @@ attempts depends on it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from common.types import Message, Observation, Task
@@ -18,6 +19,14 @@ GAMMA = 0.95
 def declared(text: str) -> str:
     """The answer that a turn declares: its last non-blank line, stripped; "" for a blank turn."""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """A dialogue to imitate. Messages from index ``learned`` on carry loss, the user's among them too."""
+
+    messages: tuple[Message, ...]
+    learned: int
 
 
 class AnswerState(NamedTuple):
@@ -62,6 +71,10 @@ class AnswerEnv:
         """The answer that a turn declares, in one spelling; "" for none."""
         return declared(text)
 
+    def attempt(self, text: str, before: str) -> str:
+        """What the dialogue holds of a turn ``text`` after the attempt ``before`` ("" at the first turn): here the turn itself."""
+        return text
+
     def score(self, action: str) -> float:
         """1 when ``action`` alone would solve the present task, else 0."""
         raise NotImplementedError
@@ -78,12 +91,12 @@ class AnswerEnv:
         state = self._state
         if state.over:
             raise RuntimeError(f"{self.id}: the episode of task {state.task_id} is over; call reset or restore first")
-        attempts = (*state.attempts, action)
+        attempts = (*state.attempts, self.attempt(action, state.attempts[-1] if state.attempts else ""))
         over = len(attempts) == self.max_steps
         self._state = state._replace(attempts=attempts, over=over)
         if not over:
             return Observation(self.RETRY)
-        return Observation("", reward=self.score(action), terminated=True)
+        return Observation("", reward=self.score(attempts[-1]), terminated=True)
 
     def prompt(self) -> tuple[Message, ...]:
         messages: list[Message] = [{"role": "user", "content": self.question()}]

@@ -85,7 +85,7 @@ def world(artifacts: Path) -> tuple[Env, dict[str, Task]] | None:
     try:
         env = json.loads((artifacts.parent / "unit.json").read_text(encoding="utf-8"))["env"]
         data, tasks = artifacts.parents[3] / "data", {}  # runs/<paper>/<key>/artifacts
-        for name in ("train", "test", "test_products"):
+        for name in ("train", "validation", "test", "test_products"):
             with suppress(PanelError):  # not every environment has each of them
                 tasks |= {task.id: task for task in load_panel(data, f"{env}/{name}")}
         return (make(env, data), tasks) if tasks else None

@@ -108,9 +108,9 @@ def means_table(
     over seeds, left out for a single seed.
     """
     groups: dict[tuple[str, ...], list[float]] = {}
-    several = len({spelled(one.overrides) for one in planned}) > 1
-    shared = {name: value for name, value in planned[0].overrides.items()
-              if several and all(name in one.overrides and one.overrides[name] == value for one in planned)}
+    sets = list({spelled(one.overrides): one.overrides for one in planned}.values())
+    shared = {name: value for name, value in (sets[0] if len(sets) > 1 else {}).items()
+              if all(name in other and other[name] == value for other in sets)}
     marked: set[str] = set()
     for one in planned:
         changes = spelled({name: value for name, value in one.overrides.items() if name not in shared})

@@ -44,7 +44,7 @@ def test_tasks_are_read_closely_from_what_a_unit_kept(tmp_path):
     """Beside exact values; where the last line acts, what was written before it is shown too."""
     artifacts = tmp_path / "runs/toy/key/artifacts"
     artifacts.mkdir(parents=True)
-    write_panels(tmp_path, "countdown-v1", {name: [TASK] for name in ("train", "test")})
+    write_panels(tmp_path, "countdown-v1", {name: [TASK] for name in ("train", "validation")})  # as in a pilot
     rows = {"a": [("24 * 8", 0.0)], "b": [("think\n8 - 7", 0.0), ("24 * 1", 1.0)]}
     for name, steps in rows.items():
         lines = [{"task": TASK.id, "step": i, "action": action, "reward": reward} for i, (action, reward) in enumerate(steps)]
