@@ -21,7 +21,7 @@ from common.learn.batches import SFTExample
 from common.learn.monitor import Log
 from common.learn.policy import sft
 from common.learn.settings import TrainSettings
-from common.lm.bases import settings_for
+from common.lm.bases import base_seeds, settings_for
 from common.lm.engine import Engine
 from common.lm.models import new_nano, save_model
 from common.lm.policy import LMPolicy
@@ -109,11 +109,13 @@ def train_base(
         out_dir=out_dir,
         log=log,
     )
+    if base_seeds(env_id) > 1:  # a model for each seed is shipped: in half the bytes, and trained from exactly those
+        model.to(torch.bfloat16).to(torch.float32)
     report = {"parameters": sum(p.numel() for p in model.parameters()), "examples": len(examples)}
     report |= {k: v for k, v in asdict(stats).items() if k != "seconds"}
     tasks = load_panel(data_dir, f"{env_id}/validation")
     report |= pass_rates(env, Engine(model, tokenizer), tasks[: 8 if profile == "smoke" else None], seed=seed)
-    save_model(model, tokenizer, out_dir)
+    save_model(model.to(torch.bfloat16) if base_seeds(env_id) > 1 else model, tokenizer, out_dir)
     (Path(out_dir) / "report.json").write_text(json.dumps(report, indent=1) + "\n")
     return report
 

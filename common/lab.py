@@ -27,6 +27,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 
 from common.config import ConfigError, UnitParams, hint
@@ -343,13 +344,14 @@ class Lab:
         """The standard evaluation: ``test.draws`` sampled episodes of each of ``test.tasks`` tasks of every panel, and one
         greedy episode of each (``greedy_*``). Sampled episodes of the first panel are kept.
 
-        ``acting`` wraps the policy in another way to act with the same weights.
+        ``acting`` wraps the policy in another way to act with the same weights. With ``test.admission`` the base model gets
+        what admission checks ask for, see :class:`common.config.Evaluation`.
         """
-        engine, measured = self.engine(trained), []
-        for panel, tasks in self.panels.items():
+        engine, measured, admission = self.engine(trained), [], not trained.stage and self.p.test.admission
+        for panel, tasks in (self.panels | ({"demos": self.panel("demos")} if admission else {})).items():
             tasks, metrics = tasks[: self.p.test.tasks], {}
             for prefix, temperature, draws in (("", 1.0, self.p.test.draws), ("greedy_", 0.0, 1)):
-                reported, examples = self.report(tasks, acting(self.policy(engine, temperature)), draws)
+                reported, examples = self.report(tasks, acting(self.policy(engine, temperature)), draws, passes=admission and not prefix)
                 metrics |= {f"{prefix}{name}": value for name, value in reported.items()}
                 if panel == self.p.panels[0] and not prefix:
                     self.keep(f"{self.artifact}.{variant.name}", examples)
@@ -361,14 +363,22 @@ class Lab:
         """What kept episodes are called: ``dialogues`` of whole answers, ``rollouts`` of actions."""
         return "dialogues" if isinstance(self.env, AnswerEnv) else "rollouts"
 
-    def report(self, tasks: Sequence[Task], policy: Policy, draws: int) -> tuple[dict[str, float], list[dict]]:
-        """Metrics over ``draws`` episodes of each task, and some episodes of the first draw as rows to be read."""
+    def report(
+        self, tasks: Sequence[Task], policy: Policy, draws: int, *, passes: bool = False
+    ) -> tuple[dict[str, float], list[dict]]:
+        """Metrics over ``draws`` episodes of each task, and some episodes of the first draw as rows to be read. ``passes``: also
+        ``pass@<draws>``, the share of tasks that one of the draws solves (in its first turn, where an episode has several)."""
         if isinstance(self.env, AnswerEnv):
             judged, episodes = dialogues(self.env, tasks, policy, seed=self.seed, draws=draws)
             metrics = correction(stacked(judged))
+            if passes:
+                metrics[f"pass@{draws}"] = float(np.any([one.correct[:, 0] for one in judged], axis=0).mean())
             return metrics | {"success": metrics[f"acc@{self.env.max_steps}"]}, self.readable(tasks, judged, episodes)
         drawn = [evaluate(self.env, tasks, policy, seed=derive(self.seed, draw))[1] for draw in range(draws)]
-        return summarise([episode for episodes in drawn for episode in episodes]), records(drawn[0][:KEPT_TASKS])
+        metrics = summarise([episode for episodes in drawn for episode in episodes])
+        if passes:
+            metrics[f"pass@{draws}"] = float(np.any([[one.success for one in episodes] for episodes in drawn], axis=0).mean())
+        return metrics, records(drawn[0][:KEPT_TASKS])
 
     def episodes(self, name: str, policy: Callable[[], Policy], *, kept: int = KEPT_TASKS) -> dict[str, list[Trajectory]]:
         """Panel → one episode of each of its first ``test.tasks`` tasks by a new ``policy()``; ``kept`` of the first panel

@@ -8,6 +8,7 @@ import shutil
 import sys
 from importlib import metadata
 from pathlib import Path
+from statistics import fmean
 
 from common.config import ConfigError, load_lab
 from common.envs import ENV_IDS
@@ -90,8 +91,8 @@ def _inputs(root: Path, good: list[str], bad: list[str]) -> None:
         if has_base(env) and not model.is_dir():
             bad.append(f"models/{env}; run: dvc pull, or to train it: python -m common base --env {env}")
             continue
-        report = model / "report.json"
-        rates = json.loads(report.read_text(encoding="utf-8")) if report.is_file() else {}
+        reports = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(model.rglob("report.json"))]
+        rates = {name: fmean(one[name] for one in reports) for name in (reports[0] if reports else ())}
         solved = ", ".join(f"{name} {rates[name]:.2f}" for name in rates if name.startswith("pass@"))
-        good.append(f"{env}: panels are what their manifest says; " + (f"base model, on validation {solved}" if has_base(env) else
-                                                                       "policies learn from scratch"))
+        start = f"base model{'s' * (len(reports) > 1)}, on validation {solved}" if has_base(env) else "policies learn from scratch"
+        good.append(f"{env}: panels are what their manifest says; {start}")

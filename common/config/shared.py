@@ -59,3 +59,6 @@ class Evaluation:
     """Tasks of each panel, the first ones."""
     draws: int
     """Sampled episodes of each task."""
+    admission: bool = False
+    """Whether the base model also gets what admission checks ask for: ``pass@<draws>``, the share of tasks that one of its draws
+    solves in the first turn, and an evaluation on tasks that were demonstrated to it (panel ``demos``)."""

@@ -69,6 +69,8 @@ class PaperSpec:
     envs: tuple[str, ...]
     parameters: Mapping[str, Parameter]
     estimate: Mapping[str, Estimate]
+    asked: tuple[str, ...] = ()
+    """Environments of ``envs`` on which the paper runs only when they are asked for by name."""
 
     @property
     def method(self) -> str:
@@ -86,17 +88,20 @@ def load_spec(root: Path, paper: str) -> PaperSpec:
     check_paper(root, paper, "paper")
     where = f"papers/{paper}/params.yaml"
     raw = load_yaml(root / where, where)
-    require_keys(raw, ["family", "envs", "parameters"], ["estimate", "notebook", "method"], where)
+    require_keys(raw, ["family", "envs", "parameters"], ["asked", "estimate", "notebook", "method"], where)
     family = check_value(str, raw["family"], f"{where}: family")
     envs = check_value(tuple[str, ...], raw["envs"], f"{where}: envs")
     if not envs or len(set(envs)) < len(envs):
         raise ConfigError(f"{where}: envs is {list(envs)} but must name at least one environment, each once; "
                           "correct it")
+    asked = check_value(tuple[str, ...], raw.get("asked", []), f"{where}: asked")
+    if not set(asked) < set(envs):
+        raise ConfigError(f"{where}: asked is {list(asked)} but must name some of envs and not all; correct it")
     parameters = _leaves(_mapping(raw["parameters"], f"{where}: parameters"), f"{where}: ")
     return PaperSpec(
         paper=paper, family=family, envs=envs,
         parameters={name: _parameter(name, entry, envs, f"{where}: {name}") for name, entry in parameters.items()},
-        estimate=_estimates(_mapping(raw.get("estimate", {}), f"{where}: estimate"), f"{where}: estimate"),
+        estimate=_estimates(_mapping(raw.get("estimate", {}), f"{where}: estimate"), f"{where}: estimate"), asked=asked,
     )
 
 

@@ -47,9 +47,15 @@ def has_base(env_id: str) -> bool:
     return _rows().get(env_id) != "none"
 
 
+def base_seeds(env_id: str) -> int:
+    """How many base models ``env_id`` has, one for each of the training seeds 0, 1, …; 1 where all seeds start from the same."""
+    row = _rows().get(env_id)
+    return row.get("seeds", 1) if isinstance(row, dict) else 1
+
+
 def settings_for(env_id: str, profile: str) -> BaseSettings:
     """The base settings of ``env_id``; ``smoke`` is the same code path at a toy size, for tests and probes."""
-    row = _rows()[env_id]
+    row = {name: value for name, value in _rows()[env_id].items() if name != "seeds"}
     if profile == "smoke":
         row = row | SMOKE | {"context": max(row["context"], SMOKE_CONTEXT)}
     return BaseSettings(**row)

@@ -12,18 +12,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from common.config import ConfigError, PaperSpec, hint, known_papers, load_spec, resolve, to_json
+from common.config import ConfigError, PaperSpec, hint, known_papers, load_lab, load_spec, resolve, to_json
 from common.envs import ENV_IDS, env_file
 from common.files import canonical, storage, write_atomic
-from common.lm.bases import has_base, settings_for
+from common.lm.bases import base_seeds, has_base, settings_for
 from common.rows import read_metrics
 from common.sweep.board import Progress
 from common.sweep.identity import Identities
@@ -35,7 +37,7 @@ from common.track.provenance import lock_hash, pins_hash
 from common.track.state import UNKNOWN, ResultState, result_state
 
 BASE_SEED = 0
-"""Training seed of base models: units with different seeds start from the same model."""
+"""Training seed of a base model that all units start from; where there are several, each is trained with its unit's seed."""
 
 ENTRY = "common/base.py"
 
@@ -68,17 +70,17 @@ def build_data(root: Path) -> str:
     return "; ".join(f"built {env}: {sum(files.values())} rows in {len(files)} files" for env, files in counts.items())
 
 
-def base_key(root: Path, env: str, identities: Identities | None = None) -> str:
-    """Hash of all that the base model depends on: settings, fingerprints of the layers that its training reaches, panels,
+def base_key(root: Path, env: str, identities: Identities | None = None, seed: int = BASE_SEED) -> str:
+    """Hash of all that a base model depends on: settings, fingerprints of the layers that its training reaches, panels,
     numeric libraries, seed. ``identities``: those of the code at ``root``, where they are known."""
     code = (identities or Identities(root)).of((ENTRY, env_file(env)), env)
-    content = [env, PROFILE, BASE_SEED, asdict(settings_for(env, PROFILE)), code.layers, data_hashes(root, env), pins_hash(root)]
+    content = [env, PROFILE, seed, asdict(settings_for(env, PROFILE)), code.layers, data_hashes(root, env), pins_hash(root)]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _kept(root: Path, env: str) -> Path:
-    """Where the run store keeps the base model."""
-    return root / "runs" / "base" / f"{env}-{base_key(root, env)}"
+def _kept(root: Path, env: str, identities: Identities, seed: int) -> Path:
+    """Where the run store keeps the base model of a seed."""
+    return root / "runs" / "base" / f"{env}-{base_key(root, env, identities, seed)}"
 
 
 def progress_log(progress: Progress) -> Callable[[int, dict[str, float]], None]:
@@ -95,7 +97,7 @@ def progress_log(progress: Progress) -> Callable[[int, dict[str, float]], None]:
 
 
 def build_base(root: Path, env: str) -> str:
-    """Train the base model of ``env`` into ``models/<env>``, or copy it from the run store when it was trained before.
+    """Train the base models of ``env`` into ``models/<env>``, or copy them from the run store when they were trained before.
 
     DVC deletes the folder before its stage runs; the store (``runs/base/``) keeps the training across edits
     that cannot change it. Returns a sentence. ConfigError for an unknown name or an environment without a base
@@ -107,24 +109,37 @@ def build_base(root: Path, env: str) -> str:
         raise ConfigError(f"env: {env} has no base model, its policies learn from scratch or from pretrained models; "
                           "run its papers at once")
     verify_panels(root, env)
-    target = base_dir(root, env, PROFILE)
-    kept = _kept(root, env)
-    trained = not kept.exists()
-    with storage(kept):
-        if trained:
-            from common.base import train_base
-
-            partial = kept.with_name(f".{kept.name}.{os.getpid()}")
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-            progress = Progress(settings_for(env, PROFILE).updates, f"base model of {env}", what="updates")
-            train_base(env, PROFILE, root / "data", partial, BASE_SEED, log=progress_log(progress))
-            progress.close()
-            os.replace(partial, kept)
+    identities, count, target = Identities(root), base_seeds(env), root / "models" / env
+    kept = {seed: _kept(root, env, identities, seed) for seed in range(count)}
+    absent = {seed: folder for seed, folder in kept.items() if not folder.exists()}
+    if count == 1:
+        for seed, folder in absent.items():
+            _train_base(root, env, seed, folder)
+    elif absent:
+        with ProcessPoolExecutor(load_lab(root).workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+            for done in [pool.submit(_train_base, root, env, seed, folder) for seed, folder in absent.items()]:
+                done.result()
+    with storage(target):
         shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(kept, target)
-    done = "trained" if trained else "unchanged, copied from the run store"
-    return f"base model of {env}: {done} → {target.relative_to(root)}"
+        for seed, folder in kept.items():
+            shutil.copytree(folder, target if count == 1 else target / str(seed))
+    done = "trained" if absent else "unchanged, copied from the run store"
+    return f"base model{'s' * (count > 1)} of {env}: {done} → {target.relative_to(root)}"
+
+
+def _train_base(root: Path, env: str, seed: int, folder: Path) -> None:
+    """Train one base model into ``folder``, which is there afterwards or not at all."""
+    from common.base import train_base
+
+    with storage(folder):
+        partial = folder.with_name(f".{folder.name}.{os.getpid()}")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        what = f"base model {seed} of {env}" if base_seeds(env) > 1 else f"base model of {env}"
+        progress = Progress(settings_for(env, PROFILE).updates, what, what="updates")
+        train_base(env, PROFILE, root / "data", partial, seed, log=progress_log(progress))
+        progress.close()
+        os.replace(partial, folder)
 
 
 # -- the record beside a published table ------------------------------------------------------------------------------
@@ -139,7 +154,7 @@ def record(root: Path, planned: Sequence[Planned], table: Path) -> None:
     for one in {(one.profile, one.env): one for one in planned}.values():
         unit = one.unit
         entry = _entry(unit, params=unit.params, data=dict(unit.data), pins=unit.pins, lock=unit.lock,
-                       base=WEIGHTS + unit.base if unit.base else "")
+                       base=WEIGHTS + base_hash(root, one.env, one.profile, unit.params) if unit.base else "")
         found.setdefault(table.name, {}).setdefault(one.profile, {})[one.env] = entry
     write_atomic(table.parent / "source.json", json.dumps(found, indent=1, sort_keys=True) + "\n")
 

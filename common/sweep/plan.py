@@ -62,8 +62,8 @@ class Planned:
 
 
 def default_envs(spec: PaperSpec) -> tuple[str, ...]:
-    """The paper's environments without those that need a user's files."""
-    return tuple(env for env in spec.envs if env not in USER_ENVS)
+    """The paper's environments without those that need a user's files or run only when asked for."""
+    return tuple(env for env in spec.envs if env not in USER_ENVS and env not in spec.asked)
 
 
 def plan(

@@ -29,7 +29,7 @@ from common.config import (
 )
 from common.envs.panels import PanelError, data_hash
 from common.files import StoreError
-from common.lm.bases import has_base
+from common.lm.bases import base_seeds, has_base
 from common.lm.pretrained import PRETRAINED, folder_of
 from common.sweep.identity import CodeIdentity, Identities
 from common.track.provenance import lock_hash, pins_hash
@@ -43,6 +43,9 @@ TRAINED_HERE = "nano"
 
 # Libraries draw progress bars of their own through tqdm, which complains in every notebook about absent widgets.
 warnings.filterwarnings("ignore", message="IProgress not found")
+
+PILOT = 100
+"""Seeds from here on are for pilots, which publish nothing."""
 
 LOCK_PATIENCE = 10.0
 """Seconds to wait for a unit's lock: the kernel of a killed run needs a moment to notice."""
@@ -63,16 +66,27 @@ def results_dir(root: Path, profile: str) -> Path:
     return root / "runs" / "smoke" / "results" if profile == "smoke" else root / "results"
 
 
-def base_dir(root: Path, env: str, profile: str, params: str = "{}") -> Path | None:
+def base_dir(root: Path, env: str, profile: str, params: str = "{}", seed: int | None = None) -> Path | None:
     """Folder of the model that a unit starts from: the pretrained one that its parameter ``model`` names (``params`` is
     their JSON), else the base model of ``env`` at ``profile``; None where there is none.
 
-    Raises ConfigError for a model that cannot be one.
+    Where ``env`` has a base model for each training seed, it is that of ``seed``; without a seed the folder that holds them all.
+    Pilots (seeds from :data:`PILOT` on) take them in turn.
+
+    Raises ConfigError for a model that cannot be one, and for a seed that has none.
     """
     named = json.loads(params).get("model", TRAINED_HERE)
     if named != TRAINED_HERE:
         return folder_of(root, named)
-    return root / "models" / env if profile in BASE_PROFILES and has_base(env) else None
+    if not (profile in BASE_PROFILES and has_base(env)):
+        return None
+    count, folder = base_seeds(env), root / "models" / env
+    if count == 1 or seed is None:
+        return folder
+    if count <= seed < PILOT:
+        raise ConfigError(f"seed: {env} has base models of the seeds 0 to {count - 1} and none of {seed}; use one of those, raise "
+                          f"seeds in common/lm/bases.yaml and run dvc repro base@{env}, or pilot with a seed of {PILOT} or more")
+    return folder / str(seed % count)
 
 
 def folder_hash(folder: Path) -> str:
@@ -85,9 +99,9 @@ def folder_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def base_hash(root: Path, env: str, profile: str, params: str = "{}") -> str:
-    """Hash of the model in ``base_dir``, "" when that is None. MissingInput when it is not there."""
-    folder = base_dir(root, env, profile, params)
+def base_hash(root: Path, env: str, profile: str, params: str = "{}", seed: int | None = None) -> str:
+    """Hash of what ``base_dir`` names, "" when that is None. MissingInput when it is not there."""
+    folder = base_dir(root, env, profile, params, seed)
     if folder is None:
         return ""
     where = folder.relative_to(root)
@@ -175,7 +189,7 @@ def unit_spec(
     _check_model(spec, env, profile, json.loads(text).get("model"))
     return UnitSpec(
         paper=spec.paper, env=env, seed=seed, profile=profile, params=text, room=code.room, layers=code.layers,
-        data=data_hashes(root, env), base=base_hash(root, env, profile, text), pins=pins_hash(root), code=code.code,
+        data=data_hashes(root, env), base=base_hash(root, env, profile, text, seed), pins=pins_hash(root), code=code.code,
         lock=lock_hash(root), digests=code.digests)
 
 
@@ -238,4 +252,4 @@ def _open(root: Path, wanted: UnitSpec) -> Unit:
             time.sleep(0.25)
     return Unit(root=root, paper=wanted.paper, env=wanted.env, seed=wanted.seed, profile=wanted.profile,
                 params=from_json(method.Params, wanted.params), run=run,
-                base=base_dir(root, wanted.env, wanted.profile, wanted.params))
+                base=base_dir(root, wanted.env, wanted.profile, wanted.params, wanted.seed))

@@ -117,7 +117,7 @@ def _recompute(root: Path, planned: Planned, store: Path) -> None:
     method = importlib.import_module(f"papers.{planned.paper}.method")
     run(Unit(root=root, paper=planned.paper, env=planned.env, seed=planned.seed, profile=planned.profile,
              params=from_json(method.Params, planned.unit.params), run=Run.open(store, planned.unit),
-             base=base_dir(root, planned.env, planned.profile, planned.unit.params)))  # fmt: skip
+             base=base_dir(root, planned.env, planned.profile, planned.unit.params, planned.seed)))  # fmt: skip
 
 
 def verify(root: Path, lab: LabParams, *, papers: Sequence[str], n: int, seed: int) -> bool:

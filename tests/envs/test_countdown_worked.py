@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import product
 
 import pytest
 
@@ -10,7 +11,7 @@ from common.base import CRITIC_QUESTION, imitated
 from common.envs import check_env
 from common.envs.countdown import descending
 from common.envs.versions.countdown_worked_v1 import (
-    EASY, KEPT_RIGHT, KEPT_WRONG, CountdownWorkedEnv, build, easy, result_of, worked,
+    KEPT_RIGHT, KEPT_WRONG, CountdownWorkedEnv, build, result_of, worked,
 )  # fmt: skip
 from common.evaluate.correction import attempts_of
 from common.lm.tokenizer import ASSISTANT, END, USER
@@ -31,7 +32,7 @@ def panels():
     ("14 + 5 = 18 , 18 - 3 = 15", None),     # miscalculated
     ("14 + 5 = 19 , 19 - 5 = 14", None),     # 5 twice, 3 never
     ("14 + 5 = 19", None), (f"{RIGHT} , 16 - 1 = 15", None),
-    ("5 - 14 = 9 , 9 + 3 = 12", None), ("14 / 5 = 2 , 2 + 3 = 5", None),  # what the game does not admit
+    ("5 - 14 = 9 , 9 + 3 = 12", None), ("5 * 3 = 15 , 15 + 14 = 29", None),  # what the game does not admit
     ("", None), ("yes", None), ("14 + 5", None),
 ])  # fmt: skip
 def test_an_answer_is_worth_its_last_result_if_every_step_is_true(answer, result):
@@ -40,7 +41,7 @@ def test_an_answer_is_worth_its_last_result_if_every_step_is_true(answer, result
 
 def test_every_worked_answer_is_listed_once_with_its_result():
     listed = dict(worked((3, 2)))
-    assert listed == {"3 + 2 = 5": 5, "3 - 2 = 1": 1, "3 * 2 = 6": 6}
+    assert listed == {"3 + 2 = 5": 5, "3 - 2 = 1": 1}
     assert all(result_of(text, (14, 5, 3)) == result for text, result in worked((14, 5, 3)))
 
 
@@ -64,14 +65,10 @@ def test_keeping_counts_as_the_answer_that_is_kept_and_as_a_copy():
     assert attempts.correct.tolist() == [[True, True, False, False]]
 
 
-def test_tasks_are_neither_hopeless_nor_given_and_panels_share_no_numbers(panels):
-    sizes = {name: len(tasks) for name, tasks in panels.items()}
-    assert sizes == {"test": 500, "validation": 300, "demos": 4000, "train": 4500}
+def test_panels_share_no_numbers(panels):
+    assert {name: len(tasks) for name, tasks in panels.items()} == {"test": 500, "validation": 200, "demos": 1050, "train": 1000}
     sets = {name: {descending(task.data["numbers"]) for task in tasks} for name, tasks in panels.items()}
     assert sum(map(len, sets.values())) == len(set().union(*sets.values()))
-    assert all(EASY[0] <= easy(descending(t.data["numbers"]), t.data["target"]) <= EASY[1] for t in panels["test"])
-    # of 14, 5, 3 for 16, the first steps 14 + 5 (19 − 3), 14 − 3 (11 + 5) and 5 − 3 (14 + 2) lead there, of nine that are admitted
-    assert easy((14, 5, 3), 16) == pytest.approx(3 / 9)
 
 
 def test_the_contract_holds(panels):
@@ -80,8 +77,8 @@ def test_the_contract_holds(panels):
 
 def test_demonstrations_check_truthfully_and_keep_right_answers_hardly_more_often(panels):
     env, seen = CountdownWorkedEnv(), Counter()
-    for task in panels["demos"][:2000]:
-        for one in env.demonstrations(task, generator(0, task.id), CRITIC_QUESTION):
+    for task, repeat in product(panels["demos"], range(2)):
+        for one in env.demonstrations(task, generator(repeat, task.id), CRITIC_QUESTION):
             _, first, asked, second = (message["content"] for message in one.messages)
             env.reset(task)
             right = env.score(first) == 1.0

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from common.envs.countdown import apply, descending, solvable, step_actions
+from common.envs.countdown import OPERATORS, apply, descending, solvable, step_actions
 from common.rng import generator
 from common.types import Message, Observation, Task
 
@@ -34,6 +34,7 @@ class CountdownEnv:
     """Step-wise Countdown. V* is γ^(steps to the last combination), or 0 when unsolvable in time."""
 
     id = "countdown-v1"
+    operators = OPERATORS
 
     def __init__(self, *, gamma: float = GAMMA, max_steps: int = 6) -> None:
         self.gamma = gamma
@@ -59,11 +60,10 @@ class CountdownEnv:
         self._state = state._replace(numbers=rest or state.numbers, used=used, over=truncated)
         return Observation(self._text() if rest else f"invalid step. {self._text()}", truncated=truncated)
 
-    @staticmethod
-    def _parse(numbers: tuple[int, ...], action: str) -> tuple[int, ...] | None:
+    def _parse(self, numbers: tuple[int, ...], action: str) -> tuple[int, ...] | None:
         """Numbers left after ``action``, or None when it is malformed, forbidden or uses absent numbers."""
         match = _STEP.fullmatch(action)
-        if not match:
+        if not match or match[2] not in self.operators:
             return None
         left, op, right = int(match[1]), match[2], int(match[3])
         rest = list(numbers)
@@ -75,7 +75,7 @@ class CountdownEnv:
         return None if result is None else descending((*rest, result))
 
     def actions(self) -> list[str]:
-        return [] if self._state.over else [action for action, _ in step_actions(self._state.numbers)]
+        return [] if self._state.over else [action for action, _ in step_actions(self._state.numbers, self.operators)]
 
     def prompt(self) -> tuple[Message, ...]:
         return ({"role": "user", "content": self._text()},)
@@ -90,7 +90,7 @@ class CountdownEnv:
         left = len(snapshot.numbers) - 1
         if snapshot.over or left > self.max_steps - snapshot.used:
             return 0.0
-        return self.gamma ** (left - 1) if solvable(snapshot.numbers, snapshot.target) else 0.0
+        return self.gamma ** (left - 1) if solvable(snapshot.numbers, snapshot.target, self.operators) else 0.0
 
     def q(self, snapshot: StepState, action: str) -> float:
         here = self._state
@@ -111,8 +111,8 @@ class CountdownEnv:
         return action, action
 
     def _best(self) -> list[str]:
-        options = step_actions(self._state.numbers)
-        return [a for a, rest in options if solvable(rest, self._state.target)] or [a for a, _ in options]
+        options = step_actions(self._state.numbers, self.operators)
+        return [a for a, rest in options if solvable(rest, self._state.target, self.operators)] or [a for a, _ in options]
 
     def lazy(self) -> str:
         """Adds the two largest numbers: right only when the target is the sum of all."""

@@ -7,11 +7,11 @@ read off it, which takes no search, where finding one does.
 At a later turn the player says whether its last answer is right: ``yes`` keeps that answer, ``no , 14 - 5 = 9 , 9 + 3 = 12``
 replaces it. An answer without either replaces it too. The prompt shows answers, not the words before them.
 
-Tasks are those in which some but not most first steps lead to the target (a share of .2 to .7), so that a player who tries
-at random is right now and then and a second try is worth while. Panels are disjoint in the *set of numbers*.
+Tasks have + and − alone and three numbers in 1…16, of which no two panels share a *set*: a model of half a million parameters learns to
+calculate with those.
 
-The demonstrator of the base model knows no solution. It takes a first step at random and then the one that lands nearest the target,
-so that its wrong answers end visibly off the target. Asked whether an answer is good it says the truth; asked at the second turn
+The demonstrator of the base model knows no solution: its first step is at random, its last one lands as near the target as it can,
+and its wrong answers end visibly off it. Asked whether an answer is good it says the truth; asked at the second turn
 it keeps right answers hardly more often than wrong ones: the base can check and does not yet use it.
 """
 
@@ -21,27 +21,23 @@ import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import lru_cache
-from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from common.envs.answers import AnswerEnv, AnswerState, Demonstration, declared
-from common.envs.countdown import apply, descending, solvable, step_actions
+from common.envs.countdown import SUMS, apply, descending, short_sighted_step, solvable, step_actions, sum_tasks
 from common.rng import generator
 from common.types import Task
 
 KEEP, REPLACE = "yes", "no , "
-LARGEST = 25
-MOST = {"test": 500, "validation": 300, "demos": 4000, "train": 4500}
-EASY = (0.2, 0.7)
-"""Least and largest share of first steps after which the target can still be reached."""
+SIZES = {"test": 500, "validation": 200, "demos": 1050, "train": 1000}
 KEPT_RIGHT, KEPT_WRONG = 0.40, 0.25
 """How often the demonstrator keeps a right and a wrong answer at the second turn."""
 CHECKED = 0.4
 """Share of demonstrations that show a check instead of a second turn; half of these show a right answer."""
-_STEP = re.compile(r"\s*(\d{1,9}) ([-+*/]) (\d{1,9}) = (\d{1,9})\s*", re.ASCII)
+_STEP = re.compile(r"\s*(\d{1,9}) ([-+]) (\d{1,9}) = (\d{1,9})\s*", re.ASCII)
 
 
 @lru_cache(maxsize=100_000)
@@ -65,15 +61,19 @@ def result_of(answer: str, numbers: tuple[int, ...]) -> int | None:
     return left[0]
 
 
+def _with_result(action: str) -> str:
+    left, op, right = action.split()
+    return f"{action} = {apply(int(left), op, int(right))}"
+
+
 @lru_cache(maxsize=20_000)
 def worked(numbers: tuple[int, ...]) -> tuple[tuple[str, int], ...]:
     """All (worked answer, last result) from ``numbers`` (descending)."""
     if len(numbers) == 1:
         return (("", numbers[0]),)
     found: dict[str, int] = {}
-    for action, rest in step_actions(numbers):
-        left, op, right = action.split()
-        step = f"{action} = {apply(int(left), op, int(right))}"
+    for action, rest in step_actions(numbers, SUMS):
+        step = _with_result(action)
         for text, result in worked(rest):
             found.setdefault(f"{step} , {text}" if text else step, result)
     return tuple(found.items())
@@ -100,7 +100,7 @@ class CountdownWorkedEnv(AnswerEnv):
         return float(result_of(self.attempt(action, last), self._state.numbers) == self._state.target)
 
     def solvable(self, state: AnswerState) -> bool:
-        return solvable(state.numbers, state.target)
+        return solvable(state.numbers, state.target, SUMS)
 
     def actions(self) -> list[str]:
         if self._state.over:
@@ -121,16 +121,10 @@ class CountdownWorkedEnv(AnswerEnv):
         return action, action
 
     def _try(self, rng: np.random.Generator) -> str:
-        """A first step at random, then the one that lands nearest the target (of several, one at random)."""
         numbers, steps = self._state.numbers, []
         while len(numbers) > 1:
-            options = step_actions(numbers)
-            if len(numbers) == 2:
-                nearest = min(abs(rest[0] - self._state.target) for _, rest in options)
-                options = tuple(option for option in options if abs(option[1][0] - self._state.target) == nearest)
-            action, numbers = options[int(rng.integers(len(options)))]
-            left, op, right = action.split()
-            steps.append(f"{action} = {apply(int(left), op, int(right))}")
+            action, numbers = short_sighted_step(numbers, self._state.target, SUMS, rng)
+            steps.append(_with_result(action))
         return " , ".join(steps)
 
     def lazy(self) -> str:
@@ -156,26 +150,8 @@ class CountdownWorkedEnv(AnswerEnv):
 
 
 def build(seed: int) -> dict[str, list[dict[str, Any]]]:
-    rng, env_id = generator(seed, "countdown-worked-v1", "panels"), CountdownWorkedEnv.id
-    sets = list(combinations_with_replacement(range(LARGEST, 0, -1), 3))
-    groups = [[(sets[i], target) for target in range(10, 100) if EASY[0] <= easy(sets[i], target) <= EASY[1]]
-              for i in rng.permutation(len(sets))]  # fmt: skip
-    total, at, panels = sum(map(len, groups)), 0, {}
-    for split, most in MOST.items():
-        own: list[tuple[tuple[int, ...], int]] = []
-        while at < len(groups) and len(own) < most * total / sum(MOST.values()):
-            own += groups[at]
-            at += 1
-        own = [own[i] for i in rng.permutation(len(own))[:most]]
-        panels[split] = [asdict(Task(f"{env_id}/{split}/{i:04d}", env_id, split, {"numbers": list(numbers), "target": target}))
-                         for i, (numbers, target) in enumerate(own)]  # fmt: skip
-    return panels
-
-
-def easy(numbers: tuple[int, ...], target: int) -> float:
-    """Share of first steps after which ``target`` can still be reached."""
-    rests = [rest for _, rest in step_actions(numbers)]
-    return sum(solvable(rest, target) for rest in rests) / len(rests)
+    panels = sum_tasks(CountdownWorkedEnv.id, generator(seed, CountdownWorkedEnv.id, "panels"), SIZES, largest=16, most=5)
+    return {name: list(map(asdict, tasks)) for name, tasks in panels.items()}
 
 
 def make(data_dir: Path) -> CountdownWorkedEnv:
