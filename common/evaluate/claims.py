@@ -128,7 +128,11 @@ class PaperClaims:
     source: str
     where: str
     claims: tuple[Claim, ...]
-    checks: tuple[Check, ...] = ()
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """The admission checks of all claims, each once, in the order of the file."""
+        return tuple(dict.fromkeys(check for claim in self.claims for check in claim.checks))
 
 
 def headline_metric(path: Path) -> str:
@@ -176,9 +180,11 @@ def load_claims(path: Path, *, variants: Collection[str] | None = None) -> Paper
     checks = read_checks(raw.get("admission", []), {one["id"] for one in fields}, {one["panel"] for one in fields}, f"{where}: admission")
     claims = tuple(Claim(**one, looks=looks, checks=tuple(check for check in checks if check.concerns(one["id"], one["panel"])))
                    for one in fields)
+    if idle := [check.id for check in checks if not any(check in claim.checks for claim in claims)]:
+        raise ConfigError(f'{where}: admission "{idle[0]}" concerns no claim: none of those that it names is asked in its environment; correct one')
     _compared_once(claims, where)
     _few_primary(claims, where)
-    paper = PaperClaims(**head, family=family, where=where, claims=claims, checks=checks)
+    paper = PaperClaims(**head, family=family, where=where, claims=claims)
     if variants is not None:
         for claim in claims:
             for variant in claim.variants:

@@ -209,7 +209,7 @@ def _flat(claim: Claim, table: Table, test: Paired) -> str:
     first, second, third, fourth = (*claim.better, *claim.worse) if len(claim.better) == 2 else (*claim.better, "", *claim.worse, "")
     pairings = [[(first, third), (second, fourth)]] + [[(first, second), (third, fourth)]] * (len(claim.better) == 2)
     if any(all(_same_rows(claim.panel, a, b, table) for a, b in pairs if a) for pairs in pairings):
-        return (f"identical rows: {' and '.join(dict.fromkeys(claim.variants))} have the same value of every metric in every seed, so the "
+        return (f"identical rows: {', '.join(dict.fromkeys(claim.variants))} have the same value of every metric in every seed, so the "
                 "claim compares a variant with itself; correct the claim, or what makes its variants")
     return (f"no spread: all {test.n} seeds differ by exactly {test.effect:.4g}, so there is no interval; the metric may be "
             "saturated or the runs may not depend on the seed")

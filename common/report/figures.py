@@ -93,10 +93,10 @@ def forest(records: Sequence[Mapping[str, Any]], *, metric: str = "success") -> 
     axes.axvline(0, color=INK, lw=0.8)
     axes.grid(axis="x", color="#e6e6e6", lw=0.8)
     axes.set_xlabel(f"effect on {metric}: better − worse, paired by seed\n(intervals of a paper's claims on a panel hold together)")
-    for verdict, (colour, marker) in VERDICTS.items():
-        if verdict in {record["verdict"] for record in shown}:
-            axes.plot([], [], marker, color=colour, label=verdict)
-    figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=9)
+    for verdict in dict.fromkeys(("supported", "contradicted", *sorted({record["verdict"] for record in shown}))):
+        colour, marker = VERDICTS[verdict]
+        axes.plot([], [], marker, color=colour, label=verdict)
+    figure.legend(loc="outside upper left", ncols=5, frameon=False, fontsize=9)
     return figure
 
 

@@ -18,7 +18,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 CLAIMS = """paper: toy
 family: tree_search_dpo
 source: arXiv 0000.00000
-defaults: {metric: success, margin: 0.0, confidence: 0.95, tolerance: 0.05, panels: [shop-v1/test]}
+defaults: {metric: success, at_least: 0.0, confidence: 0.95, tolerance: 0.05, panels: [shop-v1/test]}
 claims:
   - {id: D2.1a, statement: a search helps, better: toy+mcts, worse: base, matched_on: none, why: it does}
   - {id: D2.1b, statement: training helps, better: toy, worse: base, matched_on: none, why: it does, metric: score}

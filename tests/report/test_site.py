@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CLAIMS = """paper: toy
 family: world_models
 source: arXiv 0000.00001
-defaults: {metric: success, margin: 0.0, confidence: 0.95, tolerance: 0.05, panels: [countdown-v1/test]}
+defaults: {metric: success, at_least: 0.0, confidence: 0.95, tolerance: 0.05, panels: [countdown-v1/test]}
 claims:
   - {id: D1.1a, statement: "new beats old, a<b|c", better: new, worse: old, matched_on: none, why: a test}
   - {id: D1.1b, statement: old beats new, better: old, worse: new, matched_on: none, why: a test}
