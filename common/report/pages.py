@@ -141,12 +141,13 @@ def front(lab: SiteData) -> str:
     """At a glance, then every verdict in a table that a script makes sortable and filterable."""
     counts = Counter(record["verdict"] for record in lab.records)
     counted = ", ".join(f"**{counts[verdict]} {verdict}**" for verdict in SIGNS)
+    how = " ([how a verdict is made](verdicts.md))" if (lab.root / DOCUMENTS["verdicts.md"][0]).exists() else ""
     parts = ["---\ntitle: Verdicts\nhide: [navigation, toc]\n---\n\n# Do the papers' claims hold?\n",
              "Training methods of papers on LLM agents, replicated with nano policies trained from scratch and with pretrained "
              "language models. The training seed is the unit of all statistics: effects are differences of means in the "
              "direction of the claim, paired by seed, with t-intervals so wide that those of a paper's claims on a panel hold "
              "together. Each verdict is read off its interval at a number of seeds fixed before, by rules written into "
-             "`papers/<id>/claims.yaml` ([how a verdict is made](verdicts.md)). *Undecided* does not mean that there is no effect; "
+             f"`papers/<id>/claims.yaml`{how}. *Undecided* does not mean that there is no effect; "
              "*no effect* does: none as large as the claim's smallest effect of interest.\n",
              (f"{len(lab.records)} verdicts: {counted}.\n" if lab.records
               else "No claim has been judged yet: run `make repro`.\n"),

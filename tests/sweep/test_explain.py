@@ -120,10 +120,14 @@ def test_code_that_no_number_depends_on_leaves_tables_attested_and_units_finishe
     assert "4 units, all finished: nothing to run" in run_in(copied, "run", "--paper", "toy", "--dry-run").stdout
 
 
-def test_a_changed_rule_is_out_of_date(copied, explained):
+def test_a_changed_rule_is_out_of_date(copied, explained, run_in):
     claims = copied / "papers/toy/claims.yaml"
     claims.write_text(claims.read_text().replace("matched_on: updates", "matched_on: samples"))
     assert "OUT OF DATE: papers/toy/claims.yaml has another rule now" in explained(copied, "toy/D0.1")
+    run_in(copied, "claims")
+    text = explained(copied, "toy/D0.1")
+    assert "OUT OF DATE" not in text and "rule changed on 20" in text
+    assert "before: undecided at 4 seeds by better method; worse half; metric total;" in text and "matched_on updates;" in text
 
 
 @pytest.mark.parametrize(("target", "message"), [
