@@ -71,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("claims", "judge the claims, write results/claims/, insert the tables in the documents")
     sub.add_argument("--profile", help="cpu, smoke, …; default: params.yaml")
     sub.add_argument("--paper", help="judge this paper and write its file alone: what the pipeline does")
+    command("simulate-rule", "how often the rule of verdicts is wrong and how often it decides: results/rule/, its picture, docs/verdicts.md")
     sub = command("explain", "where a claim's numbers come from, down to units, runs, hashes and commit")
     sub.add_argument("target", metavar="paper/id", help="a claim such as agent_q/D2.4b or agent_q/D2.4b@shop-v1/test, or paper/variant/metric")
     sub.add_argument("--profile", default="cpu", help="cpu (default), smoke, smol or gpu")
@@ -178,6 +179,8 @@ def _dispatch(root: Path, options: argparse.Namespace) -> int:
                               resume=shlex.join(["python", "-m", "common", *sys.argv[1:]]))
     if name == "claims":
         return commands.claims(root, profile=options.profile, paper=options.paper)
+    if name == "simulate-rule":
+        return commands.simulate_rule(root)
     if name == "explain":
         from common.sweep.explain import explain
 

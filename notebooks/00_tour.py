@@ -13,8 +13,9 @@ profile: str = "cpu"  # whose base model that is: smoke or cpu
 import torch
 
 from common.envs.versions.countdown_v1 import CountdownEnv
-from common.evaluate.claims import Claim, PaperClaims, judge
+from common.evaluate.claims import Claim, PaperClaims
 from common.evaluate.tables import claims_table
+from common.evaluate.verdicts import judge
 from common.learn.losses import dpo_losses
 from common.report import figures, published
 from common.report.show import quiet, say, show
@@ -111,9 +112,9 @@ print(f"probability of the better action: 0.50 → {torch.softmax(logits, -1)[0]
 
 # %%
 rows = toy_rows({"before": (0.30, 0.36, 0.33, 0.41, 0.35), "after": (0.34, 0.41, 0.35, 0.46, 0.41)})
-claim = Claim("T1", "after beats before", ("after",), ("before",), "success", "countdown-v1/toy", "env_steps", "")
-records = judge(PaperClaims("toy", "tree_search_dpo", "made up", "this notebook", (claim,)), rows)
-say(claims_table(records))
+claim = Claim("T1", "after beats before", ("after",), ("before",), "success", "countdown-v1/toy", "env_steps", "", looks=(5,))
+judged = judge(PaperClaims("toy", "tree_search_dpo", "made up", "this notebook", (claim,)), rows)
+say(claims_table(judged))
 show(figures.ladder(rows, ["before", "after"]))
 
 # %% [markdown]

@@ -2,8 +2,8 @@
 # # Report: do the papers' claims hold?
 #
 # Made from the tables in `results/` alone, by `make report`; nothing is trained here. The training seed is the unit of
-# all statistics: intervals are 95 % t-intervals over seeds, comparisons are paired by seed, and p-values are corrected
-# over all claims of a paper on a panel (Holm).
+# all statistics: intervals are 95 % t-intervals over seeds, comparisons are paired by seed, and the intervals of a paper's
+# claims on a panel are so wide that they hold together.
 
 # %% tags=["parameters"]
 profile: str = "cpu"  # whose figures to draw; smoke has tables of its own, all others share results/
@@ -21,7 +21,7 @@ root = project_root()
 results = results_dir(root, profile)
 everything = judge_all(results, root / "papers")
 rows = [row for row in load_rows(results) if row.profile == profile]
-records = [record for record in everything if record["profile"] == profile]
+records = [record for record in everything.claims if record["profile"] == profile]
 
 # %%
 papers, seeds = sorted({row.paper for row in rows}), sorted({row.seed for row in rows})
@@ -34,9 +34,10 @@ say(f"{len(rows):,} metric rows and {len(records)} verdicts, from seeds {', '.jo
 # %% [markdown]
 # ## Verdicts
 #
-# *Supported*: the corrected p is below 1 − confidence and the interval lies above the margin. *Contradicted*: it lies
-# below. *Inconclusive*: everything else, with the reason; it does not mean that there is no effect. The tables are of all
-# profiles; figures and costs below are of the one above.
+# *Supported*: the interval lies above what the claim says at least (0 unless it says so). *Contradicted*: it lies below. *No effect*: it
+# holds 0 and lies inside the smallest effect of interest, ±margin. *Undecided*: everything else, with the reason; it does not mean that
+# there is no effect. *Not testable here*: an admission check failed. The tables are of all profiles; figures and costs below are of the
+# one above.
 
 # %%
 say(claims_table(everything))

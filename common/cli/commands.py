@@ -332,14 +332,14 @@ def claims(root: Path, *, profile: str | None, paper: str | None) -> int:
     folder = results_dir(root, profile or lab.profile)
     if paper is not None:
         check_paper(root, paper, "--paper")
-        records = judge_all(folder, root / "papers", paper)
-        write_claims(folder / "claims", records, [paper])
-        print(f"{len(records)} verdicts in {_shown(root, folder / 'claims' / f'{paper}.json')}")
+        judged = judge_all(folder, root / "papers", paper)
+        write_claims(folder / "claims", judged, [paper])
+        print(f"{len(judged.claims)} verdicts in {_shown(root, folder / 'claims' / f'{paper}.json')}")
         return 0
-    records = judge_all(folder, root / "papers")
-    before = _committed_claims(root, folder)
-    write_claims(folder / "claims", records, [path.parent.name for path in folder.glob("*/metrics.jsonl")])
-    changed = insert_tables(root, records) if folder == root / "results" else []
+    judged = judge_all(folder, root / "papers")
+    records, before = judged.claims, _committed_claims(root, folder)
+    write_claims(folder / "claims", judged, [path.parent.name for path in folder.glob("*/metrics.jsonl")])
+    changed = insert_tables(root, judged) if folder == root / "results" else []
     print(counts(records))
     print(f"\n{len(records)} verdicts in {_shown(root, folder / 'claims')}" + "".join(f"; updated {_shown(root, path)}" for path in changed))
     for line in claim_changes(before, records):
@@ -357,13 +357,27 @@ def claims(root: Path, *, profile: str | None, paper: str | None) -> int:
     return 0
 
 
+def simulate_rule(root: Path) -> int:
+    """Measure the rule of verdicts by simulation, draw the result, and fill the document that tells it."""
+    from common.evaluate.publish import insert_tables
+    from common.evaluate.simulate import RESULT, rule_block, write_simulation
+    from common.report.verdict_rule import PICTURE, write_picture
+
+    write_picture(root, write_simulation(root))
+    changed = insert_tables(root)
+    print(rule_block(root))
+    print(f"\n{RESULT}, {PICTURE}" + "".join(f"; updated {_shown(root, path)}" for path in changed))
+    return 0
+
+
 def _committed_claims(root: Path, folder: Path) -> list[dict[str, Any]]:
     """The verdicts of the last commit; none outside git, or where they are in no commit."""
     def git(*words: str) -> str:
         return subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True).stdout if shutil.which("git") else ""
 
     names = git("ls-tree", "--name-only", "HEAD", f"./{_shown(root, folder / 'claims')}/").split()
-    return [record for name in names for record in json.loads(git("show", f"HEAD:./{name}"))]
+    files = [json.loads(git("show", f"HEAD:./{name}")) for name in names]
+    return [record for content in files if isinstance(content, dict) for record in content["claims"]]  # once a bare list
 
 
 def attest(root: Path, layers: Sequence[str], *, check: bool, paper: str | None, against: Path | None) -> int:

@@ -1,34 +1,32 @@
-"""``papers/<id>/claims.yaml``: what a paper says, written as comparisons before results, and their verdicts.
+"""``papers/<id>/claims.yaml``: what a paper says, written as comparisons before results. Read and checked here.
 
     paper: agent_q
     family: tree_search_dpo
     source: arXiv 2408.07199
-    defaults: {metric: success, direction: higher, margin: 0.0, confidence: 0.95, tolerance: 0.05}
+    looks: [10, 20]                  # numbers of seeds at which verdicts are read; this is the default
+    defaults: {metric: success, direction: higher, margin: 0.03, confidence: 0.95, tolerance: 0.05}
+    admission:                       # what must hold before a panel can tell anything; see common/evaluate/admission.py
+      - {id: headroom, says: the base model solves some tasks and not all, value: base/success, at_least: 0.05, at_most: 0.95}
     claims:
       - id: D2.4b                    # a chain a > b > c is one claim per step: D2.4a, D2.4b, …
         statement: Agent Q beats trajectory-level DPO
+        primary: true                # at most four records on the first environment; all other claims are secondary
         better: agent_q              # a variant, or "x - y": the difference of two variants
         worse: traj_dpo
         panels: [shop-v1/test, countdown-v1/test]    # one record for each
         matched_on: env_steps        # budget axis, or none (then ``why`` gives the reason)
         why: both learn from the same number of environment steps
 
-    room: {variant: base, metric: acc@1, low: 0.05, high: 0.95}    # optional, see below
+``defaults`` may hold any key of a claim except id, statement, primary, better and worse. Two numbers say what a claim is
+about, both on the scale of its metric and signed so that positive speaks for the claim:
 
-``defaults`` may hold any key of a claim except id, statement, better and worse. The **rule** of a record
-(better, worse, metric, direction, panel, matched_on, tolerance, margin, confidence) is hashed into it.
+* ``at_least`` (default 0): the difference must exceed it. Above 0 where the paper claims a distance, below 0 where it
+  claims that nothing is lost;
+* ``margin`` (default .03): the smallest effect of interest. A difference shown to lie within ±margin is *no effect*.
 
-The effect is the mean over seeds of better − worse, negated for ``direction: lower``, so that a positive
-effect always speaks for the claim. It is tested against ``margin`` (signed the same way) by the paired
-t-test, two-sided, and Holm-corrected over all claims of the paper on one panel at one profile and scale:
-
-* **supported**: p_holm < 1 − confidence and the interval's lower bound is above the margin;
-* **contradicted**: p_holm < 1 − confidence and the upper bound is below the margin. At margin 0 the
-  effect is then shown to be reversed; at a margin m > 0 it is shown to be smaller than m, not to be absent;
-* **inconclusive**: everything else, with the reason. No effect at all is inconclusive however many seeds
-  there are: a difference of exactly zero speaks neither for "better" nor for "worse"; the interval then
-  tells how large an advantage can still be. Where the variant of ``room`` has a mean below ``low`` or above ``high``
-  on the panel, that is the reason: tasks that the model never solves, or always, teach and tell nothing.
+The verdict (supported, contradicted, no effect, undecided, not testable here) is read off one interval; the rule is in
+``common/evaluate/verdicts.py`` and explained in ``docs/verdicts.md``. What decides a verdict, the fields ``RULE``, is hashed into
+its record as ``rule_sha``.
 """
 
 from __future__ import annotations
@@ -36,29 +34,26 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from common.config.strict import ConfigError, check_value, hint, load_yaml, nearest, require_keys
 from common.envs import ENV_IDS
-from common.evaluate.stats import Paired, holm, mean_and_sd, paired, seeds_needed
-from common.rows import COST_FIELDS, MetricRow
+from common.evaluate.admission import Check, read_checks
 
 AXES = ("env_steps", "lm_calls", "sampled_tokens", "updates", "samples", "none")
 """Budget axes a claim may be matched on: all but ``none`` are counters of a row's cost."""
 
 FAMILIES = ("self_correction", "tree_search_dpo", "multi_agent", "world_models")
 
-FIELDS = (
-    "paper", "family", "id", "statement", "better", "worse", "metric", "direction", "panel", "env", "matched_on",
-    "margin", "profile", "scale", "n_seeds", "value_better", "value_worse", "effect", "ci_low", "ci_high",
-    "confidence", "p", "p_holm", "verdict", "reason", "seeds_to_decide", "rule_sha",
-)  # fmt: skip
-"""Fields of a record, in order."""
+LOOKS = (10, 20)
+MOST_PRIMARY = 4
+BOUNDS = {"at_least": (-1.0, 1.0), "margin": (0.0, 0.5), "confidence": (0.95, 0.999), "tolerance": (0.0, 0.2)}
+"""Field → least and largest value. A confidence below .95 would break the error rate that a family of claims shares."""
 
-_MINUS = " - "
+MINUS = " - "
 
 
 @dataclass(frozen=True)
@@ -74,9 +69,13 @@ class Claim:
     matched_on: str
     why: str
     direction: Literal["higher", "lower"] = "higher"
-    margin: float = 0.0
+    at_least: float = 0.0
+    margin: float = 0.03
     confidence: float = 0.95
     tolerance: float = 0.05
+    primary: bool = False
+    looks: tuple[int, ...] = LOOKS
+    checks: tuple[Check, ...] = ()
 
     @property
     def env(self) -> str:
@@ -92,25 +91,32 @@ class Claim:
         return (self.better, self.worse) if len(self.better) == 2 else ((self.better[0], self.worse[0]),)
 
     @property
-    def rule_sha(self) -> str:
-        """SHA-256 (hex) of what decides the verdict, as JSON with sorted keys. Text and reasons are not in it."""
-        rule = {
-            "better": _MINUS.join(self.better), "worse": _MINUS.join(self.worse), "metric": self.metric,
-            "direction": self.direction, "panel": self.panel, "matched_on": self.matched_on,
-            "tolerance": self.tolerance, "margin": self.margin, "confidence": self.confidence,
+    def terms(self) -> tuple[tuple[tuple[str, int], ...], tuple[tuple[str, int], ...]]:
+        """Variants of the effect, in the direction of the claim: those that are added and those that are subtracted, each
+        with how often. Claims with the same terms compare the same numbers, however they are written."""
+        added, taken = Counter((self.better[0], *self.worse[1:])), Counter((self.worse[0], *self.better[1:]))
+        sides = [tuple(sorted((added - taken).items())), tuple(sorted((taken - added).items()))]
+        return tuple(sides if self.direction == "higher" else reversed(sides))
+
+    @property
+    def rule(self) -> dict[str, Any]:
+        """What decides the verdict, by field of a record. Text and reasons are not in it."""
+        return {
+            "better": MINUS.join(self.better), "worse": MINUS.join(self.worse), "metric": self.metric, "direction": self.direction,
+            "panel": self.panel, "matched_on": self.matched_on, "tolerance": self.tolerance, "at_least": self.at_least,
+            "margin": self.margin, "confidence": self.confidence, "primary": self.primary, "looks": list(self.looks),
+            "admission": [check.rule(self.panel) for check in self.checks],
         }  # fmt: skip
-        return hashlib.sha256(json.dumps(rule, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def rule_sha(self) -> str:
+        """SHA-256 (hex) of the rule, as JSON with sorted keys."""
+        return hashlib.sha256(json.dumps(self.rule, sort_keys=True).encode()).hexdigest()
 
 
-@dataclass(frozen=True)
-class Headroom:
-    """Floor and ceiling of a panel: the variant and metric that must lie between two bounds, else the panel is too hard or
-    too easy for the model and decides no claim."""
-
-    variant: str
-    metric: str
-    low: float
-    high: float
+RULE = ("better", "worse", "metric", "direction", "panel", "matched_on", "tolerance", "at_least", "margin", "confidence", "primary",
+        "looks", "admission")  # fmt: skip
+"""Fields of a record that are its rule: the keys of ``Claim.rule``."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +128,11 @@ class PaperClaims:
     source: str
     where: str
     claims: tuple[Claim, ...]
-    room: Headroom | None = None
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """The admission checks of all claims, each once, in the order of the file."""
+        return tuple(dict.fromkeys(check for claim in self.claims for check in claim.checks))
 
 
 def headline_metric(path: Path) -> str:
@@ -132,11 +142,12 @@ def headline_metric(path: Path) -> str:
 
 _TYPES: dict[str, Any] = {
     "id": str, "statement": str, "better": str, "worse": str, "metric": str, "panels": tuple[str, ...],
-    "matched_on": Literal[AXES], "why": str, "direction": Literal["higher", "lower"], "margin": float,
-    "confidence": float, "tolerance": float,
+    "matched_on": Literal[AXES], "why": str, "direction": Literal["higher", "lower"], "at_least": float, "margin": float,
+    "confidence": float, "tolerance": float, "primary": bool,
 }  # fmt: skip
 _OWN = ("id", "statement", "better", "worse")
-_OPTIONAL = ("direction", "margin", "confidence", "tolerance")
+_SHARED = tuple(name for name in _TYPES if name not in (*_OWN, "primary"))
+_OPTIONAL = ("direction", *BOUNDS, "primary")
 
 
 def load_claims(path: Path, *, variants: Collection[str] | None = None) -> PaperClaims:
@@ -148,29 +159,36 @@ def load_claims(path: Path, *, variants: Collection[str] | None = None) -> Paper
     """
     where = f"papers/{path.parent.name}/{path.name}"
     raw = load_yaml(path, where)
-    require_keys(raw, ["paper", "family", "source", "claims"], ["defaults", "room"], where)
+    require_keys(raw, ["paper", "family", "source", "claims"], ["defaults", "looks", "admission"], where)
     head = {name: check_value(str, raw[name], f"{where}: {name}") for name in ("paper", "source")}
     if head["paper"] != path.parent.name:
         raise ConfigError(f'{where}: paper is "{head["paper"]}" but the folder is "{path.parent.name}"; '
                           "make them agree")
     family = check_value(Literal[FAMILIES], raw["family"], f"{where}: family")
+    looks = _looks(raw.get("looks", list(LOOKS)), f"{where}: looks")
     defaults = _mapping(raw.get("defaults", {}), f"{where}: defaults")
-    require_keys(defaults, [], [name for name in _TYPES if name not in _OWN], f"{where}: defaults")
+    require_keys(defaults, [], _SHARED, f"{where}: defaults")
     if not isinstance(raw["claims"], list) or not raw["claims"]:
         raise ConfigError(f"{where}: claims is {raw['claims']!r} but must be a list of at least one claim; "
                           "write - id: …")
-    claims: list[Claim] = []
+    fields: list[dict[str, Any]] = []
     for number, entry in enumerate(raw["claims"], start=1):
         expanded = _expand(defaults, _mapping(entry, f"{where}: claim {number}"), f"{where}: claim {number}")
-        if expanded[0].id in {claim.id for claim in claims}:
-            raise ConfigError(f'{where}: the id "{expanded[0].id}" appears twice; give each claim its own id')
-        claims += expanded
-    room = _room(raw["room"], f"{where}: room") if "room" in raw else None
-    paper = PaperClaims(**head, family=family, where=where, claims=tuple(claims), room=room)
+        if expanded[0]["id"] in {one["id"] for one in fields}:
+            raise ConfigError(f'{where}: the id "{expanded[0]["id"]}" appears twice; give each claim its own id')
+        fields += expanded
+    checks = read_checks(raw.get("admission", []), {one["id"] for one in fields}, {one["panel"] for one in fields}, f"{where}: admission")
+    claims = tuple(Claim(**one, looks=looks, checks=tuple(check for check in checks if check.concerns(one["id"], one["panel"])))
+                   for one in fields)
+    if idle := [check.id for check in checks if not any(check in claim.checks for claim in claims)]:
+        raise ConfigError(f'{where}: admission "{idle[0]}" concerns no claim: none of those that it names is asked in its environment; correct one')
+    _compared_once(claims, where)
+    _few_primary(claims, where)
+    paper = PaperClaims(**head, family=family, where=where, claims=claims)
     if variants is not None:
         for claim in claims:
             for variant in claim.variants:
-                _require_known(paper, claim, "variant", variant, variants)
+                require_known(paper, f'claim "{claim.id}"', "variant", variant, variants)
     return paper
 
 
@@ -180,17 +198,16 @@ def _mapping(value: Any, where: str) -> dict[str, Any]:
     return value
 
 
-def _room(value: Any, where: str) -> Headroom:
-    require_keys(_mapping(value, where), ["variant", "metric", "low", "high"], [], where)
-    types = {"variant": str, "metric": str, "low": float, "high": float}
-    room = Headroom(**{name: check_value(kind, value[name], f"{where}: {name}") for name, kind in types.items()})
-    if not room.low < room.high:
-        raise ConfigError(f"{where}: low is {room.low:g} and high {room.high:g} but low must be the smaller; exchange them")
-    return room
+def _looks(value: Any, where: str) -> tuple[int, ...]:
+    looks = check_value(tuple[int, ...], value, where)
+    if len(looks) not in (1, 2) or list(looks) != sorted(set(looks)) or looks[0] < 2:
+        raise ConfigError(f"{where} is {list(looks)} but must be one or two rising numbers of seeds, the first at least 2; write "
+                          f"for example {list(LOOKS)}")
+    return looks
 
 
-def _expand(defaults: Mapping[str, Any], entry: Mapping[str, Any], where: str) -> list[Claim]:
-    """One Claim for each panel of a checked entry."""
+def _expand(defaults: Mapping[str, Any], entry: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
+    """The fields of a Claim for each panel of a checked entry."""
     if isinstance(entry.get("id"), str):
         where += f' "{entry["id"]}"'
     require_keys(entry, _OWN, [name for name in _TYPES if name not in _OWN], where)
@@ -200,9 +217,10 @@ def _expand(defaults: Mapping[str, Any], entry: Mapping[str, Any], where: str) -
     for name in (*_OWN, "metric", "why"):
         if not value[name].strip():
             raise ConfigError(f"{where}: {name} is empty but must say something; write it")
-    for name, low, high in (("confidence", 0.5, 1.0), ("tolerance", 0.0, 1.0)):
-        if name in value and not (low < value[name] < high or value[name] == low == 0.0):
-            raise ConfigError(f"{where}: {name} is {value[name]} but must lie between {low} and {high}; correct it")
+    for name, (low, high) in BOUNDS.items():
+        if name in value and (not low <= value[name] <= high or (name == "margin" and not value[name])):
+            least = "above 0" if name == "margin" else f"at least {low:g}"
+            raise ConfigError(f"{where}: {name} is {value[name]:g} but must be {least} and at most {high:g}; correct it")
     better, worse = (_side(value[name], f"{where}: {name}") for name in ("better", "worse"))
     if len(better) != len(worse):
         raise ConfigError(f'{where}: better is "{value["better"]}" and worse "{value["worse"]}" but both must be a '
@@ -218,198 +236,46 @@ def _expand(defaults: Mapping[str, Any], entry: Mapping[str, Any], where: str) -
             raise ConfigError(f'{where}: the panel "{panel}" must be written <env id>/<name>; add the missing part')
         if env not in ENV_IDS:
             raise ConfigError(f'{where}: the panel "{panel}" has an unknown environment; {hint(env, ENV_IDS)}')
-    return [Claim(**{**value, "better": better, "worse": worse}, panel=panel) for panel in panels]
+    return [{**value, "better": better, "worse": worse, "panel": panel} for panel in panels]
 
 
 def _side(text: str, where: str) -> tuple[str, ...]:
-    names = tuple(text.split(_MINUS))
+    names = tuple(text.split(MINUS))
     if len(names) > 2 or any(not name or " " in name for name in names):
         raise ConfigError(f'{where} is "{text}" but must be one variant or a difference "x - y"; write variants '
                           "without spaces and one minus with a space on both sides")
+    if len(set(names)) < len(names):
+        raise ConfigError(f'{where} is "{text}", a variant less itself, but must be a difference of two; correct one')
     return names
 
 
-def _require_known(paper: PaperClaims, claim: Claim, kind: str, name: str, known: Collection[str]) -> None:
+def _compared_once(claims: Sequence[Claim], where: str) -> None:
+    """A question counts once: neither twins under two ids, nor a claim beside its reverse, of which one would always do well."""
+    seen: list[Claim] = []
+    for claim in claims:
+        for other in seen:
+            if (other.panel, other.metric, other.matched_on) != (claim.panel, claim.metric, claim.matched_on):
+                continue
+            both = f'{where}: the claims "{other.id}" and "{claim.id}" on {claim.panel}'
+            if claim.terms == other.terms and claim.at_least == other.at_least:
+                raise ConfigError(f"{both} have one rule but a question counts once; remove one of them")
+            if claim.terms == other.terms[::-1] and claim.at_least + other.at_least >= 0:
+                raise ConfigError(f"{both} are the reverse of each other but cannot both be true; keep the one that the paper makes")
+        seen.append(claim)
+
+
+def _few_primary(claims: Sequence[Claim], where: str) -> None:
+    first = [claim.id for claim in claims if claim.primary and claim.env == claims[0].env]
+    if len(first) > MOST_PRIMARY:
+        raise ConfigError(f"{where}: {len(first)} primary records on {claims[0].env} ({', '.join(dict.fromkeys(first))} on each of their "
+                          f"panels) but at most {MOST_PRIMARY} may be; leave primary out of the others")
+
+
+def require_known(paper: PaperClaims, who: str, kind: str, name: str, known: Collection[str]) -> None:
+    """Raise where ``name`` is not among what the results have, with the nearest one that is."""
     if name in known:
         return
     close = nearest(name, known)
     advice = f'the nearest one present is "{close}"' if close else f"present are {', '.join(sorted(known)) or 'none'}"
-    raise ConfigError(f'{paper.where}: claim "{claim.id}" names the {kind} "{name}", which is absent from the results; '
+    raise ConfigError(f'{paper.where}: {who} names the {kind} "{name}", which is absent from the results; '
                       f"{advice}; correct the name or run that {kind}")
-
-
-def judge(paper: PaperClaims, rows: Sequence[MetricRow]) -> list[dict[str, Any]]:
-    """Records (keys ``FIELDS``) for every claim at each (profile, scale) that the paper's rows have, on the environments that
-    were run there: what was never run is no verdict.
-
-    Every variant must occur in some row of the paper; every metric and, where the panel's environment was
-    run at all, every panel too. What else was not run is inconclusive.
-
-    Raises:
-        ConfigError: a claim names an absent variant, metric or panel; names the nearest present one.
-    """
-    rows = [row for row in rows if row.paper == paper.paper]
-    if not rows:
-        return []
-    present = {"variant": {row.variant for row in rows}, "metric": {row.metric for row in rows}}
-    panels: dict[str, set[str]] = {}
-    for row in rows:
-        panels.setdefault(row.env, set()).add(row.panel)
-    for claim in paper.claims:
-        for variant in claim.variants:
-            _require_known(paper, claim, "variant", variant, present["variant"])
-        if {row.profile for row in rows} != {"smoke"}:  # a toy run may decide no pair, and has then no accuracy
-            _require_known(paper, claim, "metric", claim.metric, present["metric"])
-        if claim.env in panels:
-            _require_known(paper, claim, "panel", claim.panel, panels[claim.env])
-    records = []
-    for profile, scale in sorted({(row.profile, row.scale) for row in rows}):
-        table = _table(row for row in rows if (row.profile, row.scale) == (profile, scale))
-        ran = {row.env for row in rows if (row.profile, row.scale) == (profile, scale)}
-        here = tuple(claim for claim in paper.claims if claim.env in ran)
-        records += _judge_scale(replace(paper, claims=here), table, profile, scale)
-    return records
-
-
-Table = dict[tuple[str, str, str], dict[int, MetricRow]]
-"""(panel, metric, variant) to rows by seed, at one profile and scale."""
-
-
-def _table(rows: Iterable[MetricRow]) -> Table:
-    table: Table = {}
-    for row in rows:
-        seeds = table.setdefault((row.panel, row.metric, row.variant), {})
-        if row.seed in seeds:
-            raise ConfigError(f"results of {row.paper}: {row.variant}/{row.metric} on {row.panel} has two rows for "
-                              f"seed {row.seed} at profile {row.profile} but only one may exist; remove one file")
-        seeds[row.seed] = row
-    return table
-
-
-def _judge_scale(paper: PaperClaims, table: Table, profile: str, scale: str) -> list[dict[str, Any]]:
-    compared = [_compare(claim, table) for claim in paper.claims]
-    adjusted: list[float | None] = [None] * len(compared)
-    for panel in {claim.panel for claim in paper.claims}:  # a claim is judged on each panel separately
-        family = [i for i, claim in enumerate(paper.claims) if claim.panel == panel]
-        for i, p in zip(family, holm([compared[i].p for i in family]), strict=True):
-            adjusted[i] = p
-    sizes = {claim.panel: sum(other.panel == claim.panel for other in paper.claims) for claim in paper.claims}
-    records = []
-    for claim, judged, p_holm in zip(paper.claims, compared, adjusted, strict=True):
-        verdict, reason = _verdict(claim, judged, p_holm, sizes[claim.panel])
-        if verdict == "inconclusive" and judged.n_seeds:
-            reason = _no_room(paper.room, claim.panel, table) or reason
-        record = {
-            "paper": paper.paper, "family": paper.family, "id": claim.id, "statement": claim.statement,
-            "better": _MINUS.join(claim.better), "worse": _MINUS.join(claim.worse), "metric": claim.metric,
-            "direction": claim.direction, "panel": claim.panel, "env": claim.env, "matched_on": claim.matched_on,
-            "margin": claim.margin, "profile": profile, "scale": scale, "n_seeds": judged.n_seeds,
-            "value_better": _round(judged.value_better), "value_worse": _round(judged.value_worse),
-            "effect": _round(judged.test and judged.test.effect), "ci_low": _round(judged.test and judged.test.low),
-            "ci_high": _round(judged.test and judged.test.high), "confidence": claim.confidence, "p": _round(judged.p),
-            "p_holm": _round(p_holm), "verdict": verdict, "reason": reason,
-            "seeds_to_decide": _seeds_to_decide(claim, judged.test, sizes[claim.panel]), "rule_sha": claim.rule_sha,
-        }  # fmt: skip
-        assert tuple(record) == FIELDS
-        records.append(record)
-    return records
-
-
-@dataclass(frozen=True)
-class _Compared:
-    """A claim's numbers at one scale; ``problem`` says why they cannot decide anything."""
-
-    n_seeds: int
-    value_better: float | None
-    value_worse: float | None
-    test: Paired | None
-    problem: str
-
-    @property
-    def p(self) -> float | None:
-        return None if self.problem or self.test is None else self.test.p
-
-
-def _compare(claim: Claim, table: Table) -> _Compared:
-    columns = {variant: table.get((claim.panel, claim.metric, variant), {}) for variant in claim.variants}
-    missing = [variant for variant, by_seed in columns.items() if not by_seed]
-    if missing:
-        text = f"not run: no {claim.metric} of {', '.join(missing)} on {claim.panel} at this profile"
-        return _Compared(0, None, None, None, text)
-    seeds = sorted(set.intersection(*(set(by_seed) for by_seed in columns.values())))
-    if not seeds:
-        return _Compared(0, None, None, None, f"no common seed: {', '.join(columns)} were run with different seeds")
-    better, worse = ([_value(side, columns, seed) for seed in seeds] for side in (claim.better, claim.worse))
-    sign = 1.0 if claim.direction == "higher" else -1.0
-    test = paired([sign * x for x in better], [sign * x for x in worse], margin=claim.margin,
-                  confidence=claim.confidence)
-    problem = _budget_problem(claim, columns, seeds)
-    return _Compared(len(seeds), mean_and_sd(better)[0], mean_and_sd(worse)[0], test, problem)
-
-
-def _value(side: tuple[str, ...], columns: Mapping[str, Mapping[int, MetricRow]], seed: int) -> float:
-    first, *rest = (columns[variant][seed].value for variant in side)
-    return first - sum(rest)
-
-
-def _budget_problem(claim: Claim, columns: Mapping[str, Mapping[int, MetricRow]], seeds: Sequence[int]) -> str:
-    """Empty when the matched variants spent the same on the claim's axis, in total over the common seeds."""
-    if claim.matched_on == "none":
-        return ""
-    assert claim.matched_on in COST_FIELDS
-    for first, second in claim.matched:
-        spent = [sum(columns[variant][seed].cost[claim.matched_on] for seed in seeds) for variant in (first, second)]
-        if abs(spent[0] - spent[1]) > claim.tolerance * max(spent):
-            each = [f"{variant} {total / len(seeds):,.0f}" for variant, total in zip((first, second), spent)]
-            return (f"budgets differ: {claim.matched_on} a seed are {' and '.join(each)}, more than "
-                    f"{claim.tolerance:.0%} apart")
-    return ""
-
-
-def _verdict(claim: Claim, compared: _Compared, p_holm: float | None, family: int) -> tuple[str, str]:
-    """(verdict, reason); the reason begins with a few words and a colon, and is empty when supported."""
-    test = compared.test
-    if compared.problem or test is None:
-        return "inconclusive", compared.problem
-    if compared.n_seeds == 1:
-        return "inconclusive", "one seed: a single run has no interval; run more seeds"
-    if test.p is None:
-        return "inconclusive", (f"no spread: all {compared.n_seeds} seeds differ by exactly {test.effect:.4g}, so there is "
-                                "no interval; the metric may be saturated or the runs may not depend on the seed")
-    interval = f"[{test.low:.4g}, {test.high:.4g}]"
-    if p_holm < 1 - claim.confidence:
-        if test.low > claim.margin:
-            return "supported", ""
-        shown = "reversed" if claim.margin == 0 else f"below the margin {claim.margin:g}"
-        return "contradicted", f"{shown}: the interval {interval} lies below {claim.margin:g}"
-    if test.p < 1 - claim.confidence:
-        return "inconclusive", (f"not after correction: p is {test.p:.2g} alone and {p_holm:.2g} among the {family} "
-                                "claims on this panel")
-    return "inconclusive", f"interval holds the margin: {interval} does not exclude {claim.margin:g}"
-
-
-def _no_room(room: Headroom | None, panel: str, table: Table) -> str:
-    """Why the panel cannot tell anything about this model, "" where it can or nothing says so."""
-    seeds = table.get((panel, room.metric, room.variant), {}) if room else {}
-    if not seeds:
-        return ""
-    mean = sum(row.value for row in seeds.values()) / len(seeds)
-    shown = f"{room.metric} of {room.variant} is {mean:.3g}"
-    if mean < room.low:
-        return f"floor: {shown}, below {room.low:g}: the tasks are too hard for this model"
-    return f"ceiling: {shown}, above {room.high:g}: the tasks are too easy for this model" if mean > room.high else ""
-
-
-def _seeds_to_decide(claim: Claim, test: Paired | None, family: int) -> int | None:
-    """Seeds for 80 % power if today's effect and spread were true, at Holm's hardest step (1 − confidence)/m.
-
-    None when undefined (fewer than two seeds, no spread, effect on the margin) or above 1000.
-    """
-    if test is None or not test.sd:
-        return None
-    return seeds_needed(test.effect - claim.margin, test.sd, alpha=(1 - claim.confidence) / family)
-
-
-def _round(value: float | None) -> float | None:
-    """Six significant digits: enough to read, few enough to be the same on every machine."""
-    return None if value is None else float(f"{value:.6g}")

@@ -1,11 +1,11 @@
-"""Statistics over few training seeds: intervals, paired tests, Holm's correction, power.
+"""Statistics over few training seeds: intervals, paired differences, levels of repeated looks, power.
 
 Conventions:
 
 * The **training seed is the unit**: every function that takes values over runs takes one number per
   seed. Episodes of one run are no replicates; the only function about items is :func:`wilson`.
 * Comparisons are **paired** by seed: variants of one unit share base model, tasks and seed.
-* Intervals are two-sided and p two-sided unless the name says otherwise; ``confidence`` in (0, 1).
+* Intervals are two-sided; ``confidence`` in (0, 1).
 * What n values cannot determine is None, never a number: no interval from one seed, and none from values
   without spread. Rates that coincide in all seeds are usually saturated (all 0, all 1) or come from
   runs that do not depend on the seed; a t-interval of width zero would claim certainty from that.
@@ -17,11 +17,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import numpy as np
 from rliable import metrics as rliable_metrics
 from scipy import stats as distributions
+from scipy.optimize import brentq
 
 from common.rng import generator
 
@@ -41,20 +43,13 @@ class Interval:
 
 @dataclass(frozen=True)
 class Paired:
-    """Paired differences d_s = a_s − b_s over seeds s, tested against ``margin``.
-
-    ``p`` is two-sided for H0: E d = margin; ``p_above`` one-sided for H0: E d ≤ margin (small when d lies
-    above), ``p_below`` for H0: E d ≥ margin. With ``sd`` 0 or one seed, interval and p are None.
-    """
+    """Paired differences d_s = a_s − b_s over seeds s: mean and interval. With ``sd`` 0 or one seed there is no interval."""
 
     n: int
     effect: float
     sd: float | None
     low: float | None
     high: float | None
-    p: float | None
-    p_above: float | None
-    p_below: float | None
 
 
 def mean_and_sd(values: Sequence[float]) -> tuple[float, float | None]:
@@ -86,41 +81,40 @@ def prediction_interval(values: Sequence[float], *, confidence: float = 0.95) ->
     return _around(mean, half, len(values))
 
 
-def paired(a: Sequence[float], b: Sequence[float], *, margin: float = 0.0, confidence: float = 0.95) -> Paired:
-    """Student's paired t-test of ``a`` − ``b`` against ``margin``, with the t-interval of the difference.
+def paired(a: Sequence[float], b: Sequence[float], *, confidence: float = 0.95) -> Paired:
+    """The t-interval of the mean difference ``a`` − ``b``.
 
-    ``a[i]`` and ``b[i]`` come from the same seed. The two-sided interval excludes ``margin`` exactly when
-    p < 1 − confidence. Assumes roughly normal differences, which five seeds cannot check.
+    ``a[i]`` and ``b[i]`` come from the same seed. Assumes roughly normal differences, which five seeds cannot check.
     """
     first, second = _checked("a", a), _checked("b", b)
     if len(first) != len(second):
         raise ValueError(f"a has {len(first)} values and b {len(second)}; pass one pair per seed")
     n = len(first)
     effect, sd = mean_and_sd(first - second)
-    if not sd:
-        return Paired(n, effect, sd, None, None, None, None, None)
-    error = sd / math.sqrt(n)
-    half = _quantile(n, confidence) * error
-    t = (effect - margin) / error
-    above, below = float(distributions.t.sf(t, n - 1)), float(distributions.t.cdf(t, n - 1))
-    return Paired(n, effect, sd, effect - half, effect + half, 2 * min(above, below), above, below)
+    half = _quantile(n, confidence) * sd / math.sqrt(n) if sd else None
+    return Paired(n, effect, sd, None, None) if half is None else Paired(n, effect, sd, effect - half, effect + half)
 
 
-def holm(ps: Sequence[float | None]) -> list[float | None]:
-    """Holm's step-down adjusted p-values, in the order given.
+@cache
+def nominal_level(alpha: float, looks: tuple[int, ...]) -> float:
+    """The level of each look at which the error rate over all ``looks`` (one or two numbers of seeds) is ``alpha``.
 
-    p̃_(i) = max_{j ≤ i} min(1, (m − j + 1)·p_(j)) over ascending p. A None (a test that could not be
-    made) stays None and still counts in m: the family is what was planned, not what worked.
+    Means of the first n1 and of all n2 seeds correlate by √(n1/n2). The level is 2·P(Z > z) for the z at which
+    P(|Z1| > z or |Z2| > z) = α, Z1 and Z2 bivariate normal (Pocock 1977, with looks at any two sizes). One look: α.
     """
-    m, order = len(ps), sorted((i for i, p in enumerate(ps) if p is not None), key=lambda i: ps[i])
-    if any(not 0 <= ps[i] <= 1 for i in order):
-        raise ValueError(f"p-values {list(ps)} must lie in [0, 1] or be None; pass the tests' p")
-    adjusted: list[float | None] = [None] * m
-    largest = 0.0
-    for rank, i in enumerate(order):
-        largest = max(largest, min(1.0, (m - rank) * ps[i]))
-        adjusted[i] = largest
-    return adjusted
+    if not 0 < alpha < 1 or len(looks) not in (1, 2) or list(looks) != sorted(set(looks)) or looks[0] < 1:
+        raise ValueError(f"alpha = {alpha} must lie in (0, 1) and looks = {looks} must be one or two rising numbers of seeds")
+    if len(looks) == 1:
+        return alpha
+    correlation = math.sqrt(looks[0] / looks[1])
+    both = distributions.multivariate_normal(cov=[[1, correlation], [correlation, 1]])
+    normal = distributions.norm
+
+    def excess(z: float) -> float:
+        return 1 - float(both.cdf([z, z], lower_limit=[-z, -z])) - alpha
+
+    # A union of two: between one look's level and the half of it.
+    return float(2 * normal.sf(brentq(excess, normal.isf(alpha / 2), normal.isf(alpha / 4), xtol=1e-10)))
 
 
 def wilson(successes: int, n: int, *, confidence: float = 0.95) -> tuple[float, float]:
@@ -149,26 +143,9 @@ def power(effect: float, sd: float, n: int, *, alpha: float = 0.05) -> float:
     if n < 2:
         return 0.0
     limit, shift = distributions.t.ppf(1 - alpha / 2, n - 1), abs(effect) * math.sqrt(n) / sd
-    # The noncentral cdf loses its far tails to nan; there the power is 1 up to rounding.
-    probability = distributions.nct.sf(limit, n - 1, shift) + distributions.nct.cdf(-limit, n - 1, shift)
-    return float(probability) if math.isfinite(probability) else 1.0
-
-
-def seeds_needed(
-    effect: float, sd: float, *, alpha: float = 0.05, target: float = 0.8, most: int = 1000
-) -> int | None:
-    """Fewest seeds with ``power`` of at least ``target``; None when more than ``most`` would be needed.
-
-    A plan, not a result: with the effect and sd of a handful of seeds it is rough (the sd of five seeds
-    is uncertain by a factor of two either way, hence n by four).
-    """
-    if effect == 0 or power(effect, sd, most, alpha=alpha) < target:
-        return None
-    low, high = 1, most  # power grows with n: bisect
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if power(effect, sd, middle, alpha=alpha) >= target else (middle, high)
-    return high
+    near, far = distributions.nct.sf(limit, n - 1, shift), distributions.nct.cdf(-limit, n - 1, shift)
+    # Each tail by itself: SciPy loses the far one to nan where it is nothing but rounding, and the other may be small too.
+    return float((near if math.isfinite(near) else 1.0) + (far if math.isfinite(far) else 0.0))
 
 
 Aggregate = Literal["mean", "median", "iqm"]

@@ -13,40 +13,63 @@ from typing import Any
 
 from common.config.strict import ConfigError, hint
 from common.evaluate.stats import t_interval
+from common.evaluate.verdicts import VERDICTS, Judged
 from common.rows import MetricRow
 
 LADDER_METRICS = ("success", "score", "planned_success", "delta")
 GAME_METRICS = ("return", "rank")
 """Of papers whose agents play games; not announced where nothing has been measured."""
-VERDICTS = ("supported", "contradicted", "inconclusive")
 NANO = "nano"
 """Scale of the models that are trained here; others come pretrained and are called by their names."""
+_UNREAD = re.compile(r"\d+ of \d+ seeds: read at ")
 _MARK = re.compile(r"^<!-- ([\w./@+-]+):(begin|end) -->$", re.MULTILINE)
 
 
-def claims_table(records: Sequence[Mapping[str, Any]]) -> str:
-    """Verdicts as markdown: one table for each paper, scale and profile, one line for each claim and panel.
+def claims_table(judged: Judged) -> str:
+    """Verdicts as markdown: one table for each paper, scale and profile, one line for each claim and panel; then its admission
+    checks.
 
-    Values are means over seeds, effects positive in the direction of the claim.
+    Values are means over seeds, effects positive in the direction of the claim. An interval is as wide as it takes for all
+    intervals of the claim's family to hold together.
     """
-    if not records:
+    if not judged.claims:
         return "No claim has been judged yet."
     parts = []
-    for (paper, scale, profile), of_run in _by_run(records):
+    for (paper, scale, profile), of_run in _by_run(judged.claims):
         levels = " / ".join(f"{level:.4g}" for level in sorted({100 * r["confidence"] for r in of_run}))
         parts += [f"**{paper}, {scale} scale** (`{profile}` profile): {_counts(of_run)}", "",
-                  f"| claim | better vs worse | panel | matched on | effect [{levels} % interval] | n | p (Holm) | "
-                  "verdict |",
-                  "|---|---|---|---|---|---|---|---|"]
+                  f"| claim | better vs worse | panel | matched on | effect [simultaneous {levels} % interval] | n | verdict |",
+                  "|---|---|---|---|---|---|---|"]
         for _, same in groupby(of_run, key=lambda r: r["id"]):
             for i, record in enumerate(same):
                 parts.append(_claim_line(record, first=i == 0))
         parts.append("")
+        if checks := judged.of(paper=paper, scale=scale, profile=profile).admission:
+            parts += [admission_table(checks, named=False), ""]
     return "\n".join(parts).rstrip()
 
 
+def admission_table(checks: Sequence[Mapping[str, Any]], *, named: bool = True) -> str:
+    """Admission checks as markdown, a line for each check and panel; ``named``: with paper and scale."""
+    if not checks:
+        return "No admission check has been made yet."
+    head = ("paper", "scale") * named + ("admission check", "panel", "value", "mean [95 % interval]", "n", "must be", "holds")
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    for check in checks:
+        mean = "not measured" if check["mean"] is None else _number(check["mean"])
+        if check["low"] is not None:
+            mean += f" [{_number(check['low'])}, {_number(check['high'])}]"
+        bounds = " and ".join(f"{word} {check[name]:g}" for word, name in (("at least", "at_least"), ("at most", "at_most"))
+                              if check[name] is not None)
+        holds = {True: "yes", False: "**no**", None: "–"}[check["passed"]]
+        source = (f"[{check['paper']}](papers/{check['paper']}/README.md)", f"{check['scale']} (`{check['profile']}`)") * named
+        cells = (*source, f"{check['id']}: {check['says']}", check["panel"], f"`{check['value']}`", mean, str(check["n_seeds"]), bounds, holds)
+        lines.append(_line(cells))
+    return "\n".join(lines)
+
+
 def counts(records: Sequence[Mapping[str, Any]]) -> str:
-    """How many claims of each paper are supported, contradicted and inconclusive: a line for each run, no table."""
+    """How many claims of each paper have which verdict: a line for each run, no table."""
     return "\n".join(f"- {paper}, {scale} scale (`{profile}` profile): {_counts(of_run)}"
                      for (paper, scale, profile), of_run in _by_run(records))
 
@@ -71,8 +94,7 @@ def verdicts_table(records: Sequence[Mapping[str, Any]]) -> str:
             cells = dict.fromkeys(panels, "")
             for record in same:
                 cells[record["panel"]] = _verdict_cell(record)
-            statement = record["statement"].replace("|", chr(92) + "|")
-            parts.append(f"| {claim} {statement} | {' | '.join(cells.values())} |")
+            parts.append(_line((f"{claim} {record['statement']}", *cells.values())))
         parts.append("")
     return "\n".join(parts).rstrip()
 
@@ -83,9 +105,9 @@ FAMILY_NAMES = {"self_correction": "self-correction", "tree_search_dpo": "tree s
 
 
 def families_table(records: Sequence[Mapping[str, Any]]) -> str:
-    """One line for each family, as markdown: its papers with results, and how many claims of models trained here were decided."""
-    lines = ["| family | papers with results | claims supported | contradicted | undecided | notebook |",
-             "|---|---|---:|---:|---:|---|"]  # fmt: skip
+    """One line for each family, as markdown: its papers with results, and how many claims of models trained here have which verdict."""
+    lines = [f"| family | papers with results | claims {' | '.join(VERDICTS)} | notebook |",
+             f"|---|---|{'---:|' * len(VERDICTS)}---|"]
     for family, name in FAMILY_NAMES.items():
         mine = [record for record in records if record["family"] == family and record["scale"] == NANO]
         papers = ", ".join(f"[{paper}](papers/{paper}/README.md)" for paper in sorted({record["paper"] for record in mine}))
@@ -97,21 +119,26 @@ def families_table(records: Sequence[Mapping[str, Any]]) -> str:
 def pretrained_table(records: Sequence[Mapping[str, Any]]) -> str:
     """Verdicts from pretrained models in short, as markdown: a line for each paper, model and panel.
 
-    Where one reason holds for all undecided claims of a panel (a floor, a ceiling, a single seed), it stands for them.
+    Where one reason holds for all claims of a panel that are not testable, or of which too few seeds were run, it stands for them.
     """
     parts = ["| paper | model | panel | seeds | verdicts |", "|---|---|---|---|---|"]
     for (paper, scale, profile), of_run in _by_run(records):
         for panel in dict.fromkeys(record["panel"] for record in of_run):
             here = [record for record in of_run if record["panel"] == panel]
             seeds = max(record["n_seeds"] for record in here)
-            general = ("floor:", "ceiling:", "one seed:") if seeds == 1 else ("floor:", "ceiling:")
-            reasons = [record["reason"] for record in here if record["reason"].startswith(general)]
-            phrases = [f"**{verdict}** {', '.join(ids)}" for verdict in ("supported", "contradicted")
-                       if (ids := [record["id"] for record in here if record["verdict"] == verdict])]
-            undecided = [record["id"] for record in here if record["verdict"] == "inconclusive"]
-            phrases += [reasons[0] if reasons else f"inconclusive {', '.join(undecided)}"] if undecided else []
+            phrases = [_phrase(verdict, mine) for verdict in VERDICTS if (mine := [record for record in here if record["verdict"] == verdict])]
             parts.append(f"| [{paper}](papers/{paper}/README.md) | {scale} (`{profile}`) | {panel} | {seeds} | {'; '.join(phrases)} |")
     return "\n".join(parts) if records else "No pretrained model has been judged yet."
+
+
+def _phrase(verdict: str, records: Sequence[Mapping[str, Any]]) -> str:
+    ids, reasons = ", ".join(record["id"] for record in records), {record["reason"] for record in records}
+    if verdict == "not testable here":
+        return f"{verdict} ({'; '.join(sorted(reasons))})" if len(reasons) == 1 else f"{verdict} {ids}"
+    if verdict == "undecided":
+        unread = reasons.pop() if len(reasons) == 1 else ""
+        return unread if _UNREAD.match(unread) else f"{verdict} {ids}"
+    return f"**{verdict}** {ids}"
 
 
 def _by_run(records: Sequence[Mapping[str, Any]]) -> list[tuple[tuple[str, str, str], list[Mapping[str, Any]]]]:
@@ -124,44 +151,49 @@ def _by_run(records: Sequence[Mapping[str, Any]]) -> list[tuple[tuple[str, str, 
     return [(run, list(group)) for run, group in groupby(ordered, key=key)]
 
 
+DECIDED = ("supported", "contradicted", "no effect")
+
+
+def changed_rule(record: Mapping[str, Any]) -> str:
+    """What stands beside a verdict whose rule was another when it was first given."""
+    return f"*rule changed on {record['earlier'][-1]['changed']}*" if record["earlier"] else ""
+
+
 def _verdict_cell(record: Mapping[str, Any]) -> str:
+    verdict, head = record["verdict"], record["reason"].split(":")[0]
     if record["effect"] is None:
-        return record["reason"].split(":")[0] or record["verdict"]
-    if record["reason"].startswith(("floor:", "ceiling:")):
-        return f"{record['verdict']} ({record['reason'].split(':')[0]})"
-    verdict = record["verdict"] if record["verdict"] == "inconclusive" else f"**{record['verdict']}**"
-    return f"{verdict} {_number(record['effect'], sign=True)}"
+        return head or verdict
+    verdict = f"**{verdict}**" if verdict in DECIDED else f"{verdict} ({head})" if verdict == "not testable here" else verdict
+    return " ".join(part for part in (verdict, _number(record["effect"], sign=True), changed_rule(record)) if part)
 
 
 def _claim_line(record: Mapping[str, Any], *, first: bool) -> str:
     metric = record["metric"] + (" (lower)" if record["direction"] == "lower" else "")
     sides = f"`{record['better']}` vs `{record['worse']}`, {metric}" if first else ""
-    name = f"{record['id']} {record['statement']}" if first else ""
+    name = f"{record['id']} {record['statement']}{' (primary)' * record['primary']}" if first else ""
     panel = record["panel"]
     if record["value_better"] is not None:
         panel += f": {_number(record['value_better'])} vs {_number(record['value_worse'])}"
     effect = "–" if record["effect"] is None else _number(record["effect"], sign=True)
     if record["ci_low"] is not None:
         effect += f" [{_number(record['ci_low'], sign=True)}, {_number(record['ci_high'], sign=True)}]"
-    if record["margin"]:
-        effect += f" (margin {record['margin']:g})"
-    p = "–" if record["p_holm"] is None else "<0.001" if record["p_holm"] < 0.001 else f"{record['p_holm']:.3f}"
-    verdict = record["verdict"]
-    if verdict == "supported":
-        verdict = "**supported**"
-    elif record["reason"]:
-        verdict += f" ({record['reason'].split(':')[0]}{_plan(record)})"
+    if record["at_least"]:
+        effect += f" (at least {record['at_least']:g})"
     axis = record["matched_on"].replace("_", " ").replace("none", "–")
-    cells = (name, sides, panel, axis, effect, str(record["n_seeds"]), p, verdict)
+    verdict = " ".join(part for part in (verdict_text(record), changed_rule(record)) if part)
+    return _line((name, sides, panel, axis, effect, str(record["n_seeds"]), verdict))
+
+
+def verdict_text(record: Mapping[str, Any]) -> str:
+    """The verdict with what has to be added to it, in short."""
+    verdict = f"**{record['verdict']}**" if record["verdict"] in DECIDED else record["verdict"]
+    if record["next_look"]:
+        return record["next_look"]
+    return f"{verdict} ({record['reason'].split(':')[0]})" if record["reason"] else verdict
+
+
+def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
-
-
-def _plan(record: Mapping[str, Any]) -> str:
-    """How many seeds would decide an inconclusive claim if today's effect and spread were true."""
-    if record["verdict"] != "inconclusive" or record["ci_low"] is None:
-        return ""
-    needed = record["seeds_to_decide"]
-    return f"; {needed} seeds would decide" if needed else "; over 1,000 seeds would decide"
 
 
 def _number(value: float, *, sign: bool = False) -> str:
@@ -217,19 +249,19 @@ def _mean_cell(values: Sequence[float], most: int) -> str:
     return text if interval.n == most else f"{text} (n = {interval.n})"
 
 
-def blocks(
-    records: Sequence[Mapping[str, Any]], rows: Sequence[MetricRow], papers: Sequence[str] = ()
-) -> dict[str, str]:
+def blocks(judged: Judged, rows: Sequence[MetricRow], papers: Sequence[str] = ()) -> dict[str, str]:
     """Every block a document may hold, by name: ``families`` in one line each, ``verdicts`` of models trained here and ``pretrained`` of others, in short,
-    ``claims`` and ``ladder`` over all papers, and ``claims/<paper>``, ``ladder/<paper>`` for one (those of ``papers`` even where
-    nothing was run)."""
+    ``admission`` checks, ``claims`` and ``ladder`` over all papers, and ``claims/<paper>``, ``ladder/<paper>`` for one (those of
+    ``papers`` even where nothing was run)."""
+    records = judged.claims
     other = [record for record in records if record["scale"] != NANO]
     made = {"verdicts": verdicts_table([record for record in records if record["scale"] == NANO]),
-            "families": families_table(records), "pretrained": pretrained_table(other), "claims": claims_table(records), "ladder": _ladders(rows)}
+            "families": families_table(records), "pretrained": pretrained_table(other), "admission": admission_table(judged.admission),
+            "claims": claims_table(judged), "ladder": _ladders(rows)}
     for paper in sorted({row.paper for row in rows} | {record["paper"] for record in records} | set(papers)):
-        own = [record for record in records if record["paper"] == paper]
+        own = judged.of(paper=paper)
         made[f"claims/{paper}"] = claims_table(own)
-        made[f"ladder/{paper}"] = _ladders([row for row in rows if row.paper == paper], [record["metric"] for record in own])
+        made[f"ladder/{paper}"] = _ladders([row for row in rows if row.paper == paper], [record["metric"] for record in own.claims])
     return made
 
 

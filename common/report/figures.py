@@ -24,7 +24,8 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY, INK = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8c8c8c", "#222222")
 CYCLE = (BLUE, RED, GREEN, ORANGE, PURPLE, SKY, INK, GREY)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-VERDICTS = {"supported": (BLUE, "o"), "contradicted": (RED, "X"), "inconclusive": (GREY, "s")}
+VERDICTS = {"supported": (BLUE, "o"), "contradicted": (RED, "X"), "no effect": (GREEN, "D"), "undecided": (GREY, "s"),
+            "not testable here": (GREY, "v")}  # fmt: skip
 RATES = ("success", "planned_success", "score", "pair_accuracy", "truncated")
 """Metrics in [0, 1], whose axes start at 0."""
 NOTE = {"fontsize": 8, "color": "#555555"}
@@ -71,8 +72,8 @@ def ladder(rows: Sequence[MetricRow], variants: Sequence[str], *, metric: str = 
 def forest(records: Sequence[Mapping[str, Any]], *, metric: str = "success") -> Figure:
     """Effect and interval of every claim on ``metric``, right of zero where it speaks for the claim.
 
-    ``records``: those of ``results/claims/``. Colour and marker tell the verdict; n and the corrected p
-    stand at the right. Claims that were not run are left out.
+    ``records``: those of ``results/claims/``. Colour and marker tell the verdict; n stands at the
+    right. Claims that were not run are left out.
     """
     shown = [r for r in records if r["metric"] == metric and r["effect"] is not None]
     figure = blank(0.3 * max(len(shown), 2) + 1.6)
@@ -83,8 +84,7 @@ def forest(records: Sequence[Mapping[str, Any]], *, metric: str = "success") -> 
         if record["ci_low"] is not None:
             axes.plot([record["ci_low"], record["ci_high"]], [y, y], color=colour, lw=2.2, solid_capstyle="round")
         axes.plot([record["effect"]], [y], marker, color=colour, ms=7, mec="white", mew=0.6)
-        p = "" if record["p_holm"] is None else f", p = {max(record['p_holm'], 0.001):.3f}"
-        margin_note(axes, y, f"n = {record['n_seeds']}{p}")
+        margin_note(axes, y, f"n = {record['n_seeds']}")
     several = len({r["profile"] for r in shown}) > 1
     starts = [i == 0 or shown[i - 1]["id"] != record["id"] for i, record in enumerate(shown)]
     names = [_claim_name(r, first=first, profile=several) for r, first in zip(shown, starts, strict=True)]
@@ -92,10 +92,11 @@ def forest(records: Sequence[Mapping[str, Any]], *, metric: str = "success") -> 
     axes.set_ylim(-0.7, len(shown) - 0.3)
     axes.axvline(0, color=INK, lw=0.8)
     axes.grid(axis="x", color="#e6e6e6", lw=0.8)
-    axes.set_xlabel(f"effect on {metric}: better − worse, paired by seed\n(p corrected after Holm)")
-    for verdict, (colour, marker) in VERDICTS.items():
+    axes.set_xlabel(f"effect on {metric}: better − worse, paired by seed\n(intervals of a paper's claims on a panel hold together)")
+    for verdict in dict.fromkeys(("supported", "contradicted", *sorted({record["verdict"] for record in shown}))):
+        colour, marker = VERDICTS[verdict]
         axes.plot([], [], marker, color=colour, label=verdict)
-    figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=9)
+    figure.legend(loc="outside upper left", ncols=5, frameon=False, fontsize=9)
     return figure
 
 

@@ -17,7 +17,8 @@ from typing import Any
 from common.config.index import IMPLEMENTED, INDEX, Entry, entries
 from common.evaluate.claims import headline_metric, load_claims
 from common.evaluate.publish import judge_all, load_rows
-from common.evaluate.tables import NANO, _number, blocks
+from common.evaluate.tables import NANO, _number, admission_table, blocks, changed_rule
+from common.evaluate.verdicts import Judged
 from common.report import pictures, published, tables
 from common.report.notebooks import Executed, executed
 from common.report.show import svg
@@ -26,10 +27,11 @@ from common.sweep.inputs import Tables, table_of, table_states
 from common.sweep.plan import USER_ENVS
 from common.sweep.unit import results_dir
 
-SIGNS = {"supported": "▲", "contradicted": "▼", "inconclusive": "○"}
+SIGNS = {"supported": "▲", "contradicted": "▼", "no effect": "=", "undecided": "○", "not testable here": "–"}
 FAMILIES = {"self_correction": "Self-correction", "tree_search_dpo": "Tree-search DPO", 
             "multi_agent": "Multi-agent training", "world_models": "World models"}  # fmt: skip
-DOCUMENTS = {"results.md": ("docs/results.md", "All verdicts"), "adding-a-paper.md": ("docs/adding-a-paper.md", "How to add a paper"),
+DOCUMENTS = {"results.md": ("docs/results.md", "All verdicts"), "verdicts.md": ("docs/verdicts.md", "How a verdict is made"),
+             "adding-a-paper.md": ("docs/adding-a-paper.md", "How to add a paper"),
              "pipeline.md": ("docs/pipeline.md", "The pipeline"), "walkthrough.md": ("docs/walkthrough.md", "A walk through the laboratory"),
              "sweeps.md": ("docs/sweeps.md", "Sweeps"), "scaling.md": ("docs/scaling.md", "Many GPUs"),
              "tracking.md": ("docs/tracking.md", "Runs in MLflow"), "identity.md": ("docs/identity.md", "What a result is the result of"),
@@ -62,10 +64,14 @@ class SiteData:
     root: Path
     profile: str
     rows: Sequence[MetricRow]
-    records: Sequence[Mapping[str, Any]]
+    judged: Judged
     papers: Sequence[Paper]
     notebooks: Sequence[Executed]
     states: Tables
+
+    @property
+    def records(self) -> Sequence[Mapping[str, Any]]:
+        return self.judged.claims
 
     @property
     def results(self) -> Path:
@@ -75,8 +81,8 @@ class SiteData:
 def read_lab(root: Path, profile: str) -> SiteData:
     """Read what ``root`` has; a clone in which nothing was run has the published tables and no executed notebooks."""
     folder = results_dir(root, profile)
-    rows, records = load_rows(folder), judge_all(folder, root / "papers")
-    return SiteData(root, profile, rows, records, papers(root), executed(root, rows), table_states(root, folder, records))
+    rows, judged = load_rows(folder), judge_all(folder, root / "papers")
+    return SiteData(root, profile, rows, judged, papers(root), executed(root, rows), table_states(root, folder, judged.claims))
 
 
 def papers(root: Path) -> list[Paper]:
@@ -135,15 +141,20 @@ def front(lab: SiteData) -> str:
     """At a glance, then every verdict in a table that a script makes sortable and filterable."""
     counts = Counter(record["verdict"] for record in lab.records)
     counted = ", ".join(f"**{counts[verdict]} {verdict}**" for verdict in SIGNS)
+    how = " ([how a verdict is made](verdicts.md))" if (lab.root / DOCUMENTS["verdicts.md"][0]).exists() else ""
     parts = ["---\ntitle: Verdicts\nhide: [navigation, toc]\n---\n\n# Do the papers' claims hold?\n",
              "Training methods of papers on LLM agents, replicated with nano policies trained from scratch and with pretrained "
              "language models. The training seed is the unit of all statistics: effects are differences of means in the "
-             "direction of the claim, paired by seed, with t-intervals; *supported* and *contradicted* are decided after "
-             "Holm's correction over all claims of a paper on a panel, by rules written into `papers/<id>/claims.yaml`. "
-             "*Inconclusive* does not mean that there is no effect.\n",
+             "direction of the claim, paired by seed, with t-intervals so wide that those of a paper's claims on a panel hold "
+             "together. Each verdict is read off its interval at a number of seeds fixed before, by rules written into "
+             f"`papers/<id>/claims.yaml`{how}. *Undecided* does not mean that there is no effect; "
+             "*no effect* does: none as large as the claim's smallest effect of interest.\n",
              (f"{len(lab.records)} verdicts: {counted}.\n" if lab.records
               else "No claim has been judged yet: run `make repro`.\n"),
              "## At a glance\n", glance(lab), "\n## Every verdict\n", verdict_table(lab)]
+    if lab.judged.admission:
+        parts += ["\n## Admission checks\n", "Where one does not hold, its claims are not testable here.\n",
+                  admission_table(lab.judged.admission).replace("/README.md)", ".md)"), ""]
     return "\n".join(parts)
 
 
@@ -157,12 +168,12 @@ def glance(lab: SiteData) -> str:
                 runs.setdefault((record["profile"], record["scale"]), []).append(record)
         for (profile, scale), mine in (runs or {("", ""): []}).items():
             counts = Counter(record["verdict"] for record in mine)
-            numbers = [counts[verdict] for verdict in SIGNS] if mine else ["not recorded", "", ""]
+            numbers = [counts[verdict] for verdict in SIGNS] if mine else ["not recorded", *[""] * (len(SIGNS) - 1)]
             seeds = max((record["n_seeds"] for record in mine), default="")
             old = " (stale)" if any(one.stale for (of, _, at), one in lab.states.items() if (of, at) == (paper.id, profile)) else ""
             lines.append((f"[{paper.name}](papers/{paper.id}.md){old}", scale, family_name(paper.family), *numbers, seeds))
     head = ("paper", "model", "family", *(f"{sign} {verdict}" for verdict, sign in SIGNS.items()), "seeds")
-    return tables.markdown(head, lines, numbers=4) + "\n"
+    return tables.markdown(head, lines, numbers=len(SIGNS) + 1) + "\n"
 
 
 def verdict_table(lab: SiteData) -> str:
@@ -171,7 +182,7 @@ def verdict_table(lab: SiteData) -> str:
         return ""
     names = {paper.id: paper.name for paper in lab.papers}
     levels = " / ".join(f"{level:g}" for level in sorted({100 * record["confidence"] for record in lab.records}))
-    titles = ("Paper", "Claim", "Panel", "Verdict", f"Effect [{levels} % interval]", "Seeds", "Family", "Profile")
+    titles = ("Paper", "Claim", "Panel", "Verdict", f"Effect [simultaneous {levels} % interval]", "Seeds", "Family", "Profile")
     head = "".join(f'<th scope="col">{title}</th>' for title in titles)
     return "\n".join([_filters(lab.records),
                       '<div class="scroll" role="region" aria-label="Every verdict" tabindex="0">',
@@ -198,15 +209,16 @@ def _verdict_row(record: Mapping[str, Any], names: Mapping[str, str]) -> str:
     if record["ci_low"] is not None:
         effect += f" [{_number(record['ci_low'], sign=True)}, {_number(record['ci_high'], sign=True)}]"
     paper, seeds, profile = record["paper"], record["n_seeds"], record["profile"]
+    changed = f" <em>{changed_rule(record).strip('*')}</em>" if record["earlier"] else ""
     return (f'<tr data-family="{record["family"]}" data-verdict="{record["verdict"]}" data-profile="{profile}">'
             f'<td><a href="papers/{paper}.html">{html.escape(names.get(paper, paper))}</a></td>'
-            f'<td class="claim">{claim}</td><td>{html.escape(record["panel"])}</td><td>{mark(record["verdict"])}</td>'
+            f'<td class="claim">{claim}</td><td>{html.escape(record["panel"])}</td><td>{mark(record["verdict"])}{changed}</td>'
             f'<td class="effect" data-value="{value}">{effect}</td><td data-value="{seeds}">{seeds}</td>'
             f'<td>{family_name(record["family"])}</td><td>{profile}</td></tr>')
 
 
 def mark(verdict: str) -> str:
-    return f'<span class="verdict {verdict}">{SIGNS[verdict]} {verdict}</span>'
+    return f'<span class="verdict {verdict.replace(" ", "-")}">{SIGNS[verdict]} {verdict}</span>'
 
 
 # -- papers --------------------------------------------------------------------------------------------
@@ -228,8 +240,8 @@ def paper_list(lab: SiteData) -> str:
 def paper_page(lab: SiteData, paper: Paper, pictured: Mapping[str, str]) -> str:
     """One paper. ``pictured``: name of each of its pictures → what it shows."""
     rows = [row for row in lab.rows if row.paper == paper.id]
-    records = [record for record in lab.records if record["paper"] == paper.id]
-    made = blocks(records, rows, [paper.id])
+    judged = lab.judged.of(paper=paper.id)
+    records, made = judged.claims, blocks(judged, rows, [paper.id])
     intro, sections = readme(_text(lab.root / "papers" / paper.id / "README.md"))
     reported = {title: text for title, text in sections.items() if title == "What the paper reports"}
     rest = {title: text for title, text in sections.items() if title not in reported}
@@ -346,7 +358,7 @@ def _scales(rows: Sequence[MetricRow]) -> list[str]:
 
 def _marked(table: str) -> str:
     """A claims table with signs beside its verdicts."""
-    verdict = re.compile(rf"\| \*{{0,2}}({'|'.join(SIGNS)})\*{{0,2}}(?= [^|]*\|$)", re.M)
+    verdict = re.compile(rf"\| \*{{0,2}}({'|'.join(SIGNS)})\*{{0,2}}(?= [^|]*\|$)", re.M)  # of the last column
     return verdict.sub(lambda found: f"| {mark(found[1])}", table)
 
 

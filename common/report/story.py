@@ -162,7 +162,7 @@ class Story:
     def compare(self) -> None:
         """The verdicts of all papers of this family."""
         folder = results_dir(self.root, self.profile) / "claims"
-        records = read_claims(folder) if folder.is_dir() else []
+        records = read_claims(folder).claims if folder.is_dir() else []
         show.say(tables.family_table([record for record in records if record["family"] == self.family]))
 
     def family_rows(self) -> dict[str, list[MetricRow]]:

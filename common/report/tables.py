@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from common.evaluate.stats import t_interval
+from common.evaluate.verdicts import VERDICTS
 from common.rows import COST_FIELDS, MetricRow
 from common.track.provenance import lock_hash
 
@@ -70,10 +71,9 @@ def family_table(records: Sequence[Mapping[str, Any]]) -> str:
     lines = []
     for key in dict.fromkeys((r["paper"], r["scale"], r["panel"]) for r in records):
         here = [r for r in records if (r["paper"], r["scale"], r["panel"]) == key]
-        ids = (", ".join(r["id"] for r in here if r["verdict"] == verdict)
-               for verdict in ("supported", "contradicted", "inconclusive"))  # fmt: skip
+        ids = (", ".join(r["id"] for r in here if r["verdict"] == verdict) for verdict in VERDICTS)
         lines.append((*key, max(r["n_seeds"] for r in here), *ids))
-    return markdown(("paper", "scale", "panel", "seeds", "supported", "contradicted", "undecided"), lines)
+    return markdown(("paper", "scale", "panel", "seeds", *VERDICTS), lines)
 
 
 def environment_table(root: Path) -> str:

@@ -49,7 +49,7 @@ def explain(root: Path, target: str, profile: str) -> list[str]:
     name, _, panel = target.partition("@")
     if name.count("/") == 2:
         return _number(root, *name.split("/"), panel, profile)
-    records = read_claims(results_dir(root, profile) / "claims")
+    records = read_claims(results_dir(root, profile) / "claims").claims
     known = sorted({f"{one['paper']}/{one['id']}" for one in records})
     chosen = [one for one in records if f"{one['paper']}/{one['id']}" == name and panel in ("", one["panel"])]
     if name not in known:
@@ -92,6 +92,8 @@ def _claim(root: Path, record: Mapping[str, Any]) -> Iterator[str]:
     yield f"verdict   {record['verdict']}: {_found(record)}"
     if record["reason"]:
         yield f"          {record['reason']}"
+    for before in record["earlier"]:
+        yield f"          rule changed on {before['changed']}; before: {before['verdict']} at {before['n_seeds']} seeds by {_rule(before['rule'])}"
     if claim is None or claim.rule_sha != record["rule_sha"]:
         yield f"          OUT OF DATE: papers/{paper}/claims.yaml has another rule now; run: python -m common claims"
         if claim is None:
@@ -103,14 +105,18 @@ def _claim(root: Path, record: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _found(record: Mapping[str, Any]) -> str:
-    """Effect, interval and p of a record, without those that it does not have."""
+    """Effect and interval of a record, without those that it does not have."""
     if record["effect"] is None:
         return "no effect was measured"
-    parts = [f"effect {record['effect']:+.4g}"]
+    found = f"effect {record['effect']:+.4g}"
     if record["ci_low"] is not None:
-        parts[0] += f" [{record['ci_low']:+.4g}, {record['ci_high']:+.4g}]"
-    parts += [f"{name} {record[field]:.3g}" for name, field in (("p", "p"), ("Holm", "p_holm")) if record[field] is not None]
-    return ", ".join([*parts, f"{record['n_seeds']} seed{'s' * (record['n_seeds'] != 1)}"])
+        found += f" [{record['ci_low']:+.4g}, {record['ci_high']:+.4g}], one of {record['simultaneous']} read together"
+    return f"{found}, {record['n_seeds']} seed{'s' * (record['n_seeds'] != 1)}"
+
+
+def _rule(rule: Mapping[str, Any]) -> str:
+    parts = {name: ", ".join(map(str, value)) if isinstance(value, list) else value for name, value in rule.items()}
+    return "; ".join(f"{name} {value}" for name, value in parts.items() if value not in ("", False))
 
 
 def _trace(root: Path, table: Path, mine: Sequence[MetricRow], variants: Sequence[str]) -> Iterator[str]:

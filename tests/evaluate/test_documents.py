@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from common.config.index import IMPLEMENTED, entries
-from common.evaluate.claims import FAMILIES, FIELDS
+from common.evaluate.claims import FAMILIES
+from common.evaluate.verdicts import FIELDS
 from common.evaluate.tables import LADDER_METRICS
 from common.rooms.check import metrics_unexplained
 from common.rows import COST_FIELDS

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from common.evaluate.stats import (
-    holm, mean_and_sd, paired, power, prediction_interval, seeds_needed, stratified_bootstrap, t_interval, wilson,
+    mean_and_sd, nominal_level, paired, power, prediction_interval, stratified_bootstrap, t_interval, wilson,
 )
 
 # Student (1908), extra hours of sleep under two drugs, ten patients. R's t.test(paired=TRUE) on the
@@ -26,27 +26,19 @@ def test_paired_gives_students_sleep_numbers():
     test = paired(DRUG_2, DRUG_1)
     assert test.n == 10 and test.effect == pytest.approx(1.58)
     assert (test.low, test.high) == pytest.approx((0.7001142, 2.4598858), abs=1e-7)
-    assert test.p == pytest.approx(0.002833, abs=1e-6)
     assert test.effect / (test.sd / math.sqrt(10)) == pytest.approx(4.0621, abs=1e-4)
-    assert test.p_above == pytest.approx(test.p / 2) and test.p_below == pytest.approx(1 - test.p / 2)
+    # At a confidence of 1 − p the interval ends at zero.
+    assert paired(DRUG_2, DRUG_1, confidence=1 - 0.002833).low == pytest.approx(0.0, abs=1e-3)
 
 
 def test_paired_changes_sign_when_the_sides_are_exchanged():
     one, two = paired(DRUG_1, DRUG_2), paired(DRUG_2, DRUG_1)
     assert (one.effect, one.low, one.high) == pytest.approx((-two.effect, -two.high, -two.low))
-    assert one.p == pytest.approx(two.p) and one.p_above == pytest.approx(two.p_below)
 
 
 def test_paired_is_not_the_unpaired_test():
     # Welch's test of the same data has p = 0.07939 (R): the pairing is what finds the effect.
-    shuffled = paired(DRUG_2, DRUG_1[::-1])
-    assert shuffled.p > 0.01 > paired(DRUG_2, DRUG_1).p
-
-
-@pytest.mark.parametrize("margin", [-0.5, 0.0, 0.7, 0.8, 2.45, 2.5])
-def test_the_interval_excludes_the_margin_exactly_when_p_is_small(margin):
-    test = paired(DRUG_2, DRUG_1, margin=margin)
-    assert (test.low > margin or test.high < margin) == (test.p < 0.05)
+    assert paired(DRUG_2, DRUG_1[::-1], confidence=0.99).low < 0 < paired(DRUG_2, DRUG_1, confidence=0.99).low
 
 
 def test_paired_t_by_hand_for_three_seeds():
@@ -55,24 +47,25 @@ def test_paired_t_by_hand_for_three_seeds():
     half = 4.302653 * 0.1 / math.sqrt(3)
     assert (test.effect, test.sd) == pytest.approx((0.2, 0.1))
     assert (test.low, test.high) == pytest.approx((0.2 - half, 0.2 + half), abs=1e-6)
-    # With 2 degrees of freedom P(T > t) = ½ − t / (2√(2 + t²)); t = 0.2·√3/0.1 = 2√3.
+    # With 2 degrees of freedom P(T > t) = ½ − t / (2√(2 + t²)); t = 0.2·√3/0.1 = 2√3 puts the lower bound at zero.
     t = 2 * math.sqrt(3)
-    assert test.p_above == pytest.approx(0.5 - t / (2 * math.sqrt(2 + t * t)))
+    beyond = 1 - t / math.sqrt(2 + t * t)
+    assert paired([0.5, 0.7, 0.9], [0.4, 0.5, 0.6], confidence=1 - beyond).low == pytest.approx(0.0, abs=1e-9)
 
 
 def test_one_seed_has_an_effect_and_nothing_else():
     test = paired([0.6], [0.5])
     assert (test.n, test.effect) == (1, pytest.approx(0.1))
-    assert test.sd is test.low is test.high is test.p is test.p_above is test.p_below is None
+    assert test.sd is test.low is test.high is None
     assert t_interval([0.6]).low is None and prediction_interval([0.6]).high is None
 
 
 @pytest.mark.parametrize("base", [[0.1, 0.2, 0.3], [1.0, 1.0, 1.0]])
 @pytest.mark.parametrize("shift", [0.0, 0.3])
-def test_differences_without_spread_have_no_interval_and_no_p(base, shift):
+def test_differences_without_spread_have_no_interval(base, shift):
     test = paired([value + shift for value in base], base)  # 0.1 + 0.3 − 0.1 is not 0.3 in floats
     assert test.effect == pytest.approx(shift) and test.sd == 0.0
-    assert test.low is test.high is test.p is None
+    assert test.low is test.high is None
 
 
 def test_spread_above_float_noise_counts():
@@ -103,22 +96,23 @@ def test_prediction_interval_by_hand_and_its_coverage():
     assert inside / 2000 == pytest.approx(0.95, abs=0.015)  # three binomial standard errors
 
 
-def test_holm_published_example_and_order():
-    # p.adjust(c(0.01, 0.04, 0.03, 0.005), "holm") in R.
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.6, 0.7]) == [1.0, 1.0] and holm([]) == [] and holm([0.04]) == [0.04]
+@pytest.mark.parametrize(("alpha", "looks", "level", "within"), [
+    (0.05, (10, 20), 0.0294, 5e-5), (0.01, (10, 20), 0.0056, 5e-5),  # Pocock (1977), table 1: two looks, equally many between
+    (0.05, (5,), 0.05, 0.0),
+])  # fmt: skip
+def test_nominal_levels_are_pococks(alpha, looks, level, within):
+    assert nominal_level(alpha, looks) == pytest.approx(level, abs=within)
 
 
-def test_holm_counts_the_tests_that_could_not_be_made():
-    assert holm([None, 0.01, None]) == [None, pytest.approx(0.03), None]
+@pytest.mark.parametrize(("alpha", "looks"), [(0.05, (10, 20)), (0.05 / 9, (10, 20)), (0.05 / 40, (5, 20)), (0.05, (19, 20))])
+def test_nominal_levels_by_quadrature(alpha, looks):
+    """P(|Z1| ≤ z, |Z2| ≤ z) = ∫ φ(u)·P(|Z2| ≤ z | u) du, by the midpoint rule."""
+    from scipy.stats import norm
 
-
-def test_holm_against_closed_testing_with_bonferroni():
-    # Holm is the closure of Bonferroni: p̃_i = max over sets containing i of min(1, |set| · min p in it).
-    ps = [0.004, 0.2, 0.019, 0.011]
-    for i, adjusted in enumerate(holm(ps)):
-        sets = (s for size in range(1, 5) for s in itertools.combinations(range(4), size) if i in s)
-        assert adjusted == pytest.approx(max(min(1, len(s) * min(ps[j] for j in s)) for s in sets))
+    z, r = norm.isf(nominal_level(alpha, looks) / 2), math.sqrt(looks[0] / looks[1])
+    u = -z + (np.arange(20_000) + 0.5) * z / 10_000
+    inside = norm.cdf((z - r * u) / math.sqrt(1 - r * r)) - norm.cdf((-z - r * u) / math.sqrt(1 - r * r))
+    assert 1 - float((norm.pdf(u) * inside).sum() * z / 10_000) == pytest.approx(alpha, abs=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -137,25 +131,32 @@ def test_wilson_is_symmetric_and_stays_in_the_unit_interval():
 
 
 @pytest.mark.parametrize(("size", "n"), [(0.2, 199), (0.5, 34), (0.8, 15), (1.0, 10)])
-def test_seeds_needed_gives_the_usual_table(size, n):
+def test_power_gives_the_usual_table(size, n):
     # R: power.t.test(delta=size, power=0.8, type="paired") gives 198.2, 33.4, 14.3, 9.9.
-    assert seeds_needed(size, 1.0) == n
     assert power(size, 1.0, n) >= 0.8 > power(size, 1.0, n - 1)
-    assert seeds_needed(-10 * size, 10.0) == n
+    assert power(-10 * size, 10.0, n) == pytest.approx(power(size, 1.0, n))
 
 
-def test_power_is_the_share_of_simulated_tests_that_reject():
+def test_power_is_the_share_of_simulated_intervals_that_exclude_zero():
     rng = np.random.default_rng(1)
-    rejected = sum(paired(row, np.zeros(6)).p < 0.05 for row in rng.normal(1.2, 1.0, size=(2000, 6)))
-    assert power(1.2, 1.0, 6) == pytest.approx(rejected / 2000, abs=0.03)
+    found = [paired(row, np.zeros(6)) for row in rng.normal(1.2, 1.0, size=(2000, 6))]
+    assert power(1.2, 1.0, 6) == pytest.approx(sum(one.low > 0 or one.high < 0 for one in found) / 2000, abs=0.03)
     assert power(0.0, 1.0, 6, alpha=0.1) == pytest.approx(0.1)
     assert power(50.0, 1.0, 20) == pytest.approx(1.0) and power(1.0, 1.0, 1) == 0.0
 
 
-def test_seeds_needed_gives_up():
-    assert seeds_needed(0.0, 1.0) is None and seeds_needed(0.001, 1.0) is None
-    assert seeds_needed(100.0, 1.0) == 2
-    assert seeds_needed(0.5, 1.0, alpha=0.005) > seeds_needed(0.5, 1.0)
+@pytest.mark.parametrize(("alpha", "truth"), [(0.05, 0.450942), (0.05 / 8, 0.059762)])
+def test_a_tail_that_scipy_loses_leaves_the_other(alpha, truth):
+    """An effect of 5.4 sd at two seeds: the lower tail is 1e-16 and nan in SciPy, the upper one far from 1.
+
+    With one degree of freedom T = Z / |Y| of independent normals, so P(T > t) = ∫ φ(y)·Φ(shift − t·|y|) dy.
+    """
+    from scipy.stats import norm, t
+
+    y = (np.arange(-200_000, 200_000) + 0.5) * 5e-5
+    by_hand = float((norm.pdf(y) * norm.cdf(5.4 * math.sqrt(2) - t.isf(alpha / 2, 1) * np.abs(y))).sum() * 5e-5)
+    assert by_hand == pytest.approx(truth, abs=5e-6)
+    assert power(5.4, 1.0, 2, alpha=alpha) == pytest.approx(truth, abs=5e-6)
 
 
 def test_bootstrap_resamples_runs_within_tasks():
@@ -240,7 +241,8 @@ def test_iqm_drops_a_quarter_at_each_end():
         lambda: t_interval([1.0, math.nan]),
         lambda: t_interval([1.0, 2.0], confidence=95),
         lambda: wilson(3, 2),
-        lambda: holm([1.2]),
+        lambda: nominal_level(0.05, (20, 10)),
+        lambda: nominal_level(1.5, (10,)),
         lambda: power(1.0, 0.0, 5),
         lambda: stratified_bootstrap([1.0, 2.0], seed=0),
         lambda: stratified_bootstrap([[1.0]], seed=0, aggregate="max"),

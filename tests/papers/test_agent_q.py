@@ -90,7 +90,7 @@ def test_it_runs_in_words_from_a_model_that_has_a_name(instructed_shop, tmp_path
     written = load_claims(CLAIMS)
     mine = [claim for claim in written.claims if claim.env == "shop-v1" and claim.metric != "pair_accuracy"]
     assert mine and all((v, claim.panel, claim.metric) in found for claim in mine for v in claim.variants)
-    assert (written.room.variant, "shop-v1/test", written.room.metric) in found  # what tells the floor
+    assert (written.checks[0].terms[0].variant, "shop-v1/test", written.checks[0].terms[0].metric) in found  # what tells the floor
     for name in ("base", "rft", "traj_dpo", "agent_q"):
         assert 0 < found[name, "shop-v1/test", "invalid"] < 1
     pairs = [json.loads(line) for line in (unit.run.artifacts / "pairs.r1.jsonl").read_text().splitlines()]
@@ -130,7 +130,7 @@ def test_it_runs_line_by_line_from_a_model_that_has_a_name(lines, tmp_path, monk
     mine = [claim for claim in written.claims if claim.env == env]
     assert len({claim.id for claim in mine}) == 10
     assert all((variant, claim.panel, claim.metric) in found for claim in mine for variant in claim.variants)
-    assert 0.05 < found[written.room.variant, f"{env}/test", written.room.metric] < 0.95
+    assert 0.05 < found[written.checks[0].terms[0].variant, f"{env}/test", written.checks[0].terms[0].metric] < 0.95
     assert all(0 <= found[name, f"{env}/test", "invalid"] < 1 for name in ("base", "rft", "traj_dpo", "agent_q"))
     pairs = [json.loads(line) for line in (unit.run.artifacts / "pairs.r1.jsonl").read_text().splitlines()]
     assert pairs and found["agent_q", f"{env}/train", "pair_leaked"] == 0

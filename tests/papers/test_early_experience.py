@@ -117,7 +117,7 @@ def test_it_runs_in_words_from_a_model_that_has_a_name(instructed_shop, tmp_path
     found = {(row.variant, row.panel, row.metric): row.value for row in rows}
     written = load_claims(Path(method.__file__).with_name("claims.yaml"))
     assert all((v, claim.panel, claim.metric) in found for claim in written.claims for v in claim.variants)
-    assert all((written.room.variant, f"{ENV}/{name}", written.room.metric) in found for name in unit.params.panels)
+    assert all((written.checks[0].terms[0].variant, f"{ENV}/{name}", written.checks[0].terms[0].metric) in found for name in unit.params.panels)
     assert 0 < found["start", f"{ENV}/test", "invalid"] < 1
     lab = Lab(unit, method)
     assert method.start(lab) == BASE  # it starts as it is

@@ -181,7 +181,7 @@ def test_it_runs_in_prose_from_a_model_that_has_a_name(counted, tmp_path):
     paper = load_claims(Path(method.__file__).with_name("claims.yaml"))
     mine = [claim for claim in paper.claims if claim.env == "gsm8k-v1"]
     assert mine and all((v, claim.panel, claim.metric) in present for claim in mine for v in claim.variants)
-    assert (paper.room.variant, mine[0].panel, paper.room.metric) in present  # what tells the floor
+    assert (paper.checks[0].terms[0].variant, mine[0].panel, paper.checks[0].terms[0].metric) in present  # what tells the floor
     found = {(row.variant, row.metric): row.value for row in rows}
     assert 0 < found["trio", "acc@1"] == found["base", "success"] < 1  # numbers were read in what it wrote
     assert found["trio", "verifier_acc"] > 0 and ("trio", "verifier_value") not in found

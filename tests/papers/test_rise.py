@@ -128,7 +128,7 @@ def test_it_runs_in_prose_from_a_model_that_has_a_name(prose_unit, tmp_path):
     present, paper = {(r.variant, r.panel, r.metric) for r in rows}, load_claims(CLAIMS)
     mine = [claim for claim in paper.claims if claim.env == riddles.ENV]
     assert mine and all((v, claim.panel, claim.metric) in present for claim in mine for v in claim.variants)
-    assert (paper.room.variant, mine[0].panel, paper.room.metric) in present  # what tells the floor
+    assert (paper.checks[0].terms[0].variant, mine[0].panel, paper.checks[0].terms[0].metric) in present  # what tells the floor
     found = {(row.variant, row.metric): row.value for row in rows}
     assert 0 < found["base", "acc@1"] < 1 and 0 < found["base", "vote"]  # names were read in what it wrote
     lines = [json.loads(line) for line in (unit.run.artifacts / "dialogues.base.jsonl").read_text().splitlines()]

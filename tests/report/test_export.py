@@ -18,7 +18,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 CLAIMS = """paper: toy
 family: tree_search_dpo
 source: arXiv 0000.00000
-defaults: {metric: success, margin: 0.0, confidence: 0.95, tolerance: 0.05, panels: [shop-v1/test]}
+defaults: {metric: success, at_least: 0.0, confidence: 0.95, tolerance: 0.05, panels: [shop-v1/test]}
 claims:
   - {id: D2.1a, statement: a search helps, better: toy+mcts, worse: base, matched_on: none, why: it does}
   - {id: D2.1b, statement: training helps, better: toy, worse: base, matched_on: none, why: it does, metric: score}
@@ -53,7 +53,7 @@ def lab(tmp_path):
     manifest = {"env": "shop-v1", "files": {name: {"rows": 2, "sha256": hashlib.sha256(text.encode()).hexdigest()}
                                             for name, text in texts.items()}}  # fmt: skip
     files = {"papers/toy/claims.yaml": CLAIMS, "papers/toy/method.py": '"""m"""\n', "papers/toy/README.md": "# Toy\n",
-             "results/claims/toy.json": "[]\n", "LICENSE": "licence\n", "requirements.lock": "x==1\n",
+             "results/claims/toy.json": '{"claims": [], "admission": []}\n', "LICENSE": "licence\n", "requirements.lock": "x==1\n",
              "params.yaml": "seeds: [0]\n", "docs/images/toy_ladder.png": "png",
              "data/shop-v1/manifest.json": json.dumps(manifest),
              "CITATION.cff": (REPOSITORY / "CITATION.cff").read_text(encoding="utf-8"), ".gitignore": "/data\n",

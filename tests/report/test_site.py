@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from common.config import ConfigError
+from common.evaluate.publish import judge_all, write_claims
 from common.report import pages, site
 from common.report.notebooks import page
 from common.report.show import svg
@@ -24,10 +25,12 @@ ROOT = Path(__file__).resolve().parents[2]
 CLAIMS = """paper: toy
 family: world_models
 source: arXiv 0000.00001
-defaults: {metric: success, margin: 0.0, confidence: 0.95, tolerance: 0.05, panels: [countdown-v1/test]}
+looks: [4]
+admission: [{id: headroom, says: old solves some, value: old/success, at_least: 0.1, claims: [D1.1c]}]
+defaults: {metric: success, at_least: 0.0, confidence: 0.95, tolerance: 0.05, panels: [countdown-v1/test]}
 claims:
   - {id: D1.1a, statement: "new beats old, a<b|c", better: new, worse: old, matched_on: none, why: a test}
-  - {id: D1.1b, statement: old beats new, better: old, worse: new, matched_on: none, why: a test}
+  - {id: D1.1b, statement: other beats new, better: other, worse: new, matched_on: none, why: a test}
   - {id: D1.1c, statement: other beats old, better: other, worse: old, matched_on: none, why: a test}
 """
 LEDGER = """# Ledger of discrepancies
@@ -122,12 +125,26 @@ def built(tmp_path_factory) -> Path:
 def test_the_front_page_has_every_verdict_and_the_counts(tmp_path):
     made = pages.pages(pages.read_lab(lab(tmp_path), "cpu"))
     front = made["index.md"]
-    assert "3 verdicts: **1 supported**, **1 contradicted**, **1 inconclusive**." in front
-    assert "| [The Toy](papers/toy.md) | nano | World models | 1 | 1 | 1 | 4 |" in front
+    assert "3 verdicts: **1 supported**, **1 contradicted**, **0 no effect**, **1 undecided**, **0 not testable here**." in front
+    assert "| [The Toy](papers/toy.md) | nano | World models | 1 | 1 | 0 | 1 | 0 | 4 |" in front
     assert "| [later](papers/later.md) |  | World models | not recorded |" in front
     assert front.count("<tr data-family=") == 3 and "new beats old, a&lt;b|c" in front
     assert '<span class="verdict supported">▲ supported</span>' in front and 'data-value="0.3025">+0.302 [' in front
     assert '<option value="world_models">World models</option>' in front
+    assert "## Admission checks" in front and "| [toy](papers/toy.md) | nano (`cpu`) | headroom: old solves some |" in front
+    assert "how a verdict is made" not in front  # that document is not here
+
+
+def test_verdicts_of_several_words_and_changed_rules_are_marked(tmp_path):
+    root = lab(tmp_path)
+    claims = root / "papers/toy/claims.yaml"
+    write_claims(root / "results/claims", judge_all(root / "results", root / "papers"))
+    claims.write_text(claims.read_text().replace("at_least: 0.1,", "at_least: 0.3,"))
+    (root / "docs/verdicts.md").write_text("# How\n")
+    made = pages.pages(pages.read_lab(root, "cpu"))
+    assert '<span class="verdict not-testable-here">– not testable here</span> <em>rule changed on ' in made["index.md"]
+    assert "how a verdict is made](verdicts.md)" in made["index.md"] and made["verdicts.md"] == "# How\n"
+    assert "not testable here</span> (headroom) *rule changed on " in made["papers/toy.md"] and "| **no** |" in made["papers/toy.md"]
 
 
 def test_a_paper_s_page_has_its_parts_and_not_the_old_tables(tmp_path):
@@ -160,8 +177,8 @@ def test_another_model_on_the_same_panel_is_told_and_drawn_apart(tmp_path):
     for made, drawn in ((both, True), (single, False)):
         assert made["images/toy_ladder.svg"] == nano["images/toy_ladder.svg"] and made["images/toy_forest.svg"] == nano["images/toy_forest.svg"]
         assert ("images/toy_Some-1B_ladder.svg" in made) == drawn  # one seed has no interval to look at
-        assert "| [The Toy](papers/toy.md) | nano | World models | 1 | 1 | 1 | 4 |" in made["index.md"]
-        assert f"| [The Toy](papers/toy.md) | Some-1B | World models | 0 | 0 | 3 | {1 + drawn} |" in made["index.md"]
+        assert "| [The Toy](papers/toy.md) | nano | World models | 1 | 1 | 0 | 1 | 0 | 4 |" in made["index.md"]
+        assert f"| [The Toy](papers/toy.md) | Some-1B | World models | 0 | 0 | 0 | 3 | 0 | {1 + drawn} |" in made["index.md"]
     text = both["papers/toy.md"]
     assert "What each variant spent, Some-1B scale" in text and text.count("| countdown-v1 | `new` | 4 | 1 |") == 1
     assert text.count("| countdown-v1 | `new` | 2 | 7,000 |") == 1
@@ -320,7 +337,7 @@ def test_a_reader_sorts_and_filters_from_the_disk_without_a_network(built):
         tab.value(choose % ("verdict", "contradicted", "verdict"))
         assert tab.value(SHOWN) == ["D1.1b"]
         assert tab.value("document.getElementById('filters').elements.shown.value") == "1 of 3 verdicts"
-        tab.value(choose % ("words", "other", "words"))
+        tab.value(choose % ("words", "beats old", "words"))
         assert tab.value(SHOWN) == []
         tab.value("document.querySelector('#filters [type=reset]').click()")
         tab.value("new Promise(done => setTimeout(done))")

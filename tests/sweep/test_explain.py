@@ -11,6 +11,7 @@ import pytest
 
 from common.config import ConfigError
 from common.evaluate.publish import read_claims
+from common.evaluate.verdicts import Judged
 from common.rows import MetricRow, cost_of, read_metrics
 from common.sweep import explain as explaining
 from common.sweep.explain import _found, _mlflow, _pipeline
@@ -74,14 +75,14 @@ def test_a_claim_is_traced_to_units_runs_and_notebooks(published, explained):
     for key in units:
         assert f"unit {key}" in text and f"executed notebook runs/toy/{key}/notebook.ipynb" in text
     assert text.count("MLflow run ") == 4 and text.count(" FINISHED") == 4
-    [record] = json.loads((published / "results/claims/toy.json").read_text())
+    [record] = json.loads((published / "results/claims/toy.json").read_text())["claims"]
     assert f"method {record['value_better']:.6g}, half {record['value_worse']:.6g}" in text
 
 
 def test_a_claim_is_traced_at_the_profile_asked_for(tmp_path, monkeypatch):
     records = [{"paper": "toy", "id": name, "panel": "toy-v1/test", "profile": profile}
                for name, profile in (("D0.1", "cpu"), ("D0.1", "gpu"), ("D0.2", "gpu"))]  # fmt: skip
-    monkeypatch.setattr(explaining, "read_claims", lambda folder: records)
+    monkeypatch.setattr(explaining, "read_claims", lambda folder: Judged(records))
     monkeypatch.setattr(explaining, "_claim", lambda _, record: [f"{record['id']} {record['profile']}"])
     assert explaining.explain(tmp_path, "toy/D0.1", "cpu") == ["D0.1 cpu"]
     assert explaining.explain(tmp_path, "toy/D0.1", "gpu") == ["D0.1 gpu"]
@@ -119,10 +120,14 @@ def test_code_that_no_number_depends_on_leaves_tables_attested_and_units_finishe
     assert "4 units, all finished: nothing to run" in run_in(copied, "run", "--paper", "toy", "--dry-run").stdout
 
 
-def test_a_changed_rule_is_out_of_date(copied, explained):
+def test_a_changed_rule_is_out_of_date(copied, explained, run_in):
     claims = copied / "papers/toy/claims.yaml"
     claims.write_text(claims.read_text().replace("matched_on: updates", "matched_on: samples"))
     assert "OUT OF DATE: papers/toy/claims.yaml has another rule now" in explained(copied, "toy/D0.1")
+    run_in(copied, "claims")
+    text = explained(copied, "toy/D0.1")
+    assert "OUT OF DATE" not in text and "rule changed on 20" in text
+    assert "before: undecided at 4 seeds by better method; worse half; metric total;" in text and "matched_on updates;" in text
 
 
 @pytest.mark.parametrize(("target", "message"), [
@@ -205,11 +210,11 @@ def test_the_lock_of_this_project_can_be_read():
 
 
 def test_every_published_verdict_can_be_told():
-    records = read_claims(Path(__file__).parents[2] / "results" / "claims")
+    records = read_claims(Path(__file__).parents[2] / "results" / "claims").claims
     results = Path(__file__).parents[2] / "results"
     rows = {path: {(row.env, row.profile) for row in read_metrics(path)} for path in results.glob("*/metrics*.jsonl")}
     for record in records:
-        assert re.fullmatch(r"effect [+-]\S+( \[\S+, \S+\])?(, p \S+)?(, Holm \S+)?, \d seeds?|no effect was measured", _found(record))
+        assert re.fullmatch(r"effect [+-]\S+( \[\S+, \S+\], one of \d+ read together)?, \d seeds?|no effect was measured", _found(record))
         place = record["env"], record["profile"]
         assert place in rows[table_of(results, record["paper"], *place)]
     bare = dict.fromkeys(records[0], None) | {"n_seeds": 1}

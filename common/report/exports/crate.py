@@ -156,7 +156,7 @@ def _facts(name: str) -> dict[str, Any]:
     """Description and media type of a file in the crate, as far as they are known."""
     descriptions = {
         "results/metrics.jsonl": "one metric of one variant, seed and panel a line, with what it cost",
-        "results/claims.json": "each claim with effect, interval, corrected p and verdict",
+        "results/claims.json": "each claim with effect, simultaneous interval and verdict, and the admission checks",
         "paper/claims.yaml": "what the paper says, written as comparisons before the results",
         "paper/method.py": "the replicated method, to be read from top to bottom",
     }  # fmt: skip
