@@ -41,6 +41,12 @@ def _lognormal(rng: np.random.Generator, size: tuple[int, ...]) -> np.ndarray:
     return (values - np.exp(0.5)) / np.sqrt((np.e - 1) * np.e)
 
 
+def _lognormals(rng: np.random.Generator, effects: np.ndarray, seeds: int) -> np.ndarray:
+    """Differences of two variants whose values are both lognormal."""
+    size = (*effects.shape, seeds)
+    return (_lognormal(rng, size) - _lognormal(rng, size)) / np.sqrt(2)
+
+
 def _binomial(rng: np.random.Generator, effects: np.ndarray, seeds: int) -> np.ndarray:
     """Success rates of two policies on the same number of tasks and episodes, nothing else varying from seed to seed."""
     n = TASKS * EPISODES
@@ -53,7 +59,8 @@ DISTRIBUTIONS: dict[str, Draw] = {
     "normal": lambda rng, effects, seeds: rng.normal(effects[..., None], 1.0, (*effects.shape, seeds)),
     "binomial": _binomial,
     "t3": lambda rng, effects, seeds: effects[..., None] + rng.standard_t(3, (*effects.shape, seeds)) / np.sqrt(3),
-    "lognormal": lambda rng, effects, seeds: effects[..., None] + _lognormal(rng, (*effects.shape, seeds)),
+    "lognormal": lambda rng, effects, seeds: effects[..., None] + _lognormals(rng, effects, seeds),
+    "skewed differences": lambda rng, effects, seeds: effects[..., None] + _lognormal(rng, (*effects.shape, seeds)),
 }
 CASES = {"no effect": (0.0, 0.0, 0.0, 0.0), "at the margin": (MARGIN, -MARGIN, MARGIN, -MARGIN), "mixed": (0.0, 0.0, MARGIN, -MARGIN)}
 """Name → true effects of a family's claims, in standard deviations."""
@@ -149,7 +156,7 @@ def rule_block(root: Path) -> str:
         lines.append(f"| {name} | {' | '.join(_rate(rates[case], alpha + 2 * error) for case in CASES)} |")
     broken = [name for name, rates in found["false_statements"].items() if max(rates.values()) > alpha + 2 * error]
     skew = (np.e + 2) * np.sqrt(np.e - 1)
-    lines += ["", (f"Bold: above the promise by more than two standard errors ({', '.join(broken)}). *lognormal* has a skewness of {skew:.1f}."
+    lines += ["", (f"Bold: above the promise by more than two standard errors ({', '.join(broken)}). *lognormal* are differences of two lognormal values, *skewed differences* lognormal themselves, of skewness {skew:.1f}."
                    if broken
                    else "None is above the promise by more than two standard errors."), "",
               f"*Supported* has a probability of 80 % from an effect of {found['detectable'][0]:.2f} standard deviations of the difference at "
