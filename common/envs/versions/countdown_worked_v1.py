@@ -7,7 +7,7 @@ read off it, which takes no search, where finding one does.
 At a later turn the player says whether its last answer is right: ``yes`` keeps that answer, ``no , 14 - 5 = 9 , 9 + 3 = 12``
 replaces it. An answer without either replaces it too. The prompt shows answers, not the words before them.
 
-Tasks have + and − alone and three numbers in 1…16, of which no two panels share a *set*: a model of half a million parameters learns to
+Tasks have + and − alone and three numbers in 1…20, of which no two panels share a *set*: a model of half a million parameters learns to
 calculate with those.
 
 The demonstrator of the base model knows no solution: its first step is at random, its last one lands as near the target as it can,
@@ -32,7 +32,7 @@ from common.rng import generator
 from common.types import Task
 
 KEEP, REPLACE = "yes", "no , "
-SIZES = {"test": 500, "validation": 200, "demos": 1050, "train": 1000}
+SIZES = {"test": 500, "validation": 300, "demos": 2400, "train": 2300}
 KEPT_RIGHT, KEPT_WRONG = 0.40, 0.25
 """How often the demonstrator keeps a right and a wrong answer at the second turn."""
 CHECKED = 0.4
@@ -95,6 +95,9 @@ class CountdownWorkedEnv(AnswerEnv):
         said = declared(text)
         return before if said == KEEP else said.removeprefix(REPLACE.rstrip()).strip()
 
+    def revised(self, answer: str) -> str:
+        return REPLACE + answer
+
     def score(self, action: str) -> float:
         last = self._state.attempts[-1] if self._state.attempts else ""
         return float(result_of(self.attempt(action, last), self._state.numbers) == self._state.target)
@@ -106,7 +109,7 @@ class CountdownWorkedEnv(AnswerEnv):
         if self._state.over:
             return []
         answers = [text for text, _ in worked(self._state.numbers)]
-        return [KEEP, *(REPLACE + text for text in answers)] if self._state.attempts else answers
+        return [KEEP, *map(self.revised, answers)] if self._state.attempts else answers
 
     def oracle(self) -> str:
         return next((action for action in self.actions() if self.score(action) == 1.0), self.actions()[0])
@@ -115,7 +118,7 @@ class CountdownWorkedEnv(AnswerEnv):
         state = self._state
         if state.attempts:
             keeps = rng.random() < (KEPT_RIGHT if self.score(KEEP) == 1.0 else KEPT_WRONG)
-            action = KEEP if keeps else REPLACE + self._try(rng)
+            action = KEEP if keeps else self.revised(self._try(rng))
         else:
             action = self._try(rng)
         return action, action
@@ -150,7 +153,7 @@ class CountdownWorkedEnv(AnswerEnv):
 
 
 def build(seed: int) -> dict[str, list[dict[str, Any]]]:
-    panels = sum_tasks(CountdownWorkedEnv.id, generator(seed, CountdownWorkedEnv.id, "panels"), SIZES, largest=16, most=5)
+    panels = sum_tasks(CountdownWorkedEnv.id, generator(seed, CountdownWorkedEnv.id, "panels"), SIZES, largest=20, most=5)
     return {name: list(map(asdict, tasks)) for name, tasks in panels.items()}
 
 
