@@ -42,7 +42,7 @@ LONGEST = 1000
 _LOOK_BACK = 16
 """Characters before a number that may make it a part of something."""
 
-ANNOUNCED = r"####|\banswers?\b(?:\s+is\b|\s+are\b)(?!\s+not\b)"
+ANNOUNCED = r"####|\banswers?\b\**(?:\s+is\b|\s+are\b)(?!\s+not\b)"
 """GSM8K's mark of an answer, and words. A regular expression, for any case."""
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from common.envs.answer_text import ANNOUNCED, SPACE, Number, boxes, numbers, plain
 
-_MARKS = re.compile(rf"{ANNOUNCED}|\\boxed\s*\{{|\\fbox\s*\{{|\banswers?\b\s*[:=]", re.IGNORECASE)
+_MARKS = re.compile(rf"{ANNOUNCED}|\\boxed\s*\{{|\\fbox\s*\{{|\banswers?\b\**\s*[:=]", re.IGNORECASE)
 """What announces an answer: GSM8K's own mark, MATH's, and words."""
 _UNITS = r"(?P<unit>\s*(?:\\(?:text|mathrm)\s*\{[^{}\n]*\}|[A-Za-z]+)){0,3}?"
 _OPERATOR = re.compile(rf"(?:[ \t)\]}}%$]|\\[)%])*{_UNITS}[ \t)]*(?:[-+*/×÷·x]|\\(?:times|cdot|div)(?![a-zA-Z]))[ \t(\[{{$\\]*")

@@ -21,7 +21,7 @@ _MARKS = re.compile(rf"(?:{ANNOUNCED})\s*:?", re.IGNORECASE)
 _MATH = {"$$": "$$", "\\[": "\\]", "\\(": "\\)", "$": "$"}
 _ANOTHER = re.compile(r"\s*(?:,|and\b|or\b)[\s$]*(?:and\b|or\b)?\s*(?:\$|\\[(\[])")
 _SPELLINGS = (
-    (re.compile(r"(?<![\d.])[1-9]\d{0,2}(?:(?:\{,\}|,\\!)\d{3})+(?!\d)"), lambda found: re.sub(r"\D", "", found[0])),  # thousands
+    (re.compile(r"(?<![\d.])[1-9]\d{0,2}(?:(?:\{,\}|,\\! *)\d{3})+(?!\d)"), lambda found: re.sub(r"\D", "", found[0])),  # thousands
     (re.compile(r"\\(?:left|right|[bB]igg?[lrm]?)(?![a-zA-Z])\.?"), " "),
     (re.compile(r"\\(?:[,;:!> ]|q?quad\b|displaystyle\b|textstyle\b)|[~\t\u00a0\u2009\u202f]|\\\$|\$|\\[()\[\]]|[€£]"), " "),
     (re.compile(r"\n *\[-?[\d.]+ *[a-z]{2}\]"), "\n"),  # a row's distance from the next one
@@ -33,8 +33,7 @@ _SPELLINGS = (
     (re.compile(r"≤|\\(?:leq?|leqslant)(?![a-zA-Z])"), r"\\leq "),
     (re.compile(r"≥|\\(?:geq?|geqslant)(?![a-zA-Z])"), r"\\geq "),
     (re.compile(r"×|·|\\(?:cdot|times)(?![a-zA-Z])"), "*"),
-    (re.compile(r"°|\\degree(?![a-zA-Z])"), r"^\\circ "),
-    (re.compile(r"\^ *\^"), "^"),
+    (re.compile(r"(?:\^ *)?(?:°|\\degree(?![a-zA-Z]))"), r"^\\circ "),
     (re.compile(r"²"), "^2"),
     (re.compile(r"³"), "^3"),
     (re.compile(r"\\varnothing\b"), r"\\emptyset"),

@@ -159,8 +159,10 @@ def _joined(pieces: list[Piece]) -> str:
             text = _with_fraction(text, piece, bool(isinstance(after, str) and _PARTS.match(after)))
         elif piece == "*" and text[-1:].isdigit() and (isinstance(after, Fraction) or re.match(r"[a-zA-Z\\(]", after)):
             continue
-        elif re.search(r"\\[a-zA-Z]+$", text) and re.match("[a-zA-Z]", piece) or re.search(r"\d$", text) and re.match(r"\.?\d", piece):
+        elif re.search(r"\\[a-zA-Z]+$", text) and re.match("[a-zA-Z]", piece):
             text += f" {piece}"
+        elif re.search(r"\d$", text) and re.match(r"\.?\d", piece):  # 2{}1/4 is neither 21/4 nor the mixed number
+            text += (" " if pieces[at - 1][0] in "^_ " else "{}") + piece
         elif piece != " ":
             text += piece
     return text
