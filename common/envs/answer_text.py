@@ -25,17 +25,19 @@ _NUMBER = re.compile(
     rf"(?:(?:(?P<whole>\d+){SPACE}*)?(?P<frac>{_FRAC})"
     rf"|(?P<mixed>\d+){SPACE}(?P<above>\d+)\s?/\s?(?P<below>\d+)"
     rf"|(?P<over>{_UNSIGNED})(?:\s?/\s?(?P<minus>-?)(?P<under>{_UNSIGNED}))?)"
-    r"(?:\s*(?:\\(?:text|mathrm|mbox)\s*\{\s*)?\b(?P<scale>hundred|thousand|million|billion|trillion)\b)?",
+    r"(?:[ \t]*(?:\\(?:text|mathrm|mbox)\s*\{\s*)?\b(?P<scale>hundred|thousand|million|billion|trillion)\b)?",
     re.IGNORECASE,
 )  # fmt: skip
 _SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_PLAIN = str.maketrans({"−": "-", "–": "-", "‐": "-", "‑": "-", "‒": "-", "﹣": "-", "－": "-", "＋": "+", "⁄": "/", "∕": "/", "⋅": "·"})
+_PLAIN = str.maketrans("−–‐‑‒﹣－＋⁄∕⋅", "-------+//·")
 _VULGAR = {"½": (1, 2), "⅓": (1, 3), "⅔": (2, 3), "¼": (1, 4), "¾": (3, 4), "⅕": (1, 5), "⅖": (2, 5), "⅗": (3, 5), "⅘": (4, 5),
            "⅙": (1, 6), "⅚": (5, 6), "⅛": (1, 8), "⅜": (3, 8), "⅝": (5, 8), "⅞": (7, 8)}  # fmt: skip
 _PART_AFTER = re.compile(
-    r"[,.:'’_/]\d|\s*\^(?!\s*\{?\s*\\circ)|[²³¹⁰⁴-⁹]|\s*\\(?:sqrt|pi|[dtc]?frac|log|ln|sin|cos|tan|binom|pm)(?![a-zA-Z])|√|π|[eE][-+]?\d"
-    r"|[kKMBxyzn](?![A-Za-z])(?!\s*[\d\\$(])|\s*\\(?:text|mathrm|mbox)\s*\{\s*[kKMB]\s*\}|\s+and\s+\d+\s*/\s*\d|[ ]?(?:±|\\pm)"
+    r"[,.:'’_/]\d|[ \t]*\^(?!\s*\{?\s*\\circ)|[²³¹⁰⁴-⁹√π]|[eE][-+]?\d"
+    r"|[ \t]*\\(?:sqrt|pi|[dtc]?frac|log|ln|sin|cos|tan|binom|pm)(?![a-zA-Z])"
+    r"|[kKMBxyzn](?![A-Za-z])(?!\s*[\d\\$(])|[ \t]*\\(?:text|mathrm|mbox)\s*\{\s*[kKMB]\s*\}|[ \t]+and[ \t]+\d+\s*/\s*\d|[ ]?(?:±|\\pm)"
 )
+"""Behind a number: it is a part of something else."""
 _PART_BEFORE = re.compile(r"(?:\d[,.:'’/]|(?:\^|[\w)}]_)\s*\{?|\\sqrt\s*(?:\[\d+\])?\s*\{?|√|±\s*|\\pm\s*)$")
 LONGEST = 1000
 """Most characters of a number that has a value."""

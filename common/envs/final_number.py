@@ -10,12 +10,10 @@ from common.envs.answer_text import ANNOUNCED, SPACE, Number, boxes, numbers, pl
 
 _MARKS = re.compile(rf"{ANNOUNCED}|\\boxed\s*\{{|\\fbox\s*\{{|\banswers?\b\**\s*[:=]", re.IGNORECASE)
 """What announces an answer: GSM8K's own mark, MATH's, and words."""
-_UNITS = r"(?P<unit>\s*(?:\\(?:text|mathrm)\s*\{[^{}\n]*\}|[A-Za-z]+)){0,3}?"
+_UNITS = r"(?P<unit>\s*(?:\\(?:text|mathrm)\s*\{[^{}\n]*\}|(?<![A-Za-z])[A-Za-z]+(?![A-Za-z]))){0,3}?"
 _OPERATOR = re.compile(rf"(?:[ \t)\]}}%$]|\\[)%])*{_UNITS}[ \t)]*(?:[-+*/×÷·x]|\\(?:times|cdot|div)(?![a-zA-Z]))[ \t(\[{{$\\]*")
 """Between two numbers of a calculation."""
-_EQUALS = re.compile(
-    r"(?:[\s\\&]*|(?:(?![.;!?]\s)[^\n=≈]){0,60}?)(?:=|≈|\\approx(?![a-zA-Z]))[^\n=≈+*/×÷·]{0,30}"
-)
+_EQUALS = re.compile(r"(?:[\s\\&]*|(?:(?![.;!?]\s)[^\n=≈]){0,60}?)(?:=|≈|\\approx(?![a-zA-Z]))[^\n=≈+*/×÷·]{0,30}")
 """Between a calculation and its result."""
 
 

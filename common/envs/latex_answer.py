@@ -38,7 +38,8 @@ _SPELLINGS = (
     (re.compile(r"³"), "^3"),
     (re.compile(r"\\varnothing\b"), r"\\emptyset"),
     (re.compile(r"\\(?:[dtcs]|nice)frac(?![a-zA-Z])"), r"\\frac"),
-    (re.compile(r" *,? *\\(?:text|textrm|mbox|mathrm) *\{ *,? *(?:and|or) *\} *| *(?<=[\d)\]} ]) *,? *\b(?:and|or)\b *(?=[-+\d\\(\[{])"), ","),
+    (re.compile(r" *,? *\\(?:text|textrm|mbox|mathrm) *\{ *,? *(?:and|or) *\} *"), ","),
+    (re.compile(r" *(?<=[\d)\]} ]) *,? *\b(?:and|or)\b *(?=[-+\d\\(\[{])"), ","),
 )  # fmt: skip
 _TEXT = r"\\(?:text|textbf|textit|textrm|mbox|mathrm|mathbf|operatorname)\s*\{([^{}]*)\}"
 _POWER = r"(?: *\^ *(?:[23]|\{ *[23] *\}))?"
@@ -62,7 +63,8 @@ behind ahead bce sin cos tan log cot sec csc exp gcd lcm max min cis pmod undefi
 _TIME = re.compile(r"(?<=\d) *(?:\\(?:text|mathrm|mbox) *\{ *)?([aApP])\.? ?[mM](?![a-zA-Z])\.? *\}?$")
 _MATRIX = re.compile(r"(?P<open>[(\[]?) *\\begin *\{(?P<kind>[a-zA-Z]*matrix|array)\} *(?P<columns>\{[^{}]*\})?(?P<rows>.*)"
                      r"\\end *\{(?P=kind)\} *(?P<close>[)\]]?)", re.DOTALL)  # fmt: skip
-_NAME = re.compile(r"[A-Za-z](?:_\{?\w\}?)?(?:\([a-z]\))?|\\[a-z]+|\([a-z](?:,[a-z])+\)")
+_GREEK = "alpha|beta|gamma|delta|(?:var)?epsilon|zeta|eta|theta|kappa|lambda|mu|nu|xi|rho|sigma|tau|(?:var)?phi|chi|psi|omega"
+_NAME = re.compile(rf"(?:[A-Za-z]|\\(?:{_GREEK}))(?:_\{{?\w\}}?)?(?:\([a-z]\))?|\([a-z](?:,[a-z])+\)")
 
 
 def declared_answer(text: str) -> str | None:
@@ -73,7 +75,7 @@ def declared_answer(text: str) -> str | None:
             return text[start:end].strip()
     for mark in reversed(list(_MARKS.finditer(text))):
         answer = _announced(text, re.compile(r"[\s*:]*").match(text, mark.end()).end())
-        if answer and not any(depth for depth in _depths(answer)):
+        if answer and _balanced(answer):
             return answer
     return None
 
@@ -94,13 +96,14 @@ def _announced(text: str, start: int) -> str:
     return sentence.strip(" *:")
 
 
-def _depths(text: str) -> tuple[int, int]:
-    """The least depth of braces in ``text``, and the last one: 0 and 0 where they match."""
-    depth = least = 0
+def _balanced(text: str) -> bool:
+    """Whether ``text`` may stand between braces."""
+    depth = 0
     for brace in re.findall(r"\\.|[{}]", text, re.DOTALL):
         depth += {"{": 1, "}": -1}.get(brace, 0)
-        least = min(least, depth)
-    return least, depth
+        if depth < 0:
+            return False
+    return depth == 0
 
 
 def same_answer(one: str, other: str) -> bool:
@@ -176,10 +179,15 @@ def _without_unit(text: str) -> str:
             text = text[: mark.start()]
         elif (suffix := _SUFFIX.search(text)) and _is_unit(suffix[1], text[: suffix.start()]):
             text = text[: suffix.start()]
-        elif (unit := _UNITS.search(text)) and (re.search(r"[\d}]$", text[: unit.start()]) or number(text[: unit.start()]) is not None):
+        elif (unit := _UNITS.search(text)) and _takes_unit(text[: unit.start()]):
             text = text[: unit.start()]
         else:
             return text
+
+
+def _takes_unit(text: str) -> bool:
+    """Whether a unit without ``\\text`` may stand behind ``text``."""
+    return text[-1:].isdigit() or text[-1:] == "}" or number(text) is not None
 
 
 def _is_unit(words: str, before: str) -> bool:
@@ -216,7 +224,8 @@ def _named(text: str) -> tuple[str, str]:
 def _matrix(matrix: re.Match[str]) -> str:
     """A matrix in round or square brackets, whichever environment it is written in; another one by its own name."""
     kind, columns, brackets = matrix["kind"], matrix["columns"] or "", matrix["open"] + matrix["close"]
-    if re.fullmatch(r"(?:\{[lcr ]*\})?", columns) and (kind in ("pmatrix", "bmatrix") or brackets and kind in ("matrix", "smallmatrix", "array")):
+    plain_columns = re.fullmatch(r"(?:\{[lcr ]*\})?", columns) is not None
+    if plain_columns and (kind in ("pmatrix", "bmatrix") or brackets and kind in ("matrix", "smallmatrix", "array")):
         kind = "pmatrix"
     rows = [row for row in split(matrix["rows"].replace("\\hline", ""), "\n") if row.strip(" ")]
     cells = "\n".join("&".join(map(_value, split(row, "&"))) for row in rows)

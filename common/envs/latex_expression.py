@@ -10,25 +10,25 @@ import re
 from typing import NamedTuple
 
 _TOKEN = re.compile(r"\\[a-zA-Z]+|\\.|\d+(?:\.\d+)?|\.\d+| +|.", re.DOTALL)
-_FUNCTIONS = frozenset(f"\\{name}" for name in "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp det gcd max min lim".split())
+_FUNCTIONS = frozenset(f"\\{name}" for name in (
+    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp det gcd max min lim".split()))  # fmt: skip
 _ARGUMENTS = {"\\binom": 2, "\\dbinom": 2, "\\tbinom": 2} | {f"\\{name}": 1 for name in (
     "overline underline bar vec hat tilde widehat dot overrightarrow overleftrightarrow mathbb mathcal boldsymbol".split())}  # fmt: skip
 _JOINS = re.compile(r"(?:[-+=<>,:;|&\n(\[]|\\\{|\\(?:leq|geq|neq|ne|approx|in|pm|mp|to|cup|cap|quad)) *$")
 """Ends of what a fraction may follow without being a factor of it."""
 _PARTS = re.compile(r"[-+=<>,:;|&\n)\]]|\\\}|\\(?:leq|geq|neq|ne|approx|in|pm|mp|to|cup|cap)(?![a-zA-Z])|$")
-
-
 DEEPEST = 40
+"""Groups within each other, at most, of an expression that is read."""
 
 
-class Fraction(NamedTuple):
+class Quotient(NamedTuple):
     """A fraction's numerator and denominator."""
 
     over: str
     under: str
 
 
-Piece = str | Fraction
+Piece = str | Quotient
 
 
 def expression(text: str) -> str:
@@ -62,7 +62,10 @@ def _take(found: list[Piece], tokens: list[str]) -> None:
     token = tokens.pop(0)
     if token == "\\frac":
         over, under = _argument(tokens), _argument(tokens)
-        found.append("\\frac " if over is None or under is None else Fraction(_joined(over), _joined(under)))
+        if under is None:
+            found.append(token if over is None else f"{token}{{{_joined(over)}}}")
+        else:
+            found.append(Quotient(_joined(over or []), _joined(under)))
     elif token == "\\sqrt":
         index = _group(tokens, "[", "]") if tokens[:1] == ["["] else None
         inner = _argument(tokens)
@@ -76,7 +79,8 @@ def _take(found: list[Piece], tokens: list[str]) -> None:
     elif token == "{" and (inner := _group([token, *tokens], "{", "}")) is not None:
         del tokens[: len(inner) + 1]
         _grouped(found, inner, tokens)
-    elif re.match(r"\\[a-zA-Z]", token) and token not in _FUNCTIONS and tokens[:1] == ["{"] and (inner := _group(tokens, "{", "}")) is not None:
+    elif (re.match(r"\\[a-zA-Z]", token) and token not in _FUNCTIONS and tokens[:1] == ["{"]
+          and (inner := _group(tokens, "{", "}")) is not None):  # fmt: skip
         found.append(f"{token}{{{_joined(_pieces(inner))}}}")
     else:
         found.append(token)
@@ -110,7 +114,8 @@ def _script(found: list[Piece], sign: str, tokens: list[str]) -> None:
     else:
         inner = _argument(tokens)
     text = "" if inner is None else _joined(inner)
-    simple = re.fullmatch(r"-?\d+|-?[a-zA-Z]|\\[a-zA-Z]+|[^\w\\{}]", text) and not (function and len(text) > 1 and text[0] in "-0123456789")
+    several = function and re.match(r"-|\d\d", text)
+    simple = not several and re.fullmatch(r"-?\d+|-?[a-zA-Z]|\\[a-zA-Z]+|[^\w\\{}+-]", text)
     made = f"{sign}{text}" if simple else f"{sign}{{{text}}}"
     if sign == "_" and isinstance(before, str) and before.startswith("^") and len(found) > 1:
         found.insert(-1, made)  # x^2_1 is x_1^2
@@ -155,9 +160,9 @@ def _joined(pieces: list[Piece]) -> str:
     text = ""
     for at, piece in enumerate(pieces):
         after = pieces[at + 1] if at + 1 < len(pieces) else ""
-        if isinstance(piece, Fraction):
+        if isinstance(piece, Quotient):
             text = _with_fraction(text, piece, bool(isinstance(after, str) and _PARTS.match(after)))
-        elif piece == "*" and text[-1:].isdigit() and (isinstance(after, Fraction) or re.match(r"[a-zA-Z\\(]", after)):
+        elif piece == "*" and text[-1:].isdigit() and (isinstance(after, Quotient) or re.match(r"[a-zA-Z\\(]", after)):
             continue
         elif re.search(r"\\[a-zA-Z]+$", text) and re.match("[a-zA-Z]", piece):
             text += f" {piece}"
@@ -168,7 +173,7 @@ def _joined(pieces: list[Piece]) -> str:
     return text
 
 
-def _with_fraction(before: str, fraction: Fraction, last: bool) -> str:
+def _with_fraction(before: str, fraction: Quotient, last: bool) -> str:
     """``before`` and a fraction behind it, whose sign stands in front; in brackets where it is a factor. ``last``: of its term."""
     over, signs_over = _unsigned(fraction.over)
     under, signs_under = _unsigned(fraction.under)

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from common.envs.answers import GAMMA, AnswerEnv
 from common.envs.contract import Snapshot
-from common.envs.final_number import announces_number as announces_number  # what `declares` is, where answers are numbers
+from common.envs.final_number import announces_number as announces_number  # ``declares`` where answers are numbers
 from common.envs.shop.engine import INVALID
 from common.types import Message, Observation, Task
 

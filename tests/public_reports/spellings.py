@@ -37,11 +37,13 @@ def say_number(value: Value, rng: random.Random) -> str:
         grouped = f"{over:,}"
         plain = [str(over), grouped, grouped.replace(",", "{,}"), grouped.replace(",", "\\,"), grouped.replace(",", " "), f"{over}.0"]
         return sign + rng.choice([*plain, f"\\frac{{{over * 2}}}{{2}}"])
-    ways = [f"{sign}{over}/{under}", f"{sign}{frac}{{{over}}}{{{under}}}", f"{frac}{{{sign}{over}}}{{{under}}}", f"{frac}{{{over}}}{{{sign}{under}}}"]
+    ways = [f"{sign}{over}/{under}", f"{sign}{frac}{{{over}}}{{{under}}}"]
+    ways += [f"{frac}{{{sign}{over}}}{{{under}}}", f"{frac}{{{over}}}{{{sign}{under}}}"]
     if over < 10 and under < 10:
         ways.append(f"{sign}{frac}{over}{under}")
     if whole:
-        ways += [f"{sign}{whole}{frac}{{{rest}}}{{{under}}}", f"{sign}{whole} {rest}/{under}", f"{sign}{whole}\\ {frac}{{{rest}}}{{{under}}}"]
+        part = f"{frac}{{{rest}}}{{{under}}}"
+        ways += [f"{sign}{whole}{part}", f"{sign}{whole} {rest}/{under}", f"{sign}{whole}\\ {part}"]
     if under in (2, 4):
         ways.append(f"{sign}{float(size)}")
     return rng.choice(ways)

@@ -33,6 +33,7 @@ EQUAL = [
     (r"y = \sin x", r"\sin x", HELD_OUT),
     (r"f(x) = \ln x", r"\ln x", HELD_OUT),
     ("x=1, y=2", "y = 2, x = 1", HELD_OUT),
+    (r"\theta = 30^\circ", "30", HELD_OUT),
     ("x = 1, x = 2", "1, 2", HELD_OUT),
     (r"x = 1 \text{ or } x = 2", "1,2", "modelscope/ms-swift#4541"),
     # signs
@@ -95,10 +96,13 @@ DIFFERENT = [
     (r"4\sqrt(2)", "4", "huggingface/Math-Verify#41"),
     (r"\frac{1}{2^{99}}", r"\frac{1}{2^{98}}", "huggingface/Math-Verify#14"),
     (r"\frac{2^{2005}+1}{3 \cdot 2^{2006}}", r"\frac{1}{3 \cdot 2^{2006}}", "huggingface/Math-Verify#14"),
+    (r"\frac{1}", r"\frac{2}", HELD_OUT),
     # names before the answer
     ("n=2, 3, 4", "n=1, 2, 3", "huggingface/Math-Verify#14"),
     ("D = (0, 1)", "D = (0, 1.5)", "huggingface/Math-Verify#14"),
     ("x=1, y=2", "x=2, y=1", HELD_OUT),
+    (r"\sin x = 1", r"\cos x = 1", HELD_OUT),
+    (r"\log b = 2", "2", HELD_OUT),
     ("(x,y) = (1,2)", "(y,x) = (1,2)", HELD_OUT),
     ("3*x-1*y+13=0", "3x + 4y + 14=0", "huggingface/Math-Verify#60"),
     # signs

@@ -114,6 +114,13 @@ def test_an_announcement_said_again_and_again_is_read_once(times):
     assert not announces_number(said) and announces_number(f"{said}7") and not announces_number(f"5 {said}")
 
 
+@pytest.mark.parametrize("filler", ["a", " ", "ab ", "(", "x ", "\\text{", "1 234 ", "1,", "^", "{", "\\frac{", "= ", "- "])
+def test_a_long_solution_of_one_thing_is_read(filler):
+    """A solution that degenerates into repetition holds a checker up for hours. source: held-out check."""
+    assert final_number(f"{filler * 5000}\n#### 7") == final_number(f"#### 7\n{filler * 5000}") == 7
+    assert announces_number(f"#### 7{filler * 5000}7")
+
+
 @pytest.mark.parametrize(
     ("line", "announces"),
     [("The answer is 5 x 4 = 20", True), ("The answer is 5 x 4 =", False), ("5 x 4 = 20", False), ("#### 1 2", True), ("#### soon", False)],

@@ -51,9 +51,15 @@ def test_another_value_does_not_count(chosen, wanted, source):
 
 @pytest.mark.parametrize(
     ("attribute", "title", "has"),
-    [("men", "shoes for women", False), ("men", "shoes for men", True), ("tan", "standard lamp", False), ("easy care", "Easy Care, soft", True),
-     ("c++", "a book on c++", True), ("wash", "washable rug", False)],
-)  # fmt: skip
+    [
+        ("men", "shoes for women", False),
+        ("men", "shoes for men", True),
+        ("tan", "standard lamp", False),
+        ("easy care", "Easy Care, soft", True),
+        ("c++", "a book on c++", True),
+        ("wash", "washable rug", False),
+    ],
+)
 def test_an_attribute_counts_where_its_words_stand_in_the_text(attribute, title, has):
     """An attribute is found inside another word. source: princeton-nlp/WebShop#8"""
     product = ShopEnv([{**TINY[0], "title": title, "attributes": []}]).products
@@ -68,9 +74,18 @@ def test_the_type_of_a_product_keeps_its_letters():
 
 @pytest.mark.parametrize(
     ("price", "shown"),
-    [(12.0, "$12"), (9.5, "$9.5"), (0.99, "$0.99"), (100.0, "$100"), (12345.67, "$12345.67"), (100000.0, "$100000"), (100000.5, "$100000.5"),
-     (1234567.0, "$1234567"), (99999999.99, "$99999999.99")],
-)  # fmt: skip
+    [
+        (12.0, "$12"),
+        (9.5, "$9.5"),
+        (0.99, "$0.99"),
+        (100.0, "$100"),
+        (12345.67, "$12345.67"),
+        (100000.0, "$100000"),
+        (100000.5, "$100000.5"),
+        (1234567.0, "$1234567"),
+        (99999999.99, "$99999999.99"),
+    ],
+)
 def test_a_price_keeps_its_digits(price, shown):
     """Large prices are rounded to six digits, or shown with an exponent. source: held-out check."""
     env = ShopEnv([{**TINY[0], "price": price}])
