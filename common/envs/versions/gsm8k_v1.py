@@ -11,9 +11,9 @@ The rules of the dialogue are those of :mod:`common.envs.word_problems`.
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from pathlib import Path
 
-from common.envs.answer_text import number
 from common.envs.user_rows import TEXT, Row, Rule, Source, is_text, panel_rows, rows_hash, source_rows
 from common.envs.word_problems import WordProblemEnv
 from common.types import Task
@@ -30,7 +30,10 @@ def answer(solution: str) -> str:
 def _is_solution(value: object) -> bool:
     if not is_text(value) or "####" not in value:
         return False
-    return re.fullmatch(r"-?[\d./]+", answer(value)) is not None and number(answer(value)) is not None
+    try:
+        return re.fullmatch(r"[-\d./]+", answer(value)) is not None and Fraction(answer(value)) is not None
+    except (ValueError, ZeroDivisionError):
+        return False
 
 
 RULES = (("question", TEXT), ("answer", Rule("a solution that ends with #### and a number", _is_solution)))
