@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from common.config import (
-    ConfigError, LabParams, check_paper, check_profile, field_types, hint, load_lab, load_spec,
+    ConfigError, LabParams, check_paper, check_profile, field_types, hint, load_lab, load_spec, ranges_of,
 )
 from common.envs import PanelError, data_hash
 from common.files import write_atomic
-from common.sweep.design import Sweep, fitted, settings
+from common.sweep.design import Sweep, check_ends, fitted, settings
 from common.sweep.plan import (
-    Planned, USER_ENVS, cost_line, default_envs, describe, parse_seeds, plan,
+    Planned, USER_ENVS, check_files, cost_line, default_envs, describe, parse_seeds, plan,
 )
 from common.sweep.unit import params_class, results_dir
 
@@ -126,11 +126,13 @@ def sweep(
     and kept in ``runs/sweeps``. Returns the exit code."""
     check_paper(root, asked.paper, "--paper")
     lab = load_lab(root)
+    spec = load_spec(root, asked.paper)
+    params = params_class(root, spec)
+    check_ends(asked.ranges, ranges_of(params, spec))
     workers = _count(root, lab, workers, cluster)
     if asked.search:
         return _search(root, asked, workers=workers, dry_run=dry_run, resume=resume, ray=cluster is not None)
-    kinds = field_types(params_class(root, load_spec(root, asked.paper)))
-    grid = settings(asked.grid, fitted(asked.ranges, kinds), points=asked.points, draw=asked.draw, sample=asked.sample)
+    grid = settings(asked.grid, fitted(asked.ranges, field_types(params)), points=asked.points, draw=asked.draw, sample=asked.sample)
     planned = plan(root, asked.paper, seeds=parse_seeds(asked.seeds), profile=asked.profile or lab.profile,
                    envs=asked.envs, grid=grid, dry=dry_run)
     if dry_run:
@@ -282,7 +284,7 @@ def repro(
     Default: seeds 0 and 1 of the first paper of each family in ``params.yaml``. No table is written: ``dvc repro`` does that.
     Returns 1 when a unit failed or a number is not what the published seeds would give.
     """
-    lab = load_lab(root)
+    lab = check_files(root)
     profile = profile or lab.profile
     check_profile(profile, "--profile")
     if papers == ("all",):
@@ -372,6 +374,7 @@ def attest(root: Path, layers: Sequence[str], *, check: bool, paper: str | None,
     if paper is None:
         from common.sweep.attest import attest as run_probes
 
+        check_files(root)  # the pipeline's first stage
         return run_probes(root, layers, check=check)
     if layers or check:
         raise ConfigError(f"{layers[0] if layers else '--check'} is given beside --paper but units are compared there and no layer; leave it out")
