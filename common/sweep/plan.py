@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config import ConfigError, LabParams, PaperSpec, check_profile, hint, load_lab, load_spec, resolve
+from common.lm.backends import asked_backend
 from common.sweep.identity import Identities
 from common.sweep.notebook import check_notebook
 from common.sweep.sizes import check_panels
@@ -79,6 +80,7 @@ def plan(
     """
     spec = load_spec(root, paper)
     check_profile(profile, "profile")
+    asked_backend()
     for env in envs or ():
         if env not in spec.envs:
             raise ConfigError(f'envs: {paper} does not run on "{env}"; {hint(env, spec.envs)}')
