@@ -22,7 +22,7 @@ from common.sweep.design import Sweep, check_ends, fitted, settings
 from common.sweep.plan import (
     Planned, USER_ENVS, check_files, cost_line, default_envs, describe, parse_seeds, plan,
 )
-from common.sweep.unit import params_class, results_dir
+from common.sweep.unit import MissingInput, params_class, results_dir
 
 
 def execute_plan(
@@ -38,6 +38,8 @@ def execute_plan(
     from common.track.mlflow_log import Tracker
 
     check_writable(root)
+    if not ray and any(one.profile == "gpu" and not one.finished for one in planned):
+        require_gpu()
     if launched() > 1:
         if more or ray:
             raise ConfigError(f"{launched()} processes were launched but a search or a Ray cluster divides its units over "
@@ -58,6 +60,25 @@ def execute_plan(
     return results
 
 
+def require_gpu() -> None:
+    """ConfigError where this machine has no GPU, for units of that size: a processor would be at them for weeks."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise ConfigError("profile: gpu is sized for a GPU but torch finds none on this machine; take --profile smol, the same model at "
+                          "the size of a processor, or a machine with a GPU: there is no switch that runs it here all the same")
+
+
+def _planned(root: Path, paper: str, *, cluster: str | None, **asked: Any) -> list[Planned]:
+    """:func:`common.sweep.plan.plan`; where inputs are missing on a machine without the GPU that they are for, that is said first."""
+    try:
+        return plan(root, paper, **asked)
+    except MissingInput:
+        if asked["profile"] == "gpu" and cluster is None:
+            require_gpu()
+        raise
+
+
 def run(
     root: Path, paper: str, *, envs: Sequence[str] | None, seeds: str | None, profile: str | None,
     workers: int | None, results: Path | None, dry_run: bool, cluster: str | None = None,
@@ -75,7 +96,7 @@ def run(
     asked = lab if seeds is None else replace(lab, seeds=parse_seeds(seeds))
     asked = asked if profile is None else replace(asked, profile=profile)
     asked = replace(asked, workers=_count(root, lab, workers, cluster))
-    planned = plan(root, paper, seeds=asked.seeds, profile=asked.profile, envs=envs, dry=dry_run)
+    planned = _planned(root, paper, cluster=cluster, seeds=asked.seeds, profile=asked.profile, envs=envs, dry=dry_run)
     if dry_run:
         print(describe(planned, asked.workers))
         return 0
@@ -133,8 +154,8 @@ def sweep(
     if asked.search:
         return _search(root, asked, workers=workers, dry_run=dry_run, resume=resume, ray=cluster is not None)
     grid = settings(asked.grid, fitted(asked.ranges, field_types(params)), points=asked.points, draw=asked.draw, sample=asked.sample)
-    planned = plan(root, asked.paper, seeds=parse_seeds(asked.seeds), profile=asked.profile or lab.profile,
-                   envs=asked.envs, grid=grid, dry=dry_run)
+    planned = _planned(root, asked.paper, cluster=cluster, seeds=parse_seeds(asked.seeds), profile=asked.profile or lab.profile,
+                       envs=asked.envs, grid=grid, dry=dry_run)
     if dry_run:
         print(describe(planned, workers))
         return 0
