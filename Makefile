@@ -32,7 +32,8 @@ setup: .venv/.stamp  ## the environment in .venv: about 5 minutes and 2.3 GB wit
 	@touch $@
 
 data: setup  ## task panels and base models, from the store in the repository: seconds
-	@[ ! -f dvc.lock ] || $(PY) -m dvc pull --quiet || echo "not fetched; building the panels instead" >&2
+	@[ ! -f dvc.lock ] || $(PY) -m dvc pull --quiet || \
+	  echo "what DVC names was not fetched (a damaged store: git checkout -- dvc-store); building the panels instead" >&2
 	@$(PY) -m common data
 
 repro: data  ## recompute a sample of published runs, compare every number, judge, report (options: PAPERS SEEDS PROFILE WORKERS)
