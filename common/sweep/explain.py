@@ -31,7 +31,7 @@ from common.sweep.identity import Identities
 from common.sweep.inputs import table_of, table_state
 from common.sweep.plan import Planned, plan, read_json
 from common.sweep.unit import results_dir
-from common.track.mlflow_store import local_uri, one_line_error, quiet_environment, store_errors
+from common.track.mlflow_store import local_database, local_uri, one_line_error, quiet_environment, store_errors
 from common.track.provenance import lock_hash
 from common.track.state import WORDS, result_state
 from common.track.store import UnitSpec, finished_rows, read_unit, unit_path
@@ -195,7 +195,7 @@ def _units(root: Path, units: Mapping[str, UnitSpec]) -> Iterator[str]:
 def _mlflow(root: Path, keys: Sequence[str]) -> dict[str, list[tuple[str, str, str, bool]]]:
     """Run id, status, commit and whether it was dirty, of the MLflow runs of units; empty where nothing is tracked."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or local_uri(root)
-    if not keys or (uri == local_uri(root) and not Path(uri.removeprefix("sqlite:///")).exists()):
+    if not keys or (uri == local_uri(root) and not local_database(root).exists()):
         return {}
     quiet_environment()
     for name, value in (("MAX_RETRIES", "0"), ("TIMEOUT", "4")):  # for a server that is gone; MLflow's default is minutes
