@@ -25,6 +25,7 @@ import json
 import math
 import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -129,6 +130,9 @@ class Run:
         if run.finished:  # by the process that held the lock until now
             run.close()
             return run
+        with storage(run.path):
+            for left in (run.path / "stages").glob(".*.tmp"):  # by a process that was killed while it wrote
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
         write_atomic(run.path / "unit.json", canonical(asdict(unit), "unit") + "\n")
         write_atomic(run.path / "config.resolved.json",
                      json.dumps(json.loads(unit.params), indent=1, sort_keys=True) + "\n")

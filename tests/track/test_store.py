@@ -203,6 +203,7 @@ def test_a_killed_process_leaves_no_half_stage_no_lock_and_a_resume_recomputes(t
     done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), moment], cwd=REPOSITORY, check=False)
     assert done.returncode == -signal.SIGKILL
     run = Run.open(tmp_path, UNIT)  # the lock went with the process
+    assert not list((run.path / "stages").glob("*.tmp"))
     assert run.stage("first", lambda: 99) == 1  # kept
     assert not run.has_stage("train")
     assert run.stage_path("train").exists() == (moment == "after")
