@@ -58,8 +58,7 @@ smoke: data  ## every stage and notebook at toy size, under 5 minutes on two cor
 
 lab: data  ## JupyterLab with the notebooks
 	@echo "make lab: JupyterLab on this machine only; notebooks run in the profile of their parameters cell, minutes each"
-	@$(PY) -m jupytext --quiet --set-kernel python3 --sync notebooks/*.py
-	$(PY) -m jupyterlab --ip 127.0.0.1 notebooks
+	@$(PY) -m common lab
 
 sweep: data  ## a grid over parameters and seeds (options: PAPER GRID SEEDS PROFILE, or FILE=design.yaml; WORKERS)
 	@$(PY) -m common sweep $(if $(FILE),--file $(FILE),--paper $(PAPER) --grid $(GRID)) $(if $(SEEDS),--seeds $(SEEDS)) \
@@ -79,9 +78,9 @@ bench: data  ## the speed suite, side by side with other libraries, under 10 min
 verify: data  ## recompute two random published units from nothing and compare every number: minutes
 	@$(PY) -m common verify $(if $(PAPERS),--papers $(PAPERS))
 
-mlflow: setup  ## browse the runs at http://127.0.0.1:5000
+mlflow: setup  ## browse the runs at http://127.0.0.1:5000/#/experiments (the next free port where 5000 is in use)
 	@echo "make mlflow: a server on this machine only, until Ctrl-C; costs nothing"
-	@$(PY) -m mlflow ui --backend-store-uri sqlite:///$(CURDIR)/mlruns/mlflow.db --host 127.0.0.1 --port 5000
+	@$(PY) -m common mlflow
 
 doctor: setup  ## what is missing on this machine
 	@$(PY) -m common doctor

@@ -56,9 +56,19 @@ class MissingInput(ConfigError):
 
 
 def project_root() -> Path:
-    """``LAB_ROOT`` if set (a worker sets it), else the folder that holds ``common``."""
+    """``LAB_ROOT`` if set (a worker sets it), else the folder that holds ``common``.
+
+    ConfigError inside another checkout than the one whose code is running, as an installation of that one makes it.
+    """
     given = os.environ.get("LAB_ROOT")
-    return Path(given) if given else Path(common.__file__).parent.parent
+    if given:
+        return Path(given)
+    root = Path(common.__file__).resolve().parent.parent
+    here = next((folder for folder in (Path.cwd(), *Path.cwd().parents) if (folder / "common/sweep/unit.py").is_file()), root)
+    if here.resolve() != root:
+        raise ConfigError(f"this is the checkout {here} but Python runs the code of {root}, which is installed; in {here} run: "
+                          f"make lab, or export PYTHONPATH={here}")
+    return root
 
 
 def results_dir(root: Path, profile: str) -> Path:
