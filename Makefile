@@ -78,7 +78,7 @@ bench: data  ## the speed suite, side by side with other libraries, under 10 min
 verify: data  ## recompute two random published units from nothing and compare every number: minutes
 	@$(PY) -m common verify $(if $(PAPERS),--papers $(PAPERS))
 
-mlflow: setup  ## browse the runs at http://127.0.0.1:5000/#/experiments (the next free port where 5000 is in use)
+mlflow: setup  ## browse the runs at http://127.0.0.1:5000, or at the next free port
 	@echo "make mlflow: a server on this machine only, until Ctrl-C; costs nothing"
 	@$(PY) -m common mlflow
 

@@ -29,11 +29,18 @@ def lab(root: Path) -> None:
 
 
 def mlflow(root: Path) -> None:
-    """Become the server of MLflow's pages of the local store; says where the runs are."""
-    from common.track.mlflow_store import local_uri
+    """Become the server of MLflow's pages of the local store; says where each paper's runs are.
 
+    MLflow opens on pages about the usage of language models, and an experiment on that of its traces, unless the address asks for
+    its table of runs.
+    """
+    from common.track.mlflow_store import experiments, local_uri, quiet_environment
+
+    quiet_environment()
     port = free_port(5000, "MLflow")
-    print(f"the runs are at http://{HOST}:{port}/#/experiments: open a paper there, then Runs", flush=True)
+    print(f"MLflow: http://{HOST}:{port}/#/experiments", flush=True)
+    for name, number in experiments(root).items():
+        print(f"  {name}: http://{HOST}:{port}/#/experiments/{number}/runs?workflowType=machine_learning", flush=True)
     _become(root, ["mlflow", "ui", "--backend-store-uri", local_uri(root), "--host", HOST, "--port", str(port)], environment_of(root))
 
 

@@ -48,9 +48,6 @@ EPISODES = 2
 """Episodes of every variant that become traces when a unit ends, on the same tasks for all; ``python -m common traces``
 adds more. A turn costs half a millisecond."""
 
-OPENS_ON_RUNS = {"mlflow.experimentKind": "custom_model_development"}
-"""Tag of an experiment that MLflow opens on its table of runs: one with traces it else opens on their usage."""
-
 _BATCH = {"metrics": 1000, "params": 100, "tags": 100}
 _CHECK_SECONDS = 4
 _SHARED_TAGS = ("lab.paper", "lab.env", "lab.seed", "lab.profile", "lab.key")
@@ -242,10 +239,7 @@ class Tracker:
         with start_up_lock(self._root, self.uri):
             found = client.get_experiment_by_name(paper)
             if found is None:
-                return client.create_experiment(paper, artifact_location=self._artifact_location(), tags=OPENS_ON_RUNS)
-            for name, value in OPENS_ON_RUNS.items():
-                if name not in found.tags:
-                    client.set_experiment_tag(found.experiment_id, name, value)
+                return client.create_experiment(paper, artifact_location=self._artifact_location())
             if found.lifecycle_stage == "deleted":
                 client.restore_experiment(found.experiment_id)
             return found.experiment_id

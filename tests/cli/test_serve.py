@@ -17,6 +17,8 @@ import common
 from common.cli import serve
 from common.config import ConfigError
 from common.sweep import unit
+from common.track.mlflow_log import Tracker
+from tests.track.test_mlflow_log import SOURCE
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -55,7 +57,19 @@ def test_each_starts_with_the_code_of_its_own_folder(tmp_path, monkeypatch, caps
         assert "--allow-root" not in serve.lab_arguments(8889, superuser=False)
     else:
         assert words.endswith("--host 127.0.0.1 --port 5001") and "50%25/mlruns/mlflow.db" in words
-        assert "http://127.0.0.1:5001/#/experiments" in capsys.readouterr().out
+        assert capsys.readouterr().out == "MLflow: http://127.0.0.1:5001/#/experiments\n"  # no run yet
+        assert started["variables"]["MLFLOW_DISABLE_TELEMETRY"] == "true"
+
+
+def test_each_paper_s_runs_have_their_address(tmp_path, monkeypatch, capsys):
+    with Tracker(tmp_path) as tracker:
+        numbers = {paper: tracker.sweep_run(paper, SOURCE, {}).experiment_id for paper in ("toy", "ladder")}
+    monkeypatch.setattr(serve, "_become", lambda *_: None)
+    monkeypatch.setattr(serve, "free_port", lambda first, what: first)
+    serve.mlflow(tmp_path)
+    address = "http://127.0.0.1:5000/#/experiments"
+    assert capsys.readouterr().out.splitlines() == [f"MLflow: {address}"] + [
+        f"  {paper}: {address}/{numbers[paper]}/runs?workflowType=machine_learning" for paper in ("ladder", "toy")]
 
 
 def test_code_of_another_checkout_stops_with_one_sentence(tmp_path, monkeypatch):
