@@ -210,7 +210,9 @@ def _dispatch(root: Path, options: argparse.Namespace) -> int:
                               dry_run=options.dry_run)
     if name in ("data", "base"):
         from common.sweep import inputs
+        from common.sweep.plan import check_files
 
+        check_files(root)  # `dvc repro` and `make data` begin here
         print(inputs.build_data(root) if name == "data" else inputs.build_base(root, options.env))
         return 0
     if name == "pretrained":

@@ -88,9 +88,9 @@ notebook: notebooks/toy.py
 method: papers/toy/method.py
 envs: [toy-v1]
 parameters:
-  steps: {default: 4, source: "ours: few"}
-  pause: {default: 0.0, source: "ours: no waiting"}
-  fail_at: {default: -1, source: "ours: never"}
+  steps: {default: 4, range: ">= 1", source: "ours: few"}
+  pause: {default: 0.0, range: ">= 0", source: "ours: no waiting"}
+  fail_at: {default: -1, range: ">= -1", source: "ours: never"}
 '''
 
 

@@ -24,16 +24,17 @@ envs: [shop-v1, countdown-v1]
 estimate:
   cpu: {minutes: 4, disk_mb: 30}
 parameters:
-  lr: {default: 1.0e-5, smoke: 1, paper: 1.0e-6, source: "table 3"}
-  rounds: {default: 2, paper: unstated, source: "ours: two are needed"}
-  search.alpha: {default: 0.5, source: "section 4.2"}
+  lr: {default: 1.0e-5, smoke: 1, paper: 1.0e-6, range: "> 0", source: "table 3"}
+  rounds: {default: 2, paper: unstated, range: ">= -9", source: "ours: two are needed"}
+  search.alpha: {default: 0.5, range: "[0, 1]", source: "section 4.2"}
   search.simulations:
     default: 20
     cpu: {shop-v1: 12, countdown-v1: 8}
+    range: "[rounds, 99]"
     source: "ours: two cores"
   search.rule: {default: ucb1, paper: puct, source: "equation 5"}
-  cap: {default: null, smoke: 3, source: "ours: no cap"}
-  widths: {default: [1, 2], source: "ours"}
+  cap: {default: null, smoke: 3, range: ">= 1", source: "ours: no cap"}
+  widths: {default: [1, 2], range: ">= 1", source: "ours"}
 """
 
 METHOD = '''

@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from common.config import (
-    ConfigError, LabParams, check_paper, check_profile, field_types, hint, load_lab, load_spec,
+    ConfigError, LabParams, check_paper, check_profile, field_types, hint, load_lab, load_spec, ranges_of,
 )
 from common.envs import PanelError, data_hash
 from common.files import write_atomic
-from common.sweep.design import Sweep, fitted, settings
+from common.sweep.design import Sweep, check_ends, fitted, settings
 from common.sweep.plan import (
-    Planned, USER_ENVS, cost_line, default_envs, describe, parse_seeds, plan,
+    Planned, USER_ENVS, check_files, cost_line, default_envs, describe, parse_seeds, plan,
 )
-from common.sweep.unit import params_class, results_dir
+from common.sweep.unit import MissingInput, params_class, results_dir
 
 
 def execute_plan(
@@ -39,6 +39,8 @@ def execute_plan(
     from common.track.mlflow_log import Tracker
 
     check_writable(root)
+    if not ray and any(one.profile == "gpu" and not one.finished for one in planned):
+        require_gpu()
     if launched() > 1:
         if more or ray:
             raise ConfigError(f"{launched()} processes were launched but a search or a Ray cluster divides its units over "
@@ -60,6 +62,25 @@ def execute_plan(
     return results
 
 
+def require_gpu() -> None:
+    """ConfigError where this machine has no GPU, for units of that size: a processor would be at them for weeks."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise ConfigError("profile: gpu is sized for a GPU but torch finds none on this machine; take --profile smol, the same model at "
+                          "the size of a processor, or a machine with a GPU: there is no switch that runs it here all the same")
+
+
+def _planned(root: Path, paper: str, *, cluster: str | None, **asked: Any) -> list[Planned]:
+    """:func:`common.sweep.plan.plan`; where inputs are missing on a machine without the GPU that they are for, that is said first."""
+    try:
+        return plan(root, paper, **asked)
+    except MissingInput:
+        if asked["profile"] == "gpu" and cluster is None:
+            require_gpu()
+        raise
+
+
 def run(
     root: Path, paper: str, *, envs: Sequence[str] | None, seeds: str | None, profile: str | None,
     workers: int | None, results: Path | None, dry_run: bool, cluster: str | None = None,
@@ -77,7 +98,7 @@ def run(
     asked = lab if seeds is None else replace(lab, seeds=parse_seeds(seeds))
     asked = asked if profile is None else replace(asked, profile=profile)
     asked = replace(asked, workers=_count(root, lab, workers, cluster))
-    planned = plan(root, paper, seeds=asked.seeds, profile=asked.profile, envs=envs, dry=dry_run)
+    planned = _planned(root, paper, cluster=cluster, seeds=asked.seeds, profile=asked.profile, envs=envs, dry=dry_run)
     if dry_run:
         print(describe(planned, asked.workers))
         return 0
@@ -128,13 +149,15 @@ def sweep(
     and kept in ``runs/sweeps``. Returns the exit code."""
     check_paper(root, asked.paper, "--paper")
     lab = load_lab(root)
+    spec = load_spec(root, asked.paper)
+    params = params_class(root, spec)
+    check_ends(asked.ranges, ranges_of(params, spec))
     workers = _count(root, lab, workers, cluster)
     if asked.search:
         return _search(root, asked, workers=workers, dry_run=dry_run, resume=resume, ray=cluster is not None)
-    kinds = field_types(params_class(root, load_spec(root, asked.paper)))
-    grid = settings(asked.grid, fitted(asked.ranges, kinds), points=asked.points, draw=asked.draw, sample=asked.sample)
-    planned = plan(root, asked.paper, seeds=parse_seeds(asked.seeds), profile=asked.profile or lab.profile,
-                   envs=asked.envs, grid=grid, dry=dry_run)
+    grid = settings(asked.grid, fitted(asked.ranges, field_types(params)), points=asked.points, draw=asked.draw, sample=asked.sample)
+    planned = _planned(root, asked.paper, cluster=cluster, seeds=parse_seeds(asked.seeds), profile=asked.profile or lab.profile,
+                       envs=asked.envs, grid=grid, dry=dry_run)
     if dry_run:
         print(describe(planned, workers))
         return 0
@@ -298,7 +321,7 @@ def repro(
     Default: seeds 0 and 1 of the first paper of each family in ``params.yaml``. No table is written: ``dvc repro`` does that.
     Returns 1 when a unit failed or a number is not what the published seeds would give.
     """
-    lab = load_lab(root)
+    lab = check_files(root)
     profile = profile or lab.profile
     check_profile(profile, "--profile")
     if papers == ("all",):
@@ -402,6 +425,7 @@ def attest(root: Path, layers: Sequence[str], *, check: bool, paper: str | None,
     if paper is None:
         from common.sweep.attest import attest as run_probes
 
+        check_files(root)  # the pipeline's first stage
         return run_probes(root, layers, check=check)
     if layers or check:
         raise ConfigError(f"{layers[0] if layers else '--check'} is given beside --paper but units are compared there and no layer; leave it out")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from common.config import ConfigError, known_papers, load_lab, load_spec
+from common.config import ConfigError, known_papers, load_spec
 from common.lm.bases import has_base
 from common.sweep.inputs import build_base, build_data
 from common.cli.commands import claims, execute_plan
 from common.sweep.collect import publish
 from common.sweep.documents import NotebookFailed, render
-from common.sweep.plan import default_envs, parse_seeds, plan
+from common.sweep.plan import check_files, default_envs, parse_seeds, plan
 from common.sweep.unit import results_dir
 
 SEEDS = "0,1"
@@ -24,7 +24,7 @@ def smoke(root: Path, *, workers: int | None) -> int:
     Writes below ``runs/`` only (and ``data/`` and ``models/`` where something is absent).
     """
     started, failures = time.monotonic(), []
-    lab = load_lab(root)
+    lab = check_files(root, known_papers(root))
     print(build_data(root), flush=True)
     specs = [load_spec(root, paper) for paper in known_papers(root)]
     for env in sorted({env for spec in specs for env in default_envs(spec) if has_base(env)}):

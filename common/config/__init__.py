@@ -12,21 +12,23 @@ from common.config.lab import (
     PROFILES,
     RUN_PROFILES,
     LabParams,
+    check_env,
     check_paper,
     check_profile,
     known_papers,
     load_lab,
     parse_assignments,
 )
-from common.config.resolve import field_types, flat, from_json, resolve, to_json
+from common.config.ranges import Range, parse_range
+from common.config.resolve import field_ranges, field_types, flat, from_json, ranges_of, resolve, to_json
 from common.config.shared import Evaluation, ModelParams, UnitParams
 from common.config.spec import Estimate, Parameter, PaperSpec, diff_presets, load_spec
 from common.config.strict import ConfigError, check_value, hint, load_yaml, nearest, parse_yaml
 
 __all__ = [
     "PROFILES", "RUN_PROFILES", "ConfigError", "Estimate", "Evaluation", "LabParams", "ModelParams", "PaperSpec",
-    "Parameter", "UnitParams", "check_paper",
-    "check_profile", "check_value", "diff_presets", "field_types", "flat", "from_json", "hint", "known_papers",
-    "load_lab", "load_spec", "load_yaml", "nearest", "parse_assignments", "parse_yaml", "resolve",
+    "Parameter", "Range", "UnitParams", "check_env", "check_paper",
+    "check_profile", "check_value", "diff_presets", "field_ranges", "field_types", "flat", "from_json", "hint", "known_papers",
+    "load_lab", "load_spec", "load_yaml", "nearest", "parse_assignments", "parse_range", "parse_yaml", "ranges_of", "resolve",
     "to_json",
 ]

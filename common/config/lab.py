@@ -68,6 +68,15 @@ def check_paper(root: Path, paper: str, where: str) -> None:
         raise ConfigError(f'{where}: unknown paper "{paper}"; {hint(paper, known_papers(root))}')
 
 
+def check_env(root: Path, env: str, where: str) -> None:
+    """Raise ConfigError unless the environment ``env`` has a module: :data:`common.envs.ENV_IDS` without importing it."""
+    folder = root / "common" / "envs" / "versions"
+    folder = folder if folder.is_dir() else Path(__file__).parents[1] / "envs" / "versions"
+    known = [path.stem.replace("_", "-") for path in folder.glob("*.py") if path.stem[0] != "_"]
+    if env not in known:
+        raise ConfigError(f'{where}: unknown environment "{env}"; {hint(env, known)}')
+
+
 def check_profile(profile: str, where: str) -> None:
     """Raise ConfigError unless ``profile`` is one of PROFILES."""
     if profile not in PROFILES:

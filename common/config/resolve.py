@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from common.config.lab import check_profile
+from common.config.ranges import EXAMPLES, TASKS, Range, wants_range
+from common.config.shared import ModelParams
 from common.config.spec import SHARED, UNSTATED, PaperSpec, shared_parameters
 from common.config.strict import ConfigError, check_value, hint
 
@@ -39,17 +41,52 @@ def resolve(
     for name in overrides or {}:
         if name not in kinds:
             raise ConfigError(f'override of {spec.paper}: unknown parameter "{name}"; {hint(name, kinds)}')
-    values = {}
+    ranges = ranges_of(cls, spec)
+    values, places = {}, {}
     for name, kind in kinds.items():
         if overrides and name in overrides:
-            values[name] = check_value(kind, overrides[name], f"override of {spec.paper}: {name}")
+            places[name] = f"override of {spec.paper}: {name}"
+            values[name] = check_value(kind, overrides[name], places[name])
             continue
         stated = spec.parameters.get(name, shared.get(name))
         value, file = stated.value(profile, env), where if name in spec.parameters else SHARED
         if value == UNSTATED:
             raise ConfigError(f"{file}: {name} is unstated by the paper and has no default; give it as an override")
-        values[name] = check_value(kind, value, f"{file}: {name} ({profile}, {env})")
+        places[name] = f"{file}: {name} ({profile}, {env})"
+        values[name] = check_value(kind, value, places[name])
+    for name, own in ranges.items():
+        for one in own:
+            one.check(values[name], places[name], values)
     return _build(cls, values, "", spec.paper)
+
+
+def ranges_of(cls: type, spec: PaperSpec) -> dict[str, list[Range]]:
+    """Dotted name → the ranges of a paper's parameter: that of its type, or of the shared parameter of its name, and that of
+    params.yaml. ConfigError for one that needs a range and has none, and for an end that is no parameter."""
+    where, kinds, shared = f"papers/{spec.paper}/params.yaml", field_types(cls), field_ranges(ModelParams)
+    typed = shared | field_ranges(cls)
+    ranges: dict[str, list[Range]] = {}
+    for name, kind in kinds.items():
+        stated = spec.parameters[name].range if name in spec.parameters else None
+        ranges[name] = [one for one in (typed.get(name), stated) if one]
+        if not ranges[name] and name in spec.parameters and name not in shared_parameters() and wants_range(kind):
+            raise ConfigError(f"{where}: {name} has no range; add range: … beside its source, for example {EXAMPLES}")
+        for end in (end for one in ranges[name] for end in one.names):
+            if end not in kinds and not TASKS.fullmatch(end):
+                raise ConfigError(f'{where}: the range of {name} ends at "{end}", which is no parameter; {hint(end, kinds)}')
+    return ranges
+
+
+def field_ranges(cls: type, prefix: str = "") -> dict[str, Range]:
+    """Dotted leaf name → the range that its annotation holds; names without one are left out."""
+    found: dict[str, Range] = {}
+    for name, kind in typing.get_type_hints(cls, include_extras=True).items():
+        own = [one for one in getattr(kind, "__metadata__", ()) if isinstance(one, Range)]
+        if own:
+            found[prefix + name] = own[0]
+        elif dataclasses.is_dataclass(kind):
+            found |= field_ranges(kind, f"{prefix}{name}.")
+    return found
 
 
 def field_types(cls: type, prefix: str = "") -> dict[str, Any]:
@@ -114,9 +151,10 @@ def from_json(cls: type[T], text: str) -> T:
     except json.JSONDecodeError as error:
         raise ConfigError(f"parameters: not valid JSON ({error}); pass the text that to_json wrote") from None
     leaves = _leaves(cls, values, "")
-    kinds = field_types(cls)
-    return _build(cls, {name: check_value(kind, leaves[name], f"parameters: {name}") for name, kind in kinds.items()},
-                  "", "parameters")
+    values = {name: check_value(kind, leaves[name], f"parameters: {name}") for name, kind in field_types(cls).items()}
+    for name, one in field_ranges(cls).items():
+        one.check(values[name], f"parameters: {name}", values)
+    return _build(cls, values, "", "parameters")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

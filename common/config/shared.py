@@ -4,6 +4,7 @@
         rl: Reinforce                   # its own parameters
 
 A paper's params.yaml states only its own parameters, and those shared ones for which it needs another value.
+Their ranges (:mod:`common.config.ranges`) stand here, with their types; those of a paper's own parameters in its params.yaml.
 A field with a default is left out of written parameters while it has that value: a new one without effect moves no key.
 Nothing here imports torch: parameters are checked before any model is loaded.
 """
@@ -11,13 +12,18 @@ Nothing here imports torch: parameters are checked before any model is loaded.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from common.config.ranges import parse_range
+
+NOT_EMPTY, COUNT = parse_range("not empty"), parse_range(">= 1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnitParams:
     """Parameters of every paper."""
 
-    panels: tuple[str, ...]
+    panels: Annotated[tuple[str, ...], NOT_EMPTY]
     """Panels of the environment on which every variant is evaluated; artifacts are kept of the first."""
     only: tuple[str, ...] = ()
     """Names of the variants to train and evaluate, for pilots; empty means all of them."""
@@ -32,13 +38,13 @@ class UnitParams:
 class ModelParams(UnitParams):
     """Parameters of a paper that trains a language model, from a base model of ours or a pretrained one."""
 
-    model: str
+    model: Annotated[str, NOT_EMPTY]
     """The base model: "nano" is the environment's own, trained here; else a pretrained model's name."""
-    lora_rank: int
+    lora_rank: Annotated[int, parse_range(">= 0")]
     """Rank of the LoRA adapters that are trained; 0 trains all weights."""
     four_bit: bool
     """Whether the base model's weights are rounded to 4 bits; adapters are then trained beside them."""
-    answer_tokens: int
+    answer_tokens: Annotated[int, COUNT]
     """Most tokens of one turn."""
 
     def __post_init__(self) -> None:
@@ -55,9 +61,9 @@ class ModelParams(UnitParams):
 class Evaluation:
     """Evaluation budget: how many tasks and sampled episodes evaluate a variant."""
 
-    tasks: int
+    tasks: Annotated[int, parse_range("[1, tasks(panels)]")]
     """Tasks of each panel, the first ones."""
-    draws: int
+    draws: Annotated[int, COUNT]
     """Sampled episodes of each task."""
     admission: bool = False
     """Whether the base model also gets what admission checks ask for: ``pass@<draws>``, the share of tasks that one of its draws

@@ -6,11 +6,12 @@
       cpu: {minutes: 4, disk_mb: 30}
     parameters:
       search:
-        alpha: {default: 0.5, paper: 0.5, source: "section 4.2: alpha = 0.5"}
+        alpha: {default: 0.5, paper: 0.5, range: "[0, 1]", source: "section 4.2: alpha = 0.5"}
         simulations:
           default: 20
           cpu: {shop-v1: 12, countdown-v1: 8}     # a mapping is always environment to value
           paper: unstated
+          range: ">= 1"                           # which values it may have: common/config/ranges.py
           source: "ours: fits two cores"
 
 The value of a parameter is ``<profile>`` if written, else ``default``; ``paper: unstated`` records
@@ -28,7 +29,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from common.config.lab import PROFILES, RUN_PROFILES, check_paper, check_profile
+from common.config.lab import PROFILES, RUN_PROFILES, check_env, check_paper, check_profile
+from common.config.ranges import EXAMPLES, Range, parse_range
 from common.config.strict import ConfigError, check_value, hint, load_yaml, require_keys
 
 UNSTATED = "unstated"
@@ -45,11 +47,13 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Parameter:
-    """One line of the table: ``presets`` maps "default" and profiles to a value or to {env: value}."""
+    """One line of the table: ``presets`` maps "default" and profiles to a value or to {env: value}. ``range`` is None where the
+    type, or the shared parameter of that name, has one."""
 
     name: str
     presets: Mapping[str, Any]
     source: str
+    range: Range | None = None
 
     def value(self, profile: str, env: str) -> Any:
         """The value at ``profile`` for ``env``: None is a legal value; UNSTATED is never returned
@@ -94,6 +98,8 @@ def load_spec(root: Path, paper: str) -> PaperSpec:
     if not envs or len(set(envs)) < len(envs):
         raise ConfigError(f"{where}: envs is {list(envs)} but must name at least one environment, each once; "
                           "correct it")
+    for env in envs:
+        check_env(root, env, f"{where}: envs")
     asked = check_value(tuple[str, ...], raw.get("asked", []), f"{where}: asked")
     if not set(asked) < set(envs):
         raise ConfigError(f"{where}: asked is {list(asked)} but must name some of envs and not all; correct it")
@@ -133,19 +139,29 @@ def _leaves(entries: Mapping[str, Any], where: str, prefix: str = "") -> dict[st
 
 def _parameter(name: str, entry: Any, envs: tuple[str, ...], where: str) -> Parameter:
     entry = dict(_mapping(entry, where))
-    require_keys(entry, ["source"], ["default", *PROFILES], where)
+    require_keys(entry, ["source"], ["default", "range", *PROFILES], where)
     source = check_value(str, entry.pop("source"), f"{where}.source")
     if not source.strip():
         raise ConfigError(f'{where}.source is empty but every value needs one; quote the paper or write "ours: why"')
+    allowed = _range(entry.pop("range"), f"{where}.range") if "range" in entry else None
     for preset, value in entry.items():
         if value == UNSTATED and preset != "paper":
             raise ConfigError(f'{where}.{preset} is "unstated", which only the paper preset may be; give a value')
         if isinstance(value, dict):
             _check_envs(value, envs, f"{where}.{preset}")
+        if allowed and value != UNSTATED:  # ends that are names are known once parameters are resolved
+            for env, one in value.items() if isinstance(value, dict) else [("", value)]:
+                allowed.check(one, f"{where}.{preset}{f' ({env})' * bool(env)}", {})
     uncovered = [profile for profile in RUN_PROFILES if profile not in entry]
     if uncovered and "default" not in entry:
         raise ConfigError(f"{where} has no value for the profile {uncovered[0]}; add {uncovered[0]}: … or default: …")
-    return Parameter(name=name, presets=entry, source=source)
+    return Parameter(name=name, presets=entry, source=source, range=allowed)
+
+
+def _range(text: Any, where: str) -> Range:
+    if not isinstance(text, str):
+        raise ConfigError(f"{where} is {text!r} but must be a text in quotes; write for example {EXAMPLES}")
+    return parse_range(text, where)
 
 
 def _check_envs(value: Mapping[str, Any], envs: tuple[str, ...], where: str) -> None:
@@ -163,8 +179,10 @@ def _estimates(raw: Mapping[str, Any], where: str) -> dict[str, Estimate]:
         check_profile(profile, where)
         entry = _mapping(entry, f"{where}.{profile}")
         require_keys(entry, ["minutes", "disk_mb"], [], f"{where}.{profile}")
-        estimates[profile] = Estimate(
-            **{name: check_value(float, value, f"{where}.{profile}.{name}") for name, value in entry.items()})
+        numbers = {name: check_value(float, value, f"{where}.{profile}.{name}") for name, value in entry.items()}
+        for name, value in numbers.items():
+            parse_range(">= 0").check(value, f"{where}.{profile}.{name}", {})
+        estimates[profile] = Estimate(**numbers)
     return estimates
 
 

@@ -75,6 +75,10 @@ class AnswerEnv:
         """What the dialogue holds of a turn ``text`` after the attempt ``before`` ("" at the first turn): here the turn itself."""
         return text
 
+    def revised(self, answer: str) -> str:
+        """The turn by which ``answer`` takes the place of the attempt before: here the answer itself."""
+        return answer
+
     def score(self, action: str) -> float:
         """1 when ``action`` alone would solve the present task, else 0."""
         raise NotImplementedError

@@ -9,49 +9,101 @@ installed, which math-verify (timeouts by signals, sympy's evaluating parser) ca
 from __future__ import annotations
 
 import re
-from fractions import Fraction
+
+from common.envs.answer_text import ANNOUNCED, boxes, number, plain
+from common.envs.latex_expression import expression, outer, split
 
 LONGEST = 500
-_MARKS = re.compile(r"####|\banswers?\b(?:\s+is\b|\s+are\b)\s*:?", re.IGNORECASE)
-_MATH = re.compile(r"\$([^$]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]")
-_UNITS = (r"(?:square|cubic)?\s*(?:units?|mm|cm|km|meters?|metres?|inch(?:es)?|feet|foot|ft|yards?|miles?|degrees?|radians?|"
-          r"dollars?|cents?|percent|seconds?|minutes?|hours?|days?|weeks?|months?|years?|mph|kg|grams?|pounds?|points?)")  # fmt: skip
+"""Characters of an answer above which it stays as it is."""
+_LINE = 2000
+"""Most characters behind an announcement in which its answer must end."""
+_MARKS = re.compile(rf"(?:{ANNOUNCED})\s*:?", re.IGNORECASE)
+_MATH = {"$$": "$$", "\\[": "\\]", "\\(": "\\)", "$": "$"}
+_ANOTHER = re.compile(r"\s*(?:,|and\b|or\b)[\s$]*(?:and\b|or\b)?\s*(?:\$|\\[(\[])")
 _SPELLINGS = (
-    (re.compile(r"(\d)(?:\{,\}|,\\!)(?=\d{3}(?!\d))"), r"\1"),  # thousands, as LaTeX groups them
-    (re.compile(r"\\(?:[,;:!> ]|q?quad\b|displaystyle\b)|[~\t]|\\\$|\$|\\[()\[\]]|\\(?:left|right)(?![a-zA-Z])\.?"), " "),
-    (re.compile(r"\\?%|\^\s*\{?\s*\\(?:circ|degree)\s*\}?|\\degree\b|°"), ""),
-    (re.compile(r"[−–]"), "-"),
+    (re.compile(r"(?<![\d.])[1-9]\d{0,2}(?:(?:\{,\}|,\\! *)\d{3})+(?!\d)"), lambda found: re.sub(r"\D", "", found[0])),  # thousands
+    (re.compile(r"\\(?:left|right|[bB]igg?[lrm]?)(?![a-zA-Z])\.?"), " "),
+    (re.compile(r"\\(?:[,;:!> ]|q?quad\b|displaystyle\b|textstyle\b)|[~\t\u00a0\u2009\u202f]|\\\$|\$|\\[()\[\]]|[€£]"), " "),
+    (re.compile(r"\n *\[-?[\d.]+ *[a-z]{2}\]"), "\n"),  # a row's distance from the next one
+    (re.compile(r"√ *(\d+)"), r"\\sqrt{\1}"),
     (re.compile(r"√"), r"\\sqrt "),
     (re.compile(r"π|(?<![\\a-zA-Z])pi(?![a-zA-Z])"), r"\\pi "),
     (re.compile(r"∞"), r"\\infty "),
     (re.compile(r"∪"), r"\\cup "),
-    (re.compile(r"≤|\\leq?(?![a-zA-Z])"), r"\\leq "),
-    (re.compile(r"≥|\\geq?(?![a-zA-Z])"), r"\\geq "),
+    (re.compile(r"≤|\\(?:leq?|leqslant)(?![a-zA-Z])"), r"\\leq "),
+    (re.compile(r"≥|\\(?:geq?|geqslant)(?![a-zA-Z])"), r"\\geq "),
     (re.compile(r"×|·|\\(?:cdot|times)(?![a-zA-Z])"), "*"),
+    (re.compile(r"(?:\^ *)?(?:°|\\degree(?![a-zA-Z]))"), r"^\\circ "),
+    (re.compile(r"²"), "^2"),
+    (re.compile(r"³"), "^3"),
     (re.compile(r"\\varnothing\b"), r"\\emptyset"),
-    (re.compile(r"\\[dtc]frac(?![a-zA-Z])"), r"\\frac"),
-    (re.compile(r"\\frac *(\d) *(\d)"), r"\\frac{\1}{\2}"),
-)
+    (re.compile(r"\\(?:[dtcs]|nice)frac(?![a-zA-Z])"), r"\\frac"),
+    (re.compile(r" *,? *\\(?:text|textrm|mbox|mathrm) *\{ *,? *(?:and|or) *\} *"), ","),
+    (re.compile(r" *(?<=[\d)\]} ]) *,? *\b(?:and|or)\b *(?=[-+\d\\(\[{])"), ","),
+)  # fmt: skip
 _TEXT = r"\\(?:text|textbf|textit|textrm|mbox|mathrm|mathbf|operatorname)\s*\{([^{}]*)\}"
-_NUMBER = re.compile(r"([-+]?)(\d+\.?\d*|\.\d+)(?:/(\d+\.?\d*|\.\d+))?")
-_MATRIX = re.compile(r"\\begin\{[pb]matrix\}(.*)\\end\{[pb]matrix\}", re.DOTALL)
-_NAMED = re.compile(r"(?:[A-Za-z](?:_\{?\w\}?)?(?:\([a-z]\))?|\\[a-z]+|\([a-z](?:,[a-z])+\))(?:=|\\in(?![a-z]))([^=]+)")
+_POWER = r"(?: *\^ *(?:[23]|\{ *[23] *\}))?"
+_SUFFIX = re.compile(rf"(?<=[^ ]) *\\(?:text|textbf|textit|textrm|mbox|mathrm|mathbf) *\{{([^{{}}]*)\}}{_POWER} *$")
+_UNITS = re.compile(r" *(?:(?:square|cubic) *)?(?:units?|mm|cm|km|meters?|metres?|inch(?:es)?|feet|foot|ft|yards?|miles?|degrees?|"
+                    r"radians?|dollars?|cents?|percent|seconds?|minutes?|hours?|days?|weeks?|months?|years?|mph|kg|grams?|pounds?|"
+                    rf"points?)(?![a-zA-Z]){_POWER} *$")  # fmt: skip
+_MARKED = re.compile(r" *(?:\\?%|\^ *(?:\\circ|\{ *\\circ *\})) *$")
+_ANGLES = re.compile(r"\\(?:arc)?(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])")
+_SHORT_UNITS = frozenset("m mm cm km s ms h hr g kg mg l ml ft in yd mi lb oz sq cu".split())
+_NO_UNITS = frozenset("""
+zero one two three four five six seven eight nine ten eleven twelve twenty thirty forty fifty sixty seventy eighty ninety hundred thousand
+million billion trillion lakh crore googol dozen dozens score gross half halves third thirds quarter quarters fourth fourths fifth fifths
+sixth sixths seventh sevenths eighth eighths ninth ninths tenth tenths hundreds thousands millions billions trillions hundredth
+hundredths thousandth thousandths pair pairs couple double twice thrice times squared cubed factorial negative minus plus less more fewer
+below above under over least most not and nor between from mod modulo base binary octal decimal hexadecimal north south east west left
+right upward downward clockwise counterclockwise anticlockwise loss gain owed debt noon midnight morning afternoon evening ago before after
+behind ahead bce sin cos tan log cot sec csc exp gcd lcm max min cis pmod undefined none unknown infinity infinite
+""".split())
+"""Words behind a number that are no unit of what is counted: they change how much it is, or in which direction."""
+_TIME = re.compile(r"(?<=\d) *(?:\\(?:text|mathrm|mbox) *\{ *)?([aApP])\.? ?[mM](?![a-zA-Z])\.? *\}?$")
+_MATRIX = re.compile(r"(?P<open>[(\[]?) *\\begin *\{(?P<kind>[a-zA-Z]*matrix|array)\} *(?P<columns>\{[^{}]*\})?(?P<rows>.*)"
+                     r"\\end *\{(?P=kind)\} *(?P<close>[)\]]?)", re.DOTALL)  # fmt: skip
+_GREEK = "alpha|beta|gamma|delta|(?:var)?epsilon|zeta|eta|theta|kappa|lambda|mu|nu|xi|rho|sigma|tau|(?:var)?phi|chi|psi|omega"
+_NAME = re.compile(rf"(?:[A-Za-z]|\\(?:{_GREEK}))(?:_\{{?\w\}}?)?(?:\([a-z]\))?|\([a-z](?:,[a-z])+\)")
 
 
 def declared_answer(text: str) -> str | None:
-    """What the last ``\\boxed{…}`` holds, else what follows the last ``####`` or "answer is" on its line, up to the end of the
-    sentence; None where nothing is declared, or something whose braces do not match."""
-    for start in reversed([match.end() for match in re.finditer(r"\\(?:boxed|fbox)\s*(?=\{)", text)]):
-        boxed, _ = _argument(text, start)
-        if boxed is not None and boxed.strip():
-            return boxed.strip()
+    """What the last ``\\boxed{…}`` holds, else what follows the last ``####`` or "answer is": mathematics up to its end, else
+    the line up to the end of the sentence; None where nothing is declared, or something whose braces do not match."""
+    for start, end in reversed(boxes(text)):
+        if text[start:end].strip():
+            return text[start:end].strip()
     for mark in reversed(list(_MARKS.finditer(text))):
-        line = next((line.strip(" *:") for line in text[mark.end() :].splitlines() if line.strip(" *:")), "")
-        inside = _MATH.match(line)
-        answer = next(filter(None, inside.groups())) if inside else re.split(r"[.!]?\*\*|[.!](?:\s|$)", line)[0]
-        if answer.strip() and _balanced(answer):
-            return answer.strip()
+        answer = _announced(text, re.compile(r"[\s*:]*").match(text, mark.end()).end())
+        if answer and _balanced(answer):
+            return answer
     return None
+
+
+def _announced(text: str, start: int) -> str:
+    """What stands at ``start``: mathematics without its delimiters, else the rest of the sentence; "" where neither ends."""
+    shown = text[start : start + _LINE]
+    opening = next((one for one in _MATH if shown.startswith(one)), "")
+    if opening:
+        across = shown if len(opening) == 2 and opening != "\\(" else shown.split("\n", 1)[0]
+        close = re.compile(re.escape(_MATH[opening]) + ("" if len(opening) == 2 else r"(?!\d)"))  # no digit: $5 and $6 are prices
+        if (end := close.search(across, len(opening))) and not _ANOTHER.match(shown, end.end()):
+            return across[len(opening) : end.start()].strip()
+    line = shown.split("\n", 1)[0]
+    sentence = re.split(r"[.!]?\*\*|[.!](?:\s|$)", line)[0]
+    if line.strip(" *:") in ("$", "$$", "\\[", "\\(") or len(sentence) == _LINE:
+        return ""
+    return sentence.strip(" *:")
+
+
+def _balanced(text: str) -> bool:
+    """Whether ``text`` may stand between braces."""
+    depth = 0
+    for brace in re.findall(r"\\.|[{}]", text, re.DOTALL):
+        depth += {"{": 1, "}": -1}.get(brace, 0)
+        if depth < 0:
+            return False
+    return depth == 0
 
 
 def same_answer(one: str, other: str) -> bool:
@@ -63,133 +115,120 @@ def same_answer(one: str, other: str) -> bool:
 def normal_form(answer: str) -> str:
     """One spelling of an answer, on one line; the normal form of a normal form is itself.
 
-    ``\\frac{1}{2}``, ``0.5`` and ``.50`` are ``1/2``, ``3\\frac{1}{2}`` is ``7/2``, ``1,000`` is ``1000``. Units behind a
-    number, percent and degree signs, currency and ``x =`` are dropped; words are lower case. Elements of tuples, intervals
-    and lists keep their order and brackets; those of a set ``\\{…\\}`` are sorted. What is longer than :data:`LONGEST`
-    characters stays as it is.
+    ``\\frac{1}{2}``, ``0.5`` and ``.50`` are ``1/2``, ``3\\frac{1}{2}`` and ``3\\ 1/2`` are ``7/2``, ``1,000`` is ``1000``. Units
+    behind a number, percent and degree signs, currency and ``x =`` are dropped; words that change a number (``million``,
+    ``p.m.``) are not. Words are lower case. Elements of tuples, intervals and lists keep their order and brackets; those of a
+    set ``\\{…\\}`` are sorted. What is longer than :data:`LONGEST` characters stays as it is.
     """
     for _ in range(9 if len(answer) <= LONGEST else 0):  # what one pass lays bare, the next one reads; two or three suffice
-        answer = _normalised(answer)
+        answer, before = _normalised(answer), answer
+        if answer == before:
+            break
     return " ".join(answer.split())
 
 
 def _normalised(answer: str) -> str:
-    text = re.sub(r"\s+", " ", answer).replace("\\\\", "\n")  # \n: the end of a matrix's row
+    text = re.sub(r"\s+", " ", plain(answer)).replace("\\\\", "\n")  # \n: the end of a matrix's row
     for pattern, spelling in _SPELLINGS:
         text = pattern.sub(spelling, text)
+    text = _TIME.sub(lambda found: f"\\text{{ {found[1].lower()}m}}", text.strip(" "))
     text = re.sub(r"(?<!\\) *[.,;]? *$", "", text).strip(" ")
-    text = re.sub(rf"(?<=[^ ]) *{_TEXT} *(?:\^ *\{{?[23]\}}?)? *$", "", text)
-    text = re.sub(rf"(?<=[\d}}]) *{_UNITS} *(?:\^ *\{{?[23]\}}?)? *$", "", text)
-    text = re.sub(r"\\text *\{ *(?:and|or) *\}", ",", text)
-    words, plain = re.search(_TEXT, text), re.sub(_TEXT, r"\1", text).strip(" ").rstrip(" .")
-    if re.fullmatch(r"[A-Za-z][A-Za-z' -]*", plain) and (words or re.search(r"[A-Za-z]{3}", plain)):
-        return plain if len(plain) == 1 else re.sub(" +", " ", plain).lower()
-    return _value(re.sub(" +(?![a-zA-Z])|(?<!\\\\)(?<![a-zA-Z]) +", "", plain)).replace("\n", "\\\\")
+    return _value(re.sub(" +", " ", text)).replace("\n", "\\\\")
 
 
-def _value(text: str) -> str:
-    """The normal form of mathematics without spelling variants."""
-    text = re.sub(r"(\\[a-zA-Z]+) +", r"\1 ", text.strip(" ").removeprefix("+"))
-    if matrix := _MATRIX.fullmatch(text):
-        rows = [",".join(map(_value, row.split("&"))).replace(",", "&") for row in matrix[1].strip("\n ").split("\n")]
-        return r"\begin{pmatrix}" + "\n".join(rows) + r"\end{pmatrix}"
-    if named := _NAMED.fullmatch(text.replace(" ", "")):
-        return _value(named[1])
-    if re.fullmatch(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?", text):
-        return _value(text.replace(",", ""))
-    if "\\cup" in text:
-        return "\\cup ".join(_value(part) for part in text.split("\\cup"))
-    opening, inner, closing = _outer(text)
-    parts = _split(inner)
-    if len(parts) > 1 or opening not in ("", "("):
-        elements = [_value(part) for part in parts]
-        return opening + ",".join(sorted(elements) if opening == "\\{" else elements) + closing
-    if opening:
+def _value(text: str, listed: bool = False) -> str:
+    """The normal form of an answer without spelling variants; ``listed``: of an element of a list."""
+    text = text.strip(" ")
+    bare = _without_unit(text)
+    if (value := number(_untexted(bare))) is not None and not (listed and re.fullmatch(r"0\d+", bare)):  # (1,000) may be a thousand
+        return str(value)
+    words = _untexted(text).strip(" ").rstrip(" .")
+    if re.fullmatch(r"[A-Za-z][A-Za-z' -]*", words) and (re.search(_TEXT, text) or re.search(r"[A-Za-z]{3}", words)):
+        return words if len(words) == 1 else re.sub(" +", " ", words).lower()
+    if (matrix := _MATRIX.fullmatch(text)) and "\\begin" not in matrix["rows"] and matrix["open"] + matrix["close"] in ("", "()", "[]"):
+        return _matrix(matrix)
+    if len(parts := [part for part in split(text, ",") if part.strip(" ")]) > 1:
+        return _list(parts)
+    name, unnamed = _named(text)
+    if name:
+        return _value(unnamed)
+    if len(parts := split(text, "\\cup")) > 1:
+        return "\\cup ".join(map(_value, parts))
+    opening, inner, closing = outer(text)
+    if opening == "(" and closing == ")" and len(split(inner, ",")) == 1:
         return _value(inner)
-    if mixed := re.fullmatch(r"(-?)(\d+)\\frac\{(\d+)\}\{(\d+)\}", text):
-        sign, whole, over, under = mixed.groups()
-        text = f"{sign}{int(whole) * int(under) + int(over)}/{under}"
-    return _number(_layout(text))
+    if opening:
+        elements = [_value(part, listed=True) for part in split(inner, ",")]
+        return opening + ",".join(sorted(elements) if opening == "\\{" else elements) + closing
+    if bare != text:
+        return _value(bare)
+    if (untexted := _untexted(text)) != text:
+        return _value(untexted)
+    return expression(text.removeprefix("+"))
 
 
-def _number(text: str) -> str:
-    """A number as an integer or a reduced fraction; other text as it is."""
-    if not (match := _NUMBER.fullmatch(text)) or len(text) > 1000:
-        return text
-    sign, over, under = match.groups()
-    try:
-        return str((-1 if sign == "-" else 1) * Fraction(over) / Fraction(under or 1))
-    except ZeroDivisionError:
-        return text
+def _untexted(text: str) -> str:
+    """``text`` with the contents of ``\\text{…}`` and its like in their place."""
+    return re.sub(" +", " ", re.sub(_TEXT, r" \1 ", text)).strip(" ")
 
 
-def _layout(text: str) -> str:
-    """Fractions with a slash, roots and powers with the fewest braces, no spaces and no sign of multiplication after digits."""
-    for name, arguments in (("\\frac", 2), ("\\sqrt", 1)):
-        at = text.rfind(name)  # the last one holds no other one before the rest is done
-        while at >= 0:
-            given, end = [], at + len(name)
-            for _ in range(arguments):
-                found, end = _argument(text, end)
-                given.append(found)
-            if None not in given:
-                before, after = text[:at], text[end:]
-                made = f"√{{{given[0]}}}" if arguments == 1 else _slash(given[0], given[1], before, after)
-                text = before + made + after
-            at = text.rfind(name, 0, at)
-    text = re.sub(r"([\^_])\{(-?\w+|[^{}])\}", r"\1\2", text.replace("√", "\\sqrt"))
-    text = re.sub(r"(?<=\d)\*(?=[a-zA-Z\\(])", "", text)
-    return re.sub(r"(?<![a-zA-Z]) | (?![a-zA-Z])", "", text)
-
-
-def _slash(over: str, under: str, before: str, after: str) -> str:
-    over = f"({over})" if re.search(r"(?<=.)[-+]|/", over) else over
-    atom = re.fullmatch(r"\d+\.?\d*|[a-zA-Z]|\\[a-zA-Z]+(?:\{[^{}]*\})?", under)
-    whole = f"{over}/{under}" if atom else f"{over}/({under})"
-    return f"({whole})" if re.search(r"[\d.]$", before) and over[:1].isdigit() or re.match(r"[\w\\(]", after) else whole
-
-
-def _argument(text: str, start: int) -> tuple[str | None, int]:
-    """What a LaTeX command at ``start`` takes: the group in braces, a command or one character, and where it ends."""
-    start += len(text[start:]) - len(text[start:].lstrip(" "))
-    if text[start : start + 1] != "{":
-        token = re.compile(r"\\[a-zA-Z]+|\w").match(text, start)
-        return (token[0], token.end()) if token else (None, start)
-    depth = 0
-    for brace in re.compile(r"\\.|[{}]", re.DOTALL).finditer(text, start):
-        depth += {"{": 1, "}": -1}.get(brace[0], 0)
-        if depth == 0:
-            return (text[start + 1 : brace.start()], brace.end()) if brace[0] == "}" else (None, start)
-    return None, start
-
-
-def _balanced(text: str) -> bool:
-    """Whether ``text`` may stand between braces."""
-    return _argument(f"{{{text}}}", 0)[1] == len(text) + 2
-
-
-def _outer(text: str) -> tuple[str, str, str]:
-    """The bracket that opens the text and closes it only at its end, what is between, and the closing one; else no brackets."""
-    for opening, closings in (("\\{", ("\\}",)), ("(", (")", "]")), ("[", ("]", ")"))):
-        closing = next((one for one in closings if text.endswith(one)), "")
-        if text.startswith(opening) and closing and len(text) > 1:
-            inner = text[len(opening) : -len(closing)]
-            depth, lowest = 0, 0
-            for char in re.findall(r"[()\[\]{}]", inner):
-                depth += 1 if char in "([{" else -1
-                lowest = min(lowest, depth)
-            if lowest == 0 == depth:
-                return opening, inner, closing
-    return "", text, ""
-
-
-def _split(text: str) -> list[str]:
-    """The text at its commas outside of brackets."""
-    parts, depth = [""], 0
-    for char in text:
-        depth += {**dict.fromkeys("([{", 1), **dict.fromkeys(")]}", -1)}.get(char, 0)
-        if char == "," and depth == 0:
-            parts.append("")
+def _without_unit(text: str) -> str:
+    """``text`` without a unit, a percent or a degree sign behind it."""
+    while True:
+        if (mark := _MARKED.search(text)) and mark.start() and not _ANGLES.search(text):
+            text = text[: mark.start()]
+        elif (suffix := _SUFFIX.search(text)) and _is_unit(suffix[1], text[: suffix.start()]):
+            text = text[: suffix.start()]
+        elif (unit := _UNITS.search(text)) and _takes_unit(text[: unit.start()]):
+            text = text[: unit.start()]
         else:
-            parts[-1] += char
-    return parts
+            return text
+
+
+def _takes_unit(text: str) -> bool:
+    """Whether a unit without ``\\text`` may stand behind ``text``."""
+    return text[-1:].isdigit() or text[-1:] == "}" or number(text) is not None
+
+
+def _is_unit(words: str, before: str) -> bool:
+    """Whether words behind a number only say of what there are so many: not where they change the number."""
+    if words.strip(" ") in ("C", "F") and _MARKED.search(before):
+        return True
+    found = re.findall("[A-Za-z]+", words)
+    return bool(found) and re.fullmatch(r"[A-Za-z .'/-]+", words) is not None and all(
+        word.lower() not in _NO_UNITS if len(word) > 2 else word in _SHORT_UNITS for word in found)
+
+
+def _list(parts: list[str]) -> str:
+    """A plain list, in its order. Names are dropped where there is one; several unknowns keep theirs, in alphabetical order."""
+    named = [_named(part) for part in parts]
+    names = {name for name, _ in named if name}
+    elements = [_value(part, listed=True) for _, part in named]
+    if len(names) > 1:
+        return ",".join(sorted(f"{name}={element}" if name else element for (name, _), element in zip(named, elements, strict=True)))
+    joined = ",".join(elements)
+    return joined if number(joined) is None else ", ".join(elements)
+
+
+def _named(text: str) -> tuple[str, str]:
+    """What is before ``=`` or ``\\in`` where that names the answer, and the answer; "" and ``text`` where it does not."""
+    for sign in ("=", "\\in"):
+        parts = split(text, sign)
+        name = parts[0].replace(" ", "")
+        unknowns = re.findall("[a-z]", name) if name[:1] == "(" else []  # (y, x) = (1, 2) is (x, y) = (2, 1)
+        if len(parts) == 2 and parts[1].strip(" ") and _NAME.fullmatch(name) and unknowns == sorted(unknowns):
+            return name, parts[1]
+    return "", text
+
+
+def _matrix(matrix: re.Match[str]) -> str:
+    """A matrix in round or square brackets, whichever environment it is written in; another one by its own name."""
+    kind, columns, brackets = matrix["kind"], matrix["columns"] or "", matrix["open"] + matrix["close"]
+    plain_columns = re.fullmatch(r"(?:\{[lcr ]*\})?", columns) is not None
+    if plain_columns and (kind in ("pmatrix", "bmatrix") or brackets and kind in ("matrix", "smallmatrix", "array")):
+        kind = "pmatrix"
+    rows = [row for row in split(matrix["rows"].replace("\\hline", ""), "\n") if row.strip(" ")]
+    cells = "\n".join("&".join(map(_value, split(row, "&"))) for row in rows)
+    if kind == "pmatrix":
+        return rf"\begin{{pmatrix}}{cells}\end{{pmatrix}}"
+    return rf"{matrix['open']}\begin{{{kind}}}{columns}{cells}\end{{{kind}}}{matrix['close']}"

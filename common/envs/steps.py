@@ -16,12 +16,11 @@ own words. A changed instruction is a new ``VERSION``: a test holds the words to
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 from typing import NamedTuple
 
 from common.envs.answers import GAMMA, AnswerEnv
 from common.envs.contract import Snapshot
-from common.envs.final_number import final_number
+from common.envs.final_number import announces_number as announces_number  # ``declares`` where answers are numbers
 from common.envs.shop.engine import INVALID
 from common.types import Message, Observation, Task
 
@@ -147,10 +146,3 @@ def refusal(line: str) -> str:
     if len(line) > LONGEST:
         return f"{INVALID}: the line has {len(line)} characters; write at most {LONGEST}"
     return ""
-
-
-def announces_number(line: str) -> bool:
-    """Whether ``line``, of at most :data:`LONGEST` characters, announces a number as the answer
-    (:func:`~common.envs.final_number.final_number`), rather than just ending with one."""
-    larger = "9" * (len(line) + 1)  # than any number in the line; unannounced, it would be the final number
-    return final_number(f"{line}\nthen {larger}") != Fraction(larger)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,24 @@ from typing import Any, NamedTuple
 from common.rng import generator
 
 Row = dict[str, Any]
+
+
+class Rule(NamedTuple):
+    """What a value must be, in the words of a message, and whether one is."""
+
+    words: str
+    holds: Callable[[Any], bool]
+
+
+def is_text(value: Any) -> bool:
+    """Whether a value is text with something in it that can be written as UTF-8."""
+    try:
+        return isinstance(value, str) and value.encode("utf-8").strip() != b""
+    except UnicodeEncodeError:
+        return False
+
+
+TEXT = Rule("text that is not empty", is_text)
 
 
 class Source(NamedTuple):
@@ -24,8 +43,8 @@ class Source(NamedTuple):
     variable: str
     lines: str
     """What a file holds, in the message of one that does not."""
-    fields: tuple[str, ...]
-    """Of a row; others are left out."""
+    rules: tuple[tuple[str, Rule], ...]
+    """Fields of a row, each with its rule; other fields are left out."""
     splits: tuple[str, ...]
     """Those that there must be; the hub has no others."""
     extra: tuple[str, ...]
@@ -84,10 +103,45 @@ forget = _read.cache_clear
 def _lines(source: Source, path: Path) -> list[Row]:
     if not path.is_file():
         raise FileNotFoundError(f"{source.env}: {path} is missing; point {source.variable} to the folder that holds {_files(source)}")
+    try:  # at ASCII line ends alone: a string of JSON may hold U+2028 or U+0085 as it is, which str.splitlines takes for ends
+        lines = re.split(r"\r\n?|\n", path.read_bytes().decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{source.env}: {path} is not UTF-8 ({error.reason} at byte {error.start}) but must be; save it as UTF-8 or "
+                         "fetch it anew") from None  # fmt: skip
+    rows = [_checked(source, f"{path} line {number}", _parsed(source, f"{path} line {number}", line))
+            for number, line in enumerate(lines, start=1) if line.strip()]  # fmt: skip
+    if not rows:
+        raise ValueError(f"{source.env}: {path} has no row but must hold {source.lines}; fetch it anew")
+    return rows
+
+
+def _parsed(source: Source, where: str, line: str) -> Any:
     try:
-        return _cut(source, (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()))
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{source.env}: {path} is not {source.lines} ({error!r}); fetch it anew") from None
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{source.env}: {where} is not JSON ({error}) but must be {_object(source)}; correct the line or fetch the "
+                         "file anew") from None  # fmt: skip
+
+
+def _checked(source: Source, where: str, row: Any) -> Row:
+    """The fields of a row that are read. ValueError names the place, the field and its rule when a value breaks it."""
+    if not isinstance(row, Mapping):
+        raise ValueError(f"{source.env}: {where} is {_shown(row)} but must be {_object(source)}; correct the line or fetch the file anew")
+    for field, rule in source.rules:
+        if field not in row or not rule.holds(row[field]):
+            value = _shown(row[field]) if field in row else "missing"
+            raise ValueError(f"{source.env}: {where}: {field} is {value} but must be {rule.words}; correct it or fetch the file anew")
+    return {field: row[field] for field, _ in source.rules}
+
+
+def _object(source: Source) -> str:
+    return f"a JSON object with {', '.join(field for field, _ in source.rules)}"
+
+
+def _shown(value: Any) -> str:
+    """A value in a message, cut where it is long."""
+    text = ascii(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _hub(source: Source, split: str) -> list[Row]:
@@ -99,11 +153,11 @@ def _hub(source: Source, split: str) -> list[Row]:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise FileNotFoundError(f"{source.env} needs {source.name}'s rows, and the hub gave none ({reason}); set {source.variable} to "
                                 f"a folder with {_files(source)}, or go online once") from None  # fmt: skip
-    return _cut(source, rows)
+    return _cut(source, split, rows)
 
 
-def _cut(source: Source, rows: Iterable[Row]) -> list[Row]:
-    return [{field: row[field] for field in source.fields} for row in rows]
+def _cut(source: Source, split: str, rows: Iterable[Row]) -> list[Row]:
+    return [_checked(source, f"{source.hub[0]} {split} row {number}", row) for number, row in enumerate(rows, start=1)]
 
 
 def _files(source: Source) -> str:

@@ -278,7 +278,7 @@ def answer_kls(
     for i, ids in enumerate(tokenizer(prompts, add_special_tokens=False)["input_ids"] if asked else []):
         answer = [*answer_ids[i], *([tokenizer.eos_token_id] if asked[i][1].finished else [])]
         rows += pack_turns([ids], [answer], [i]) if answer else []
-    kls_by_answer = torch.zeros(len(asked))
+    kls_by_answer = torch.zeros(len(asked), dtype=_precision(model))
     for owner, _, kls in token_statistics(model, reference, rows):
         kls_by_answer.index_add_(0, owner.cpu(), kls.cpu())
     return kls_by_answer
@@ -310,16 +310,22 @@ def _encode(
     return rows, turns, positions
 
 
+def _precision(model: PreTrainedModel) -> torch.dtype:
+    """In which log-probabilities come: that of :class:`common.lm.predict.Predictions`, float32 unless the model is float64."""
+    return torch.float64 if model.dtype == torch.float64 else torch.float32
+
+
 def _backward(
     model: PreTrainedModel, reference: PreTrainedModel, rows: Sequence[Row], turns: Sequence[CreditedTurn],
     positions: Sequence[int], n: int,
 ) -> tuple[float, dict[str, float]]:
     """Accumulate this rank's gradient of one update; all ranks' loss, and kl_k and logp_k by position k from 1."""
+    precision = _precision(model)
     advantage, beta = (
-        torch.tensor(own, device=model.device)
+        torch.tensor(own, device=model.device, dtype=precision)
         for own in ([float(turn.advantage) for turn in turns], [float(turn.beta) for turn in turns])
     )
-    total, kl, logp = 0.0, torch.zeros(len(turns)), torch.zeros(len(turns))
+    total, kl, logp = 0.0, torch.zeros(len(turns), dtype=precision), torch.zeros(len(turns), dtype=precision)
     for owner, logps, kls in token_statistics(model, reference, rows):
         loss = policy_gradient_loss(logps, advantage[owner], kls, beta[owner], n)
         loss.backward()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -21,6 +22,49 @@ class Rows(Protocol):
         """Go on with ``rows`` (indices) only."""
 
 
+LOGITS = "the model's logits are not finite"
+
+
+class NotFinite(FloatingPointError):
+    """The model's logits hold NaN or infinity, of which nothing can be sampled."""
+
+
+def check_sampling(temperature: float, top_p: float, max_new_tokens: int, n: int = 1) -> None:
+    """ValueError, which names the argument, its value and its range, for what no backend can do."""
+    for name, count in (("max_new_tokens", max_new_tokens), ("n", n)):
+        if not hasattr(count, "__index__") or isinstance(count, bool) or count < 1:
+            raise ValueError(f"{name} is {count!r} but must be a whole number of at least 1; ask for one or more")
+    if not 0.0 <= temperature < math.inf:
+        raise ValueError(f"temperature is {temperature!r} but must be a finite number of at least 0; take 0 for the likeliest token, 1 "
+                         "for the model's own distribution")
+    if not 0.0 < top_p <= 1.0:
+        raise ValueError(f"top_p is {top_p!r} but must be above 0 and at most 1; take 1 to keep all tokens")
+
+
+def check_tokens(rows: Sequence[Sequence[int]], vocab: int, context: int) -> None:
+    """ValueError where a row of tokens is empty, longer than the context, or holds what is no token of the model."""
+    for i, row in enumerate(rows):
+        if not row:
+            raise ValueError(f"tokens: row {i} is empty; give it at least one token")
+        if len(row) > context:
+            raise ValueError(f"tokens: row {i} has {len(row)} tokens, which do not fit the model's context of {context}; shorten it")
+        if min(row) < 0 or max(row) >= vocab:
+            wrong = next(token for token in row if not 0 <= token < vocab)
+            raise ValueError(f"tokens: row {i} holds {wrong} but tokens of the model are 0 to {vocab - 1}; use its own tokenizer")
+
+
+def check_rows(prompts: int, owner: Sequence[int], uniforms: np.ndarray, batch: int) -> None:
+    """ValueError where ``owner`` [R] names a prompt that is not there, or ``uniforms`` [R, limit] are not R rows of numbers in [0, 1)."""
+    if uniforms.ndim != 2 or len(uniforms) != len(owner):
+        raise ValueError(f"uniforms have the shape {uniforms.shape} but there are {len(owner)} rows to sample; give a row of numbers each")
+    if len(owner) and not 0 <= min(owner) <= max(owner) < prompts:
+        raise ValueError(f"owner names prompts {min(owner)} to {max(owner)} but there are {prompts}, counted from 0; correct it")
+    if uniforms.size and not (0.0 <= uniforms.min() and uniforms.max() < 1.0):
+        raise ValueError(f"uniforms lie between {uniforms.min()} and {uniforms.max()} but must lie in [0, 1); draw them anew")
+    if batch < 1:
+        raise ValueError(f"batch is {batch} but must be at least 1; sample one row or more at once")
+
+
 def sample(
     start: Callable[[Sequence[int], int], Rows], owner: Sequence[int], uniforms: np.ndarray, temperature: float, top_p: float, *,
     end: int, batch: int,
@@ -28,8 +72,14 @@ def sample(
     """Token rows that continue prompts ``owner`` [R], ``batch`` at a time, each up to ``end`` or to the limit of
     ``uniforms`` [R, limit], and the sums of their log-probabilities at temperature 1 and top-p 1.
 
-    ``start(owner of some rows, most tokens that are appended)`` begins rows.
+    ``start(owner of some rows, most tokens that are appended)`` begins rows. The caller has checked ``owner`` and ``uniforms``
+    (:func:`check_rows`).
+
+    Raises:
+        ValueError: temperature, top-p or limit outside its range.
+        NotFinite: the model's logits are not finite.
     """
+    check_sampling(temperature, top_p, uniforms.shape[1])
     tokens: list[tuple[int, ...]] = []
     logprobs: list[float] = []
     for at in range(0, len(owner), batch):
@@ -51,6 +101,8 @@ def _decode(
         log_p = torch.log_softmax(rows.logits.float(), -1)
         chosen = choose(log_p, torch.from_numpy(uniforms[present, step]), temperature, top_p)
         gained, picked = log_p.gather(1, chosen[:, None])[:, 0].cpu().numpy(), chosen.cpu().numpy()
+        if not np.isfinite(gained).all():  # one logit that is not finite makes all log-probabilities of its row NaN
+            raise NotFinite(LOGITS)
         live = present[alive]
         tokens[live, step], lengths[live] = picked[alive], step + 1
         logprobs[live] += gained[alive]

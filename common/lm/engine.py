@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-import os
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -26,6 +26,7 @@ from transformers import DynamicCache
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from common.lm import decode, llama, native, vllm
+from common.lm.backends import asked_backend
 from common.rng import generator
 from common.types import Cost, Message, Turn
 
@@ -41,10 +42,15 @@ class Engine:
     Args:
         model: causal LM in eval mode; read, never changed.
         tokenizer: with a chat template and an end-of-turn ``eos_token``.
-        batch: most rows run at once.
+        batch: most rows run at once, ≥ 1.
+
+    What it cannot do it refuses with a ValueError that names the argument; weights or logits that are not finite with a
+    FloatingPointError. An empty batch has an empty answer.
     """
 
     def __init__(self, model: torch.nn.Module, tokenizer: Tokenizer, *, batch: int = 128) -> None:
+        if batch < 1:
+            raise ValueError(f"batch is {batch} but must be at least 1; run one row or more at once")
         self.model, self.tokenizer, self.batch = model, tokenizer, batch
         self.context: int = model.config.max_position_embeddings
         self.cost = Cost()
@@ -116,6 +122,13 @@ class Engine:
             fit = f"{length} tokens do not fit the model's context of {self.context}"
             raise ValueError(f"{what}: {fit}; shorten the prompt or lower max_new_tokens")
 
+    def _not_finite(self) -> FloatingPointError:
+        """Why logits are not finite: a weight that is not, by name, or weights that are too large."""
+        bad = next((name for name, weight in self.model.named_parameters() if not weight.isfinite().all()), None)
+        what = f"the weight {bad} holds NaN or infinity" if bad else "all weights are finite, but too large for what is computed from them"
+        return FloatingPointError(f"{decode.LOGITS}: {what}; nothing can be sampled or scored with them: load the model again, or lower "
+                                  "the learning rate that led there")
+
     # -- model calls ------------------------------------------------------------------------
 
     @property
@@ -134,11 +147,20 @@ class Engine:
             backends = ["native", "torch", *backends] if native.usable(self.model) else ["torch", *backends]
         if vllm.usable(self.model):
             backends.insert(0 if vllm.worth_starting(self.model) else len(backends), "vllm")
-        asked = os.environ.get("LAB_BACKEND") or backends[0]
+        asked = asked_backend() or backends[0]
         if asked not in backends:
-            raise ValueError(f"LAB_BACKEND: {asked} cannot run this {type(self.model).__name__} here; choose from "
-                             f"{', '.join(backends)}, or unset it for the fastest of them")
+            raise ValueError(f"LAB_BACKEND: {asked} cannot run this {type(self.model).__name__} here, because {self._why_not(asked)}; "
+                             f"choose from {', '.join(backends)}, or unset it for the fastest of them")
         return sorted(backends, key=lambda name: name != asked)
+
+    def _why_not(self, backend: str) -> str:
+        """Why one that exists and is installed cannot run the model."""
+        if backend == "vllm":
+            return "its weights have 4 bits, or several processes share the work"
+        if backend == "native" and llama.runs(self.model):
+            built = native.library()
+            return built if isinstance(built, str) else "it runs on processors alone, heads of a multiple of eight entries"
+        return "it is no plain Llama of float32 weights"
 
     def _backend(self, *, logits: bool = True) -> llama.Llama | Transformers | vllm.VLLM:
         """The first backend that can do it: vLLM samples, but gives no logits."""
@@ -186,12 +208,17 @@ class Engine:
     ) -> list[list[Turn]]:
         """``n`` turns for each of P prompts: a list of P lists of n :class:`Turn`.
 
-        Sample j of prompt i is a function of (weights, prompt i, ``keys[i]``, j). ``temperature`` 0
-        is greedy. Log-probabilities are under the model at temperature 1 and top-p 1.
+        Sample j of prompt i is a function of (weights, prompt i, ``keys[i]``, j). ``temperature`` ≥ 0, where 0
+        is greedy; ``top_p`` in (0, 1]. Log-probabilities are under the model at temperature 1 and top-p 1.
 
         Raises:
-            ValueError: when prompt and new tokens do not fit the context.
+            ValueError: an argument is outside its range, or prompt and new tokens do not fit the context.
+            FloatingPointError: weights or logits are not finite.
         """
+        decode.check_sampling(temperature, top_p, max_new_tokens, n)
+        _same_length(prompts=prompts, keys=keys)
+        if not len(prompts):
+            return []
         start = time.perf_counter()
         encoded = self._encode_prompts(prompts)
         for row in encoded:
@@ -201,7 +228,10 @@ class Engine:
         for prefilled, members, owner in self._prefilled(self._backend(logits=False), rows):
             uniforms = np.stack([generator(*rows[i][1]).random(max_new_tokens) for i in members])
             how = {"end": self.tokenizer.eos_token_id, "batch": self.batch}
-            tokens, logprobs = prefilled.sample(owner, uniforms, temperature, top_p, **how)
+            try:
+                tokens, logprobs = prefilled.sample(owner, uniforms, temperature, top_p, **how)
+            except decode.NotFinite:
+                raise self._not_finite() from None
             self._count(sampled_tokens=sum(map(len, tokens)))
             for i, turn in zip(members, self._turns(tokens, logprobs), strict=True):
                 results[i] = turn
@@ -211,7 +241,7 @@ class Engine:
     @torch.inference_mode()
     def score(self, prompts: Sequence[Sequence[Message]], actions: Sequence[Sequence[str]]) -> list[list[float]]:
         """Log-probability of each of ``actions[i]`` (with its end-of-turn token) after ``prompts[i]``. ValueError
-        when prompt and action do not fit the context."""
+        when prompt and action do not fit the context, FloatingPointError when weights or logits are not finite."""
 
         def values(prefilled: llama.Prefilled | TransformersPrefilled, owner: list[int], texts: list[list[int]]) -> list[float]:
             log_p = torch.log_softmax(prefilled.follow(owner, texts, last=False).float(), -1)
@@ -232,6 +262,7 @@ class Engine:
 
         Raises:
             ValueError: when prompt, action and question do not fit the context.
+            FloatingPointError: weights or logits are not finite.
         """
         [tail] = self._encode([self._asked_after(question)])
         yes, no = (ids[0] for ids in self._encode(["yes", "no"]))
@@ -244,6 +275,9 @@ class Engine:
 
     def _answers(self, prompts, actions, tail: list[int], values) -> list[list[float]]:  # noqa: ANN001
         """``values(prefilled prompts, owner of each text, texts)`` of all actions, each followed by ``tail``."""
+        _same_length(prompts=prompts, actions=actions)
+        if not any(len(group) for group in actions):
+            return [[] for _ in actions]
         start = time.perf_counter()
         pairs = zip(self._encode_prompts(prompts), actions, strict=True)
         flat = [(prompt, [*self.action_ids(action), *tail]) for prompt, group in pairs for action in group]
@@ -254,11 +288,20 @@ class Engine:
             for at in range(0, len(members), self.batch):
                 some = members[at : at + self.batch]
                 scored = values(prefilled, owner[at : at + self.batch], [flat[i][1] for i in some])
+                if not all(map(math.isfinite, scored)):
+                    raise self._not_finite()
                 for i, value in zip(some, scored, strict=True):
                     results[i] = value
         self._count(scored_tokens=sum(len(text) for _, text in flat), seconds=time.perf_counter() - start)
         each = iter(results)
         return [[next(each) for _ in group] for group in actions]
+
+
+def _same_length(**sequences: Sequence) -> None:
+    """ValueError, which names both, unless the two sequences are equally long."""
+    (one, first), (other, second) = sequences.items()
+    if len(first) != len(second):
+        raise ValueError(f"{one} and {other} are {len(first)} and {len(second)} but belong together one by one; give as many of both")
 
 
 def memoised(memory: dict, names: Sequence, compute: Callable[[list], list]) -> list:
@@ -277,6 +320,7 @@ class Transformers:
 
     def __init__(self, model: torch.nn.Module, pad_id: int) -> None:
         self.model, self.pad_id = model, pad_id
+        self.vocab, self.context = model.config.vocab_size, model.config.max_position_embeddings
 
     def prefill(self, rows: list[list[int]]) -> TransformersPrefilled:
         """Read U prompts, padded on the left."""
@@ -296,6 +340,7 @@ class TransformersPrefilled:
     """U prefilled prompts; ``logits`` [U, V] are those of the token after each."""
 
     def __init__(self, lm: Transformers, rows: list[list[int]]) -> None:
+        decode.check_tokens(rows, lm.vocab, lm.context)
         width = max(map(len, rows))
         ids = torch.tensor([[lm.pad_id] * (width - len(row)) + row for row in rows])
         self.lm, self.mask = lm, torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
@@ -307,6 +352,7 @@ class TransformersPrefilled:
         self, owner: Sequence[int], uniforms: np.ndarray, temperature: float, top_p: float, *, end: int, batch: int
     ) -> tuple[list[tuple[int, ...]], list[float]]:
         """See :func:`common.lm.decode.sample`."""
+        decode.check_rows(len(self.logits), owner, uniforms, batch)
         return decode.sample(self.start, owner, uniforms, temperature, top_p, end=end, batch=batch)
 
     def start(self, select: Sequence[int], room: int) -> TransformersDecoding:  # noqa: ARG002
@@ -315,6 +361,7 @@ class TransformersPrefilled:
 
     def follow(self, select: Sequence[int], texts: Sequence[list[int]], *, last: bool) -> torch.Tensor:
         """See :meth:`common.lm.llama.Prefilled.follow`."""
+        decode.check_tokens(texts, self.lm.vocab, self.lm.context)
         rows, lengths = TransformersDecoding(self, torch.tensor(select)), torch.tensor([len(text) for text in texts])
         width = int(lengths.max())
         ids = torch.tensor([[*text, *[self.lm.pad_id] * (width - len(text))] for text in texts])

@@ -121,6 +121,7 @@ class Llama:
         self.heads, self.kv_heads, self.size = config.num_attention_heads, config.num_key_value_heads, config.head_dim
         self.split = (self.heads * self.size, self.kv_heads * self.size, self.kv_heads * self.size)
         self.eps, self.vocab, self.depth = config.rms_norm_eps, config.vocab_size, config.num_hidden_layers
+        self.context = config.max_position_embeddings
         self._stamp: list[tuple] = []
         self._capacity = 0
 
@@ -289,6 +290,7 @@ class Llama:
         end: int, batch: int,
     ) -> tuple[list[tuple[int, ...]], list[float]]:
         """Rows that continue prompts ``owner`` of ``prefilled``; see :func:`common.lm.decode.sample`."""
+        decode.check_rows(len(prefilled.paths), owner, uniforms, batch)
         return decode.sample(prefilled.start, owner, uniforms, temperature, top_p, end=end, batch=batch)
 
 
@@ -355,6 +357,7 @@ class Prefilled:
     """U prefilled prompts; ``logits`` [U, V] are those of the token after each."""
 
     def __init__(self, llama: Llama, rows: Sequence[Sequence[int]]) -> None:
+        decode.check_tokens(rows, llama.vocab, llama.context)
         self.llama, self.rows = llama, rows
         llama._reserve(sum(map(len, rows)))  # for all parts at once: the second must not drop what the first has read
         at, self.paths = 0, []
@@ -379,6 +382,7 @@ class Prefilled:
         """Logits after ``texts`` that continue prompts ``select``: with ``last`` [N, V] after each whole text,
         otherwise [Σ lengths, V], packed, before each of its tokens."""
         rows = [[*self.rows[i], *text] for i, text in zip(select, texts, strict=True)]
+        decode.check_tokens(rows, self.llama.vocab, self.llama.context)
         firsts = [len(row) - 1 if last else len(self.rows[i]) - 1 for i, row in zip(select, rows, strict=True)]
         paths = self.llama.read(rows, firsts, [self.paths[i] for i in select])
         if last:

@@ -2,6 +2,7 @@
 
    Everything that is computed for a token is computed in the same order whatever else is in the batch, and
    whatever was remembered: results are equal to the last bit. Matrices are packed in panels of P columns.
+   What comes from outside is held against its range before anything is read or written by it; see the codes below.
    Names as in llama.py: W width, H query heads, K key-value heads, D head size, I inner width, V vocabulary. */
 
 #include <math.h>
@@ -13,6 +14,8 @@ typedef float v8 __attribute__((vector_size(32), aligned(4), may_alias));
 typedef float v16 __attribute__((vector_size(64), aligned(4), may_alias));
 typedef int32_t i16 __attribute__((vector_size(64), aligned(4), may_alias));
 #define INLINE static inline __attribute__((always_inline))
+
+enum { DONE = 0, NO_MEMORY = -1, OUT_OF_RANGE = -2, NOT_FINITE = -3 }; /* what functions return; nothing was computed unless DONE */
 
 #define P 32 /* columns of a panel: two vectors of 16 */
 #define BLOCK 120 /* rows that stay in the second-level cache between two products */
@@ -27,7 +30,7 @@ typedef struct {
 } Layer;
 
 typedef struct {
-    int64_t width, depth, heads, kv_heads, size, inner, vocab;
+    int64_t width, depth, heads, kv_heads, size, inner, vocab, context;
     const float *embed; /* [V][W] */
     const float *norm; /* [W] */
     const float *turns; /* [context][cosines, sines][D / 2] */
@@ -55,6 +58,24 @@ typedef struct {
 } Work;
 
 static int64_t padded(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+/* -- what comes from outside ------------------------------------------------------------------------- */
+
+static int within(int64_t n, int64_t low, int64_t high) { return low <= n && n < high; }
+
+static int all_within(int64_t n, const int64_t *numbers, int64_t low, int64_t high) {
+    for (int64_t i = 0; i < n; i++)
+        if (!within(numbers[i], low, high)) return 0;
+    return 1;
+}
+
+#define MOST ((int64_t)1 << 31) /* of anything that is counted, so that products of two are no overflow */
+
+static int sound(const Model *m) {
+    return within(m->width, 1, MOST) && within(m->depth, 1, MOST) && within(m->heads, 1, MOST) && within(m->inner, 1, MOST) &&
+           within(m->vocab, 1, MOST) && within(m->context, 1, MOST) && within(m->size, 8, 4096) && m->size % 8 == 0 &&
+           within(m->kv_heads, 1, m->heads + 1) && m->heads % m->kv_heads == 0 && m->heads * m->size < MOST;
+}
 
 /* -- products ---------------------------------------------------------------------------------------- */
 
@@ -283,14 +304,24 @@ static void forward(const Model *m, const Memory *memory, const Work *work, int6
     for (int64_t i = 0; i < n; i++) rms(m, x + i * X, m->norm, x + i * X);
 }
 
-/* Read ``n`` tokens. paths: slots one row after the other; those of token i begin at begin[i] and it is number
+/* Read ``n`` tokens. paths [n_paths]: slots one row after the other; those of token i begin at begin[i] and it is number
    position[i] of them. Keys and values of the first ``fresh`` tokens go to their slots, hidden states of those asked
-   for to hidden [slots][W]. 0, or -1 when there is no memory. */
+   for to hidden [slots][W]. */
 int run(const Model *m, const Memory *memory, int64_t n, int64_t fresh, const int64_t *token, const int64_t *position,
-        const int64_t *slot, const int64_t *begin, const int64_t *paths, int64_t n_asked, const int64_t *asked, float *hidden) {
+        const int64_t *slot, const int64_t *begin, const int64_t *paths, int64_t n_paths, int64_t n_asked, const int64_t *asked,
+        float *hidden) {
     int64_t longest = 1;
+    if (!sound(m) || !within(n, 0, MOST) || !within(fresh, 0, n + 1) || !within(n_asked, 0, n + 1) || !within(n_paths, 0, MOST) ||
+        !within(memory->capacity, 1, MOST) || !all_within(n, token, 0, m->vocab) || !all_within(n, position, 0, m->context) ||
+        !all_within(n, slot, 0, memory->capacity) || !all_within(n_paths, paths, 0, memory->capacity))
+        return OUT_OF_RANGE;
+    for (int64_t i = 0; i < n; i++)
+        if (!within(begin[i], 0, n_paths) || position[i] >= n_paths - begin[i]) return OUT_OF_RANGE;
+    for (int64_t i = 0; i < n_asked; i++) /* ascending: rows move to the front */
+        if (!within(asked[i], i ? asked[i - 1] + 1 : 0, n)) return OUT_OF_RANGE;
+    if (!n) return DONE;
     Row *rows = malloc(n * sizeof(Row));
-    if (!rows) return -1;
+    if (!rows) return NO_MEMORY;
     for (int64_t i = 0; i < n; i++) {
         rows[i] = (Row){paths + begin[i], position[i] + 1, -1, 0, i < fresh ? slot[i] : -1};
         longest = position[i] + 1 > longest ? position[i] + 1 : longest;
@@ -303,16 +334,18 @@ int run(const Model *m, const Memory *memory, int64_t n, int64_t fresh, const in
         for (int64_t i = 0; i < n_asked; i++) memcpy(hidden + slot[asked[i]] * m->width, work.x + i * X, m->width * 4);
     }
     release(&work), free(rows);
-    return there ? 0 : -1;
+    return there ? DONE : NO_MEMORY;
 }
 
 /* logits [n][V, padded to P by -infinity] after hidden states [n][W] */
-void logits(const Model *m, int64_t n, const float *hidden, float *found) {
+int logits(const Model *m, int64_t n, const float *hidden, float *found) {
+    if (!sound(m) || !within(n, 0, MOST)) return OUT_OF_RANGE;
     const int64_t V = padded(m->vocab, P);
     for (int64_t at = 0; at < n; at += BLOCK)
         product(SET, n - at < BLOCK ? n - at : BLOCK, hidden + at * m->width, m->width, m->head, m->width, m->vocab, found + at * V, V);
     for (int64_t i = 0; i < n; i++)
         for (int64_t j = m->vocab; j < V; j++) found[i * V + j] = -INFINITY;
+    return DONE;
 }
 
 /* -- sampling ---------------------------------------------------------------------------------------- */
@@ -338,6 +371,16 @@ static double weigh(const float *l, int64_t V, float most, float temperature, fl
     for (int64_t j = 0; j < padded(V, 4); j += 4)
         for (int64_t lane = 0; lane < 4; lane++) sum[lane] += e[j + lane];
     return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
+/* Whether no logit is NaN or infinite. */
+static int all_finite(const float *l, int64_t V) {
+    v16 zeros = {};
+    int64_t j = 0;
+    for (; j + 16 <= V; j += 16) zeros += *(const v16 *)(l + j) - *(const v16 *)(l + j);
+    float rest = total16(zeros);
+    for (; j < V; j++) rest += l[j] - l[j];
+    return rest == 0.0f;
 }
 
 /* As common.lm.decode.choose: the token at ``u`` of the distribution function; greedy at temperature 0. l is padded by
@@ -373,14 +416,27 @@ static int64_t choose(const float *l, int64_t V, double u, float temperature, do
 }
 
 /* Sample ``n`` rows, memory->seats at a time: one that has ended gives its seat to the next. Row i continues the prompt
-   with slots paths[begin[i]], … [length[i]] and logits first[owner[i]] [V, padded]; its uniforms are uniform[i] [limit].
-   tokens[i] [limit] holds counts[i] of them, the last one ``end`` unless cut; logprobs[i] is the sum of theirs.
-   Ends early once *stop is not 0, which another thread may write. 0, or -1 when there is no memory. */
+   with slots paths[begin[i]], … [length[i]] and logits first[owner[i]] [V, padded], of which there are n_first; its uniforms
+   are uniform[i] [limit], in [0, 1). tokens[i] [limit] holds counts[i] of them, the last one ``end`` unless cut; logprobs[i] is
+   the sum of theirs. Temperature is at least 0, top_p above 0 and at most 1, limit at least 1, and rows with their answers fit the
+   context. Ends early once *stop is not 0, which another thread may write; NOT_FINITE leaves what was sampled before. */
 int sample(const Model *m, const Memory *memory, int64_t n, const int64_t *owner, const int64_t *begin, const int64_t *length,
-           const int64_t *paths, const float *first, int64_t limit, const double *uniform, float temperature, double top_p,
-           int64_t end, int64_t *tokens, int64_t *counts, double *logprobs, const volatile int64_t *stop) {
+           const int64_t *paths, int64_t n_paths, const float *first, int64_t n_first, int64_t limit, const double *uniform,
+           float temperature, double top_p, int64_t end, int64_t *tokens, int64_t *counts, double *logprobs,
+           const volatile int64_t *stop) {
+    if (!sound(m) || !within(n, 0, MOST) || !within(n_paths, 0, MOST) || !within(n_first, 0, MOST) || !within(limit, 1, m->context) ||
+        !within(memory->capacity, 1, MOST) || !within(memory->seats, 1, MOST) || !within(memory->room, limit > 1 ? limit - 1 : 1, MOST) ||
+        !(temperature >= 0.0f && temperature < INFINITY) || !(top_p > 0.0 && top_p <= 1.0) ||
+        !all_within(n, owner, 0, n_first) || !all_within(n_paths, paths, 0, memory->capacity))
+        return OUT_OF_RANGE;
+    for (int64_t i = 0; i < n; i++)
+        if (!within(begin[i], 0, n_paths) || !within(length[i], 1, n_paths - begin[i] + 1) || length[i] > m->context - limit)
+            return OUT_OF_RANGE;
+    for (int64_t i = 0; i < n * limit; i++)
+        if (!(uniform[i] >= 0.0 && uniform[i] < 1.0)) return OUT_OF_RANGE;
     const int64_t seats = memory->seats, VP = padded(m->vocab, P), X = padded(m->width, P);
     int64_t longest = 1, next = 0, active = 0, spare = seats;
+    int code = DONE;
     for (int64_t i = 0; i < n; i++) longest = length[i] + limit > longest ? length[i] + limit : longest;
     Row *rows = malloc(seats * sizeof(Row));
     int64_t *who = malloc(seats * 8), *token = malloc(seats * 8), *position = malloc(seats * 8), *empty = malloc(seats * 8);
@@ -389,7 +445,7 @@ int sample(const Model *m, const Memory *memory, int64_t n, const int64_t *owner
     Work work = {};
     const int there = reserve(&work, m, seats, longest) && rows && who && token && position && empty && ranked && l && e && hidden;
     for (int64_t seat = 0; there && seat < seats; seat++) empty[seat] = seats - 1 - seat;
-    while (there && !*stop) {
+    while (there && code == DONE && !*stop) {
         int64_t going = 0; /* rows 0 … active - 1 have logits in l; those that go on move to the front */
         for (int64_t at = 0; at < active || (spare && next < n); at++) {
             const int old = at < active;
@@ -397,7 +453,12 @@ int sample(const Model *m, const Memory *memory, int64_t n, const int64_t *owner
             Row row = old ? rows[at] : (Row){paths + begin[i], length[i], -1, 0, -1};
             if (!old) counts[i] = 0, logprobs[i] = 0.0;
             double gained;
-            const int64_t chosen = choose(old ? l + at * VP : first + owner[i] * VP, m->vocab, uniform[i * limit + counts[i]],
+            const float *own = old ? l + at * VP : first + owner[i] * VP;
+            if (!all_finite(own, m->vocab)) {
+                code = NOT_FINITE;
+                break;
+            }
+            const int64_t chosen = choose(own, m->vocab, uniform[i * limit + counts[i]],
                                           temperature, top_p, e, ranked, &gained);
             tokens[i * limit + counts[i]++] = chosen, logprobs[i] += gained;
             if (chosen == end || counts[i] == limit) {
@@ -410,12 +471,12 @@ int sample(const Model *m, const Memory *memory, int64_t n, const int64_t *owner
             going++;
         }
         active = going;
-        if (!active) break;
+        if (!active || code != DONE) break;
         forward(m, memory, &work, active, token, position, rows, 0, 0);
         for (int64_t i = 0; i < active; i++) memcpy(hidden + i * m->width, work.x + i * X, m->width * 4);
         logits(m, active, hidden, l);
     }
     release(&work);
     free(rows), free(who), free(token), free(position), free(empty), free(ranked), free(l), free(e), free(hidden);
-    return there ? 0 : -1;
+    return there ? code : NO_MEMORY;
 }

@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from common.lm import decode
 from common.lm.llama import Llama, Prefilled, weight_of
 
 SOURCE = Path(__file__).with_suffix(".c")
@@ -42,6 +43,13 @@ LONG = 10**11
 of what a nano model's answer takes."""
 
 
+NO_MEMORY, OUT_OF_RANGE, NOT_FINITE = -1, -2, -3
+"""What calls of the source return where they cannot do what was asked; 0 when it is done."""
+
+HOTTEST = 1e38
+"""Highest temperature that float32 holds: all tokens are equally likely long before."""
+
+
 class LayerStruct(Structure):
     """``Layer`` of the source: packed matrices."""
 
@@ -52,7 +60,7 @@ class ModelStruct(Structure):
     """``Model`` of the source."""
 
     _fields_ = [
-        *((name, c_int64) for name in ("width", "depth", "heads", "kv_heads", "size", "inner", "vocab")),
+        *((name, c_int64) for name in ("width", "depth", "heads", "kv_heads", "size", "inner", "vocab", "context")),
         *((name, c_void_p) for name in ("embed", "norm", "turns", "head")),
         ("layers", POINTER(LayerStruct)),
         ("eps", c_float),
@@ -126,7 +134,7 @@ class Native(Llama):
             head = self._pack(weight_of(self.model.lm_head))
         self._model = ModelStruct(
             self.embed.shape[1], self.depth, self.heads, self.kv_heads, self.size, self.model.config.intermediate_size,
-            self.vocab, self.embed.data_ptr(), self.norm.data_ptr(), self.turns.data_ptr(), head, layers, self.eps,
+            self.vocab, self.context, self.embed.data_ptr(), self.norm.data_ptr(), self.turns.data_ptr(), head, layers, self.eps,
         )  # fmt: skip
         self._own = self.embed.new_empty(0)
 
@@ -161,14 +169,14 @@ class Native(Llama):
         begin, asked = begin[row], asked.nonzero()[0]
         _done(library().run(
             ctypes.byref(self._model), ctypes.byref(self._memory()), c_int64(len(token)), c_int64(n_fresh), _at(token),
-            _at(position), _at(slot), _at(begin), _at(flat), c_int64(len(asked)), _at(asked), _at(self.hidden),
+            _at(position), _at(slot), _at(begin), _at(flat), c_int64(len(flat)), c_int64(len(asked)), _at(asked), _at(self.hidden),
         ))  # fmt: skip
 
     def after(self, slots: Sequence[int]) -> torch.Tensor:
         """Logits [N, V] that follow ``slots``, whose hidden states are known."""
         hidden = self.hidden[torch.from_numpy(_integers(slots))]
         logits = hidden.new_empty(len(hidden), -(-self.vocab // PANEL) * PANEL)
-        library().logits(ctypes.byref(self._model), c_int64(len(hidden)), _at(hidden), _at(logits))
+        _done(library().logits(ctypes.byref(self._model), c_int64(len(hidden)), _at(hidden), _at(logits)))
         return logits[:, : self.vocab]
 
     def sample(
@@ -176,16 +184,20 @@ class Native(Llama):
         end: int, batch: int,
     ) -> tuple[list[tuple[int, ...]], list[float]]:
         """See :meth:`common.lm.llama.Llama.sample`."""
+        decode.check_rows(len(prefilled.paths), owner, uniforms, batch)
         rows, limit = uniforms.shape
+        decode.check_sampling(temperature, top_p, limit)
+        if not rows:
+            return [], []
         begin, length, flat = _laid([prefilled.paths[i] for i in owner])
-        owner, uniforms = _integers(owner), np.ascontiguousarray(uniforms)
+        owner, uniforms = _integers(owner), np.ascontiguousarray(uniforms, dtype=np.float64)
         tokens, counts, logprobs = np.zeros((rows, limit), np.int64), np.zeros(rows, np.int64), np.zeros(rows)
         memory = self._memory(min(batch, rows, SEATS), max(limit - 1, 1))
         long = 2 * sum(weight.numel() for weight in self._packed) * rows * limit > LONG
         _done((_interruptible if long else _at_once)(
             library().sample, ctypes.byref(self._model), ctypes.byref(memory), c_int64(rows), _at(owner), _at(begin), _at(length),
-            _at(flat), _at(prefilled.logits), c_int64(limit), _at(uniforms), c_float(temperature), c_double(top_p), c_int64(end),
-            _at(tokens), _at(counts), _at(logprobs),
+            _at(flat), c_int64(len(flat)), _at(prefilled.logits), c_int64(len(prefilled.logits)), c_int64(limit), _at(uniforms),
+            c_float(min(temperature, HOTTEST)), c_double(top_p), c_int64(end), _at(tokens), _at(counts), _at(logprobs),
         ))  # fmt: skip
         return [tuple(row[:n]) for row, n in zip(tokens.tolist(), counts.tolist(), strict=True)], logprobs.tolist()
 
@@ -231,5 +243,11 @@ def _laid(paths: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray, np.nd
 
 
 def _done(code: int) -> None:
-    if code:
+    """Raise for what ``native.c`` could not do: see there for its codes."""
+    if code == NO_MEMORY:
         raise MemoryError("sampling: no memory for a batch of this size; use a smaller batch or shorter answers")
+    if code == NOT_FINITE:
+        raise decode.NotFinite(decode.LOGITS)
+    if code:
+        raise ValueError("native.c: a number is outside its range (a token, a position, a slot or a length), so nothing was computed; "
+                         "prompts and answers must fit the model's vocabulary and context")

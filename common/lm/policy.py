@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from common import ranks
+from common.lm.decode import check_sampling
 from common.lm.engine import Engine
 from common.types import Cost, Message, Turn
 
@@ -35,7 +36,8 @@ def divided(engine: Engine, prompts: Sequence[Sequence[Message]], ask: Callable[
 class LMPolicy:
     """Proposes by sampling and critiques by asking the same model whether an action is good.
 
-    ``temperature`` 0 acts greedily. The critique is P(yes) ∈ [0, 1], see :meth:`Engine.judge`.
+    ``temperature`` 0 acts greedily. The critique is P(yes) ∈ [0, 1], see :meth:`Engine.judge`. ValueError for settings with
+    which nothing can be sampled.
     """
 
     engine: Engine
@@ -46,6 +48,7 @@ class LMPolicy:
     """What the critic is asked about an action; nano policies were warm-started with this one."""
 
     def __post_init__(self) -> None:
+        check_sampling(self.temperature, self.top_p, self.max_new_tokens)
         # a policy's answers repeat to the last bit, whatever its engine was asked before: a unit that is resumed
         # gives the numbers of one that was never stopped
         if isinstance(self.engine, Engine):

@@ -10,7 +10,6 @@ Installing: vLLM pins an older transformers than this project; put the project's
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import tempfile
@@ -24,6 +23,7 @@ import torch
 
 from common import ranks
 from common.lm.adapters import adapters, is_four_bit
+from common.lm.backends import vllm_installed
 from common.lm.device import LARGE
 
 if TYPE_CHECKING:
@@ -33,10 +33,7 @@ MEMORY_SHARE = 0.3
 """Most of the device's free memory that keys and values take at the start: the rest is for training."""
 
 
-@cache
-def installed() -> bool:
-    """Whether there is vLLM; it is not imported."""
-    return importlib.util.find_spec("vllm") is not None
+installed = vllm_installed
 
 
 def usable(model: torch.nn.Module) -> bool:

@@ -38,6 +38,7 @@ def missing(root: Path, paper: str) -> list[str]:
 
 
 def _parameters(root: Path, spec: PaperSpec) -> Iterator[str]:
+    """Every parameter has a value, of its type and in its range, at every profile."""
     cls = params_class(root, spec)
     for profile in RUN_PROFILES:
         for env in spec.envs:

@@ -8,8 +8,10 @@ from string import Template
 
 from common.config import ConfigError, check_paper, hint, known_papers, load_spec
 from common.config.spec import shared_parameters
-from common.files import storage, write_atomic
 from common.config.index import entry_of
+from common.envs.panels import supplied
+from common.files import storage, write_atomic
+from common.sweep.sizes import panel_sizes
 
 TEMPLATES = {"method.py": "papers/{id}/method.py", "params.yaml": "papers/{id}/params.yaml", "claims.yaml": "papers/{id}/claims.yaml",
              "README.md": "papers/{id}/README.md", "test.py": "tests/papers/test_{id}.py"}  # fmt: skip
@@ -35,7 +37,7 @@ def new_room(root: Path, paper: str, *, like: str, env: str) -> list[Path]:
         raise ConfigError(f"paper: {present[0].relative_to(root)} exists but a new room overwrites nothing; move it away, or run: "
                           f"python -m common check-paper {paper}")
     fields = {"id": paper, "name": name_of(paper, entry.title), "title": entry.title, "cite": entry.cite, "family": entry.family, "env": env,
-              "shared": shared_entries(root, like)}
+              "shared": shared_entries(root, like), "test_tasks": 400 if supplied(env) else panel_sizes(root, env).get("test", 400)}
     with storage(root / "papers" / paper):
         (root / "papers" / paper).mkdir(parents=True, exist_ok=True)
         write_atomic(root / "papers" / paper / "__init__.py", f'"""{name_of(paper, entry.title)} ({entry.cite})."""\n')

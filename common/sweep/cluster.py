@@ -115,6 +115,9 @@ class Cluster:
 class RemoteWorker:
     """A worker that runs one job on the cluster."""
 
+    kills: int | None = None
+    """Another machine's count is not read."""
+
     def __init__(self, code: Any, log: Path, running: list[RemoteWorker]) -> None:
         self._code, self._log, self._running = code, log, running
 

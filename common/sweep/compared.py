@@ -83,9 +83,10 @@ def _record(
     if present == before and not new and not old and not renamed:
         raise ConfigError(f"--against: the units of {paper} there were computed by the present code; nothing is to be proven")
     units = sorted(other.name for other, _ in proofs)
-    identities.prints.papers.setdefault(paper, {})[present] = {
-        "same_as": before, "with": new, "was": old, "date": datetime.date.today().isoformat(), "units": units,
-        **({"params": renamed} if renamed else {})}
+    notes = identities.prints.papers.setdefault(paper, {})
+    stands_for = {**notes.get(present, {}).get("params", {}), **renamed}  # what an earlier proof of the same code renamed stays so
+    notes[present] = {"same_as": before, "with": new, "was": old, "date": datetime.date.today().isoformat(), "units": units,
+                      **({"params": stands_for} if stands_for else {})}  # fmt: skip
     write_fingerprints(root, identities.prints)
     lines = [f"{paper}: all rows of {len(units)} unit{'s' * (len(units) > 1)} are equal ({', '.join(units)}); results of code {before} stay"]
     return "\n".join(lines + adopt(root, Identities(root), {}))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config import ConfigError, hint, load_yaml, parse_yaml
+from common.config.ranges import Range as Allowed
 from common.config.strict import check_value, require_keys
 from common.rng import generator
 
@@ -87,6 +88,16 @@ def fitted(ranges: Sequence[Range], kinds: Mapping[str, Any]) -> tuple[Range, ..
     """``ranges`` with real ends where the parameter is a real number: 0:1 of a rate is an interval, not two values."""
     return tuple(replace(one, low=float(one.low), high=float(one.high)) if kinds.get(one.name) is float else one
                  for one in ranges)
+
+
+def check_ends(ranges: Sequence[Range], allowed: Mapping[str, Sequence[Allowed]]) -> None:
+    """ConfigError for an end that the parameter may not have; ends that depend on other parameters are checked with each setting."""
+    for one in ranges:
+        if one.name not in allowed:
+            raise ConfigError(f'range: unknown parameter "{one.name}"; {hint(one.name, allowed)}')
+        for rule in allowed[one.name]:
+            for end in (one.low, one.high):
+                rule.check(end, f"an end of the range of {one.name}", {})
 
 
 def check_axes(grid: Mapping[str, Sequence[Any]], ranges: Sequence[Range], points: int | None) -> None:

@@ -220,7 +220,7 @@ def _finish(
     _forward(one, tracker)
     planned, folder = one.planned, unit_path(root, one.planned.unit)
     _add_timing(folder, 60 * minutes)
-    outcome = read_outcome(one.job, code, one.log)
+    outcome = read_outcome(one.job, code, one.log, one.worker.kills)
     if outcome.ok and is_finished(root, planned.unit):
         tracker.finish(one.tracked, folder)
         return UnitResult(planned, "succeeded", minutes)

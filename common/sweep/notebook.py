@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.config.resolve import flat
 from common.config.strict import ConfigError, hint
+from common.sweep.ends import WANT_OF_MEMORY, how_it_ended, oom_kills
 
 if TYPE_CHECKING:
     from common.sweep.workers import Job, Outcome
@@ -35,10 +36,9 @@ replying"), and is started again, up to so many starts in all."""
 OUT_OF_MEMORY = {
     r"CUDA out of memory|CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED": "out of memory on the GPU",
     r"DefaultCPUAllocator: can't allocate memory|MemoryError": "out of memory on the processor",
-    r"DeadKernelError": "the notebook's kernel was ended from outside, most often because memory ran out",
+    WANT_OF_MEMORY: "out of memory: the system killed the process for want of it",
 }
-"""What is in the errors of units that ran out of memory. A kernel that dies without a word counts too: most often it was the
-system that ended it for want of memory."""
+"""What is in the errors of units that ran out of memory; the last is of processes that the system ended (:mod:`common.sweep.ends`)."""
 
 GIB = 2**30
 
@@ -145,9 +145,10 @@ def write_ipynb(source: Path, target: Path) -> None:
 
 def run_job(job: Job) -> Outcome:
     """Execute the notebook with cwd = root. Never raises for a failing notebook or a dying kernel."""
-    from common.sweep.workers import Outcome
+    from common.sweep.workers import KernelManager, Outcome
     from papermill.exceptions import PapermillExecutionError
 
+    kills, KernelManager.code = oom_kills(), None
     try:
         _execute(job)
         return Outcome(ok=True, notebook=job.executed)
@@ -156,13 +157,15 @@ def run_job(job: Job) -> Outcome:
         behind = job.parameters and error.cell_index >= parameters_cell(Path(job.notebook), job.notebook).number
         cell = error.cell_index + (0 if behind else 1)
         text, lines = f"{error.ename}: {error.evalue}", _ANSI.sub("", "\n".join(error.traceback)).splitlines()
-        return Outcome(ok=False, notebook=_keep(job), cell=cell, error=_memory(job, text) or text, tail="\n".join(lines[-20:]))
+        return Outcome(ok=False, notebook=_keep(job), cell=cell, error=told_memory(job, text), tail="\n".join(lines[-20:]))
     except Exception as error:  # a dead kernel, a full disk: one failed unit, not a failed sweep
         text = f"{type(error).__name__}: {error}"
+        if type(error).__name__ == "DeadKernelError":
+            text = f"the notebook's kernel {how_it_ended(KernelManager.code, kills, oom_kills())}"
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             text = (f"run store: the disk below {Path(job.executed).parent} is full but a unit needs room for its "
                     "notebook and models; free some space, then the same command goes on")
-        lines = _ANSI.sub("", _memory(job, text) or text).splitlines()
+        lines = _ANSI.sub("", told_memory(job, text)).splitlines()
         return Outcome(ok=False, notebook=_keep(job), error=lines[0], tail="\n".join(lines[-20:]))
 
 
@@ -194,12 +197,13 @@ def _keep(job: Job) -> str:
     return job.failed
 
 
-def _memory(job: Job, error: str) -> str | None:
+def told_memory(job: Job, error: str) -> str:
+    """``error``, or the sentence of :func:`out_of_memory` where it says that memory ran out."""
     try:
         params = json.loads(Path(job.executed).with_name("config.resolved.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         params = {}
-    return out_of_memory(error, params)
+    return out_of_memory(error, params) or error
 
 
 def out_of_memory(error: str, params: Mapping[str, Any]) -> str | None:

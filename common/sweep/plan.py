@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.config import ConfigError, PaperSpec, check_profile, hint, load_spec, resolve
+from common.config import ConfigError, LabParams, PaperSpec, check_profile, hint, load_lab, load_spec, resolve
+from common.lm.backends import asked_backend
 from common.sweep.identity import Identities
 from common.sweep.notebook import check_notebook
+from common.sweep.sizes import check_panels
 from common.sweep.unit import MissingInput, params_class, results_dir, unit_spec
 from common.track.store import UnitSpec, is_finished, read_unit, unit_path
 
@@ -72,12 +74,13 @@ def plan(
 ) -> list[Planned]:
     """Units of one paper: seeds × environments × override sets of ``grid``, equal units only once.
 
-    Checks everything that can be checked before a kernel starts: names, types, the notebook's
+    Checks everything that can be checked before a kernel starts: names, types, ranges, the notebook's
     parameters cell, panels and base models. Raises ConfigError; with ``dry`` absent panels and base models
     are noted in the plan instead.
     """
     spec = load_spec(root, paper)
     check_profile(profile, "profile")
+    asked_backend()
     for env in envs or ():
         if env not in spec.envs:
             raise ConfigError(f'envs: {paper} does not run on "{env}"; {hint(env, spec.envs)}')
@@ -85,7 +88,9 @@ def plan(
     cls = params_class(root, spec)
     chosen = tuple(envs or default_envs(spec))
     for env, overrides in itertools.product(chosen, grid):
-        resolve(cls, spec, profile, env, overrides)
+        params = resolve(cls, spec, profile, env, overrides)
+        if env not in USER_ENVS:  # else once the user's files are known to be there
+            check_panels(root, spec, profile, env, params, overrides)
         check_notebook(notebook, {"paper": paper, "env": env, "seed": 0, "profile": profile,
                                   "overrides": dict(overrides), "train": True}, spec.notebook)
     for env in chosen:
@@ -110,6 +115,17 @@ def plan(
             missing=missing, finished=unit is not None and is_finished(root, unit),
             minutes=costs[env][0], disk_mb=costs[env][1]))
     return planned
+
+
+def check_files(root: Path, papers: Sequence[str] | None = None) -> LabParams:
+    """``params.yaml`` and the parameters of its papers (or of ``papers``) at its profile, checked: what begins with minutes of
+    training must not end at a mistyped word. ConfigError."""
+    lab = load_lab(root)
+    for paper in lab.papers if papers is None else papers:
+        spec = load_spec(root, paper)
+        for env in spec.envs:
+            resolve(params_class(root, spec), spec, lab.profile, env)
+    return lab
 
 
 def verify_panels(root: Path, env: str) -> None:

@@ -32,6 +32,7 @@ from common.files import StoreError
 from common.lm.bases import base_seeds, has_base
 from common.lm.pretrained import PRETRAINED, folder_of
 from common.sweep.identity import CodeIdentity, Identities
+from common.sweep.sizes import check_panels
 from common.track.provenance import lock_hash, pins_hash
 from common.track.store import Run, Unit, UnitSpec, is_finished
 
@@ -217,9 +218,11 @@ def unit_spec(
         raise ConfigError(f"seed is {seed} but must be 0 or more; use such a number")
     text = to_json(params)
     _check_model(spec, env, profile, json.loads(text).get("model"))
+    data = data_hashes(root, env)
+    check_panels(root, spec, profile, env, params, overrides)
     return UnitSpec(
         paper=spec.paper, env=env, seed=seed, profile=profile, params=text, room=code.room, layers=code.layers,
-        data=data_hashes(root, env), base=base_hash(root, env, profile, text, seed), pins=pins_hash(root), code=code.code,
+        data=data, base=base_hash(root, env, profile, text, seed), pins=pins_hash(root), code=code.code,
         lock=lock_hash(root), digests=code.digests)
 
 

@@ -33,6 +33,8 @@ import psutil
 from jupyter_client import AsyncKernelManager
 from jupyter_client.provisioning import LocalProvisioner
 
+from common.sweep.ends import how_it_ended, oom_kills
+
 THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS",
                  "VECLIB_MAXIMUM_THREADS")
 """Set to 1 for each worker: results do not depend on the number of cores, and workers share them fairly."""
@@ -73,14 +75,17 @@ class Outcome:
     tail: str = ""
 
 
-def read_outcome(job: Job, code: int, log: Path) -> Outcome:
-    """What a worker that ended with ``code`` reported, or what is known when it left no report."""
+def read_outcome(job: Job, code: int, log: Path, kills: int | None = None) -> Outcome:
+    """What a worker that ended with ``code`` reported, or what is known when it left no report. ``kills``: the system's count of
+    processes that it killed for want of memory, when the worker started."""
     with suppress(OSError, ValueError):
         return Outcome(**json.loads(Path(job.outcome).read_text(encoding="utf-8")))
     tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:] if log.exists() else []
-    reason = f"signal {-code}, perhaps out of memory" if code < 0 else f"exit code {code}"
+    from common.sweep.notebook import told_memory  # here, because a worker imports this module before it forks its kernel
+
+    error = f"the worker process {how_it_ended(code, kills, oom_kills())}"
     kept = job.executed if Path(job.executed).exists() else ""
-    return Outcome(ok=False, notebook=kept, error=f"the worker process died ({reason})", tail="\n".join(tail))
+    return Outcome(ok=False, notebook=kept, error=told_memory(job, error), tail="\n".join(tail))
 
 
 class Local:
@@ -136,7 +141,7 @@ class LocalWorker:
     """A process of this machine, with its kernel."""
 
     def __init__(self, process: Any, gpu: str, running: list[LocalWorker]) -> None:
-        self.process, self.gpu, self._running = process, gpu, running
+        self.process, self.gpu, self._running, self.kills = process, gpu, running, oom_kills()
 
     def poll(self) -> int | None:
         """The exit code, negative for a signal; None while it runs. Never waits."""
@@ -167,7 +172,7 @@ def run_alone(root: Path, job: Job, log: Path) -> Outcome:
         worker.process.join()
     finally:
         worker.kill()
-    return read_outcome(job, worker.poll(), log)
+    return read_outcome(job, worker.poll(), log, worker.kills)
 
 
 @contextmanager
@@ -290,6 +295,13 @@ def _wait_for_orders(orders: connection.Connection, other_end: connection.Connec
 
 
 class _Provisioner(LocalProvisioner):
+    async def poll(self) -> int | None:
+        """Also notes the code with which the kernel ended: its process is forgotten before anybody asks."""
+        code = await super().poll()
+        if code is not None and KernelManager.code is None and self.has_process:
+            KernelManager.code = code
+        return code
+
     async def launch_kernel(self, cmd: list[str], **options: Any) -> dict[str, Any]:
         spare = self.parent.spare
         if spare is None or spare.used:
@@ -304,6 +316,8 @@ class KernelManager(AsyncKernelManager):
 
     spare: SpareProcess | None = None
     """Becomes the first kernel; others are started as usual."""
+    code: int | None = None
+    """The exit code of the kernel that was the first to end by itself, negative for a signal."""
 
     async def _async_pre_start_kernel(self, **options: Any) -> tuple[list[str], dict[str, Any]]:
         if self.provisioner is None:

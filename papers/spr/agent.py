@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
+from common.envs.minatar import Frame
 from papers.spr.maths import cross_entropy, double_target, dueling, n_step, placed, renormalise
 
 MARGIN = 1
@@ -82,15 +83,22 @@ class PixelAgent(nn.Module):
 class Windows:
     """B stretches of experience, as stored, across ends of episodes.
 
-    ``frames`` [B, K + 2, C, H, W] bool: the states 0..K, and the one n steps ahead. ``actions`` [B, K] long, ``taken``
-    [B] the first of them; ``rewards`` and ``ended`` [B, n] of the steps 0..n − 1, ``ended`` True for an episode's last.
+    ``frames`` [B, K + 2, C, H, W] bool: the states 0..K, and the one by which the return goes on: n steps ahead, or the
+    last state of an episode that was truncated before. ``actions`` [B, K] long, ``taken`` [B] the first of them;
+    ``rewards``, ``terminated`` and ``truncated`` [B, n] of the steps 0..n − 1.
     """
 
     frames: torch.Tensor
     actions: torch.Tensor
     taken: torch.Tensor
     rewards: torch.Tensor
-    ended: torch.Tensor
+    terminated: torch.Tensor
+    truncated: torch.Tensor
+
+    @property
+    def ended(self) -> torch.Tensor:
+        """[B, n], True for an episode's last step: what is stored behind it is another episode."""
+        return self.terminated | self.truncated
 
 
 class Memory:
@@ -100,14 +108,19 @@ class Memory:
         self.frames = np.zeros((capacity, *shape), dtype=bool)
         self.actions = np.zeros(capacity, dtype=np.int64)
         self.rewards = np.zeros(capacity, dtype=np.float32)
-        self.ended = np.zeros(capacity, dtype=bool)
+        self.terminated = np.zeros(capacity, dtype=bool)
+        self.truncated = np.zeros(capacity, dtype=bool)
+        self.cut: dict[int, np.ndarray] = {}
+        """Number of a truncated step → the state that it led to, in which nothing was done any more."""
         self.size = 0
 
-    def add(self, frame: np.ndarray, action: int, reward: float, ended: bool) -> None:
-        """The state, what was done in it, the reward for it, and whether that ended the episode. IndexError when
-        the memory is full."""
+    def add(self, frame: np.ndarray, action: int, after: Frame) -> None:
+        """The state, what was done in it, and what came of it. IndexError when the memory is full."""
         i = self.size
-        self.frames[i], self.actions[i], self.rewards[i], self.ended[i] = frame, action, reward, ended
+        self.frames[i], self.actions[i], self.rewards[i] = frame, action, after.reward
+        self.terminated[i], self.truncated[i] = after.terminated, after.truncated
+        if after.truncated:
+            self.cut[i] = after.planes
         self.size += 1
 
     def windows(self, rng: np.random.Generator, batch: int, *, ahead: int, steps: int) -> Windows:
@@ -118,13 +131,19 @@ class Memory:
                              "stored and no more can be predicted than returned; store more or ask for fewer")
         start = rng.integers(self.size - steps, size=batch)[:, None]
         returned = start + np.arange(steps)
-        seen = np.concatenate([start + np.arange(ahead + 1), start + steps], axis=1)
+        frames = self.frames[np.concatenate([start + np.arange(ahead + 1), start + steps], axis=1)]
+        terminated, truncated = self.terminated[returned], self.truncated[returned]
+        first_end = np.where(terminated | truncated, returned, self.size).min(1)
+        for row, step in enumerate(first_end.tolist()):
+            if step in self.cut:
+                frames[row, -1] = self.cut[step]
         return Windows(
-            frames=torch.from_numpy(self.frames[seen]),
+            frames=torch.from_numpy(frames),
             actions=torch.from_numpy(self.actions[returned[:, :ahead]]),
             taken=torch.from_numpy(self.actions[start[:, 0]]),
             rewards=torch.from_numpy(self.rewards[returned]),
-            ended=torch.from_numpy(self.ended[returned]),
+            terminated=torch.from_numpy(terminated),
+            truncated=torch.from_numpy(truncated),
         )
 
 
@@ -139,9 +158,10 @@ def canvases(frames: torch.Tensor, rng: np.random.Generator | None) -> torch.Ten
 def q_loss(
     agent: PixelAgent, slow: PixelAgent, latents: torch.Tensor, later: torch.Tensor, seen: Windows, gamma: float
 ) -> torch.Tensor:
-    """C51 with n-step double targets, [B]. ``latents`` are of the first states, ``later`` canvases n steps on."""
+    """C51 with n-step double targets, [B]. ``latents`` are of the first states, ``later`` canvases of the last
+    (:class:`Windows`)."""
     with torch.no_grad():
-        returns, discounts = n_step(seen.rewards, seen.ended, gamma)
+        returns, discounts = n_step(seen.rewards, seen.terminated, seen.truncated, gamma)
         online, target = agent.logits(agent.latents(later)), slow.logits(slow.latents(later))
         wanted = double_target(online, target, returns, discounts, agent.support)
     return cross_entropy(agent.logits(latents), seen.taken, wanted)

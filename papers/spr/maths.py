@@ -69,16 +69,20 @@ def placed(frames: torch.Tensor, offsets: torch.Tensor, margin: int = 1) -> torc
 # Q-learning (van Hasselt et al. 2016), combined in Rainbow (Hessel et al. 2018) ---------------------------------------
 
 
-def n_step(rewards: torch.Tensor, ended: torch.Tensor, gamma: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """``rewards`` [B, n] and ``ended`` [B, n] (the step was its episode's last) → returns [B] and discounts [B].
+def n_step(
+    rewards: torch.Tensor, terminated: torch.Tensor, truncated: torch.Tensor, gamma: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """``rewards``, ``terminated`` and ``truncated`` [B, n] of n steps → returns [B] and discounts [B].
 
-    Σ_j γ^j r_j up to and with the episode's last step; the discount of what comes after the n steps is γ^n, 0 when
-    the episode ended among them.
+    Σ_j γ^j r_j over the m steps up to and with the episode's last, m = n where it goes on. The discount of the state
+    behind them is γ^m, 0 when the episode was terminated: an episode that a step limit cut would have gone on, so its
+    last state is worth what it is worth anywhere (Pardo et al. 2018, arXiv:1712.00378).
     """
-    going = torch.cumprod(1.0 - ended.float(), dim=1)
+    going = within_episode(terminated | truncated)
     before = torch.cat([torch.ones_like(going[:, :1]), going[:, :-1]], dim=1)
     powers = gamma ** torch.arange(rewards.shape[1], dtype=rewards.dtype)
-    return (rewards * before * powers).sum(1), gamma ** rewards.shape[1] * going[:, -1]
+    over = (before * terminated).sum(1)
+    return (rewards * before * powers).sum(1), gamma ** before.sum(1) * (1.0 - over)
 
 
 def project(

@@ -34,7 +34,7 @@ def experience(
         drawn, other = rng.random(), int(rng.integers(len(env.actions)))
         action = other if step <= start or drawn < share else act(frame[None])[0]
         after = env.step(action)
-        memory.add(frame, action, after.reward, after.done)  # a cut at the step limit counts as an end: it is rare
+        memory.add(frame, action, after)
         frame = after.planes
         if after.done:
             episodes += 1

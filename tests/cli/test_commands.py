@@ -119,3 +119,22 @@ def test_a_constant_control_is_never_the_best_one():
     claims = ROOT / "papers/score/claims.yaml"
     rows = read_metrics(ROOT / "results/score/metrics.jsonl")
     assert "repeat" in main_variants(claims, "delta") and "repeat" not in main_variants(claims, "delta", rows)
+
+
+@pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="this machine has a GPU")
+def test_what_is_sized_for_a_gpu_does_not_start_without_one(lab, run_in):
+    """Whether the model is there or not: to fetch it would be in vain."""
+    chat = f"some/chat@{40 * '0'}"
+    for name, old, new in (("method.py", "    steps: int\n", "    steps: int\n    model: str\n"),
+                           ("params.yaml", "parameters:\n", f"parameters:\n  model: {{default: nano, gpu: {chat}, smol: {chat}, source: ours}}\n")):
+        file = lab / "papers/toy" / name
+        file.write_text(file.read_text().replace(old, new, 1))
+    words = "profile: gpu is sized for a GPU but torch finds none on this machine; take --profile smol"
+    for _ in range(2):
+        done = run_in(lab, "run", "--paper", "toy", "--profile", "gpu")
+        assert done.returncode == 2 and words in done.stdout, done.stdout
+        assert list((lab / "runs").glob("toy/*")) == []
+        weights = lab / "pretrained" / chat.replace("/", "--") / "weights.json"
+        weights.parent.mkdir(parents=True, exist_ok=True)
+        weights.write_text("{}")
+    assert "to run" in run_in(lab, "run", "--paper", "toy", "--profile", "gpu", "--dry-run").stdout  # planning needs none

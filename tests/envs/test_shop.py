@@ -93,9 +93,9 @@ def test_type_factor_steps():
     assert type_factor(strange, bare) == 0.5 and type_factor(wanted, bare) == 1.0  # share taken as 0.2
 
 
-def test_colours_and_fuzzy_options():
+def test_colours_and_whole_option_values():
     assert normalise_color("a1-dusty blue") == "blue" and normalise_color("giant") == "giant"
-    assert option_matches("wine red", "red") and option_matches("x-large", "large")
+    assert option_matches("wine red", "red") and option_matches("X-Large", "x-large")
     assert not option_matches("red", "blue") and not option_matches("large", "giant")
 
 

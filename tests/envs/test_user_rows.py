@@ -47,14 +47,15 @@ def test_the_hash_is_that_of_the_rows(env, files):
     (GSM8K, lambda folder: (folder / "test.jsonl").unlink(),
      r"test.jsonl is missing; point GSM8K_DATA to the folder that holds train.jsonl and test.jsonl$"),
     (GSM8K, lambda folder: (folder / "test.jsonl").write_text("{}\n"),
-     r"test.jsonl is not GSM8K's JSON lines with question and answer \(KeyError\('question'\)\); fetch it anew$"),
-    (GSM8K, lambda folder: (folder / "train.jsonl").write_text("not json\n"), "train.jsonl is not GSM8K's JSON lines"),
+     r"test.jsonl line 1: question is missing but must be text that is not empty; correct it or fetch the file anew$"),
+    (GSM8K, lambda folder: (folder / "train.jsonl").write_text("not json\n"),
+     r"train.jsonl line 1 is not JSON \(.*\) but must be a JSON object with question, answer; correct the line or fetch the file anew$"),
     (GSM8K, shutil.rmtree, "train.jsonl is missing"),
     (MATH500, lambda folder: (folder / "test.jsonl").unlink(),
      r"test.jsonl is missing; point MATH500_DATA to the folder that holds test.jsonl$"),
     (MATH500, lambda folder: (folder / "test.jsonl").write_text('{"problem": "1"}\n'),
-     r"test.jsonl is not JSON lines with problem, solution, answer, subject, level, unique_id \(KeyError\('solution'\)\); fetch"),
-    (MATH500, lambda folder: (folder / "train.jsonl").write_text("not json\n"), "train.jsonl is not JSON lines"),
+     r"test.jsonl line 1: solution is missing but must be text that is not empty; correct it or fetch the file anew$"),
+    (MATH500, lambda folder: (folder / "train.jsonl").write_text("not json\n"), "train.jsonl line 1 is not JSON"),
 ])  # fmt: skip
 def test_damaged_files_are_named(env, files, damage, words):
     damage(files)

@@ -222,6 +222,38 @@ def test_the_kl_of_a_turn_is_measured_from_zero_and_pulls_back(lab, tmp_path):
     assert free > 0.05 and pinned < free / 4
 
 
+def row_of(model, tokenizer, turn: CreditedTurn):
+    engine = Engine(model, tokenizer)
+    [row] = pack_turns([engine.prompt_ids(turn.prompt)], [engine.action_ids(turn.answer)], [0])
+    return row
+
+
+def test_a_model_in_double_precision_learns_the_same(lab, tmp_path):
+    """And its numbers keep their digits: none passes through float32."""
+    dialogues = [dialogue("a", "c c", (1 / 3, -1.0), (0.1, 1e-9)), dialogue("a b c", "b", (1.0 + 1e-12, 0.5), (0.0, 0.3))]
+
+    def trained(precise: bool):
+        model, reference, tokenizer = copies(lab)
+        if precise:
+            model, reference = model.double(), reference.double()
+        seen = []
+        policy_gradient(model, reference, tokenizer, lambda update: dialogues, settings(updates=3, lr=1e-3),
+                        out_dir=tmp_path, log=lambda step, found: seen.append(found))  # fmt: skip
+        asked = [(turn.prompt, Turn(turn.answer, 0.0, 1)) for one in dialogues for turn in one]
+        return model, seen, answer_kls(model, reference, tokenizer, asked)
+
+    (model, seen, kls), (plain, wanted, plain_kls) = trained(True), trained(False)
+    assert all(weight.dtype == torch.float64 for weight in model.parameters()) and kls.dtype == torch.float64
+    assert plain_kls.dtype == torch.float32 and kls.tolist() == pytest.approx(plain_kls.tolist(), abs=1e-4)
+    for one, other in zip(model.parameters(), plain.parameters(), strict=True):
+        assert torch.allclose(one.float(), other, atol=1e-4)
+    for found, expected in zip(seen, wanted, strict=True):
+        assert found == pytest.approx(expected, abs=1e-3)
+    before = copy.deepcopy(lab[0]).double()
+    firsts = [float(stats[1].detach().sum()) for one in dialogues for stats in token_statistics(before, before, [row_of(before, lab[1], one[0])])]
+    assert seen[0]["logp_1"] == pytest.approx(sum(firsts) / 2, abs=1e-12)
+
+
 def test_passes_add_up_and_repeats_are_bit_identical(lab, tmp_path, monkeypatch):
     dialogues = [dialogue(first, "c c", (0.5, -1.0), (0.1, 0.2)) for first in ("a", "b", "c c", "a b", "b a")]
     dialogues.append(dialogue("b", "b", (-0.5, 1.0), (0.3, 0.0)))

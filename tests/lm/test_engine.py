@@ -310,8 +310,9 @@ def test_the_fastest_backend_is_chosen_unless_another_is_asked_for(model, tokeni
         monkeypatch.setenv("LAB_BACKEND", name)
         assert engine.backend == name and isinstance(engine._backend(), kind)
         assert [t.text for [t] in engine.sample(PROMPTS, KEYS, temperature=0.0)] == [t.text for [t] in sampled]
-    monkeypatch.setenv("LAB_BACKEND", "vllm")
-    with pytest.raises(ValueError, match="LAB_BACKEND: vllm cannot run this LlamaForCausalLM here; choose from .*transformers"):
+    monkeypatch.setenv("LAB_BACKEND", "native")
+    monkeypatch.setattr(native, "usable", lambda model: False)
+    with pytest.raises(ValueError, match="LAB_BACKEND: native cannot run this LlamaForCausalLM here, because .*; choose from .*transformers"):
         engine.sample(PROMPTS, KEYS)
 
 

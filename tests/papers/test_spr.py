@@ -106,7 +106,8 @@ def some_windows(ended: tuple[int, ...] = (0, 0, 0, 0, 0)) -> Windows:
     rng = generator("windows")
     return Windows(frames=torch.from_numpy(rng.random((2, 5, 4, 10, 10)) < 0.2), actions=torch.tensor([[0, 1, 2]] * 2),
                    taken=torch.tensor([0, 0]), rewards=torch.zeros(2, 5),
-                   ended=torch.tensor([ended] * 2, dtype=torch.bool))  # fmt: skip
+                   terminated=torch.tensor([ended] * 2, dtype=torch.bool),
+                   truncated=torch.zeros(2, 5, dtype=torch.bool))  # fmt: skip
 
 
 def some_agent(seed: int = 0) -> PixelAgent:

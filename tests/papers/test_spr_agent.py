@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from common.envs.minatar import Frame
 from papers.spr.agent import MARGIN, Memory, PixelAgent, descend
 
 
@@ -60,11 +61,16 @@ def test_a_step_clips_the_transition_model_apart_and_stops_at_a_loss_that_is_no_
         descend(agent, loss * float("nan"), optimiser, clip=1.0)
 
 
-def filled(size: int) -> Memory:
-    """State i is i cells set; episodes end at 3 and 6."""
+def cells(number: int) -> np.ndarray:
+    """A state: so many of its cells are set."""
+    return (np.arange(20) < number).reshape(1, 4, 5)
+
+
+def filled(size: int, terminated: tuple[int, ...] = (3, 6), truncated: tuple[int, ...] = ()) -> Memory:
+    """State i is i cells set, the reward of a step its number; a truncated step leads to a state of 20 cells."""
     memory = Memory(20, (1, 4, 5))
     for i in range(size):
-        memory.add((np.arange(20) < i).reshape(1, 4, 5), i % 3, float(i), i in (3, 6))
+        memory.add(cells(i), i % 3, Frame(cells(20), float(i), i in terminated, i in truncated))
     return memory
 
 
@@ -76,7 +82,17 @@ def test_windows_are_stretches_as_stored():
         assert torch.equal(seen.frames[:, k].sum((1, 2, 3)), starts + apart)
     assert torch.equal(seen.actions, torch.stack([starts, starts + 1], 1) % 3) and torch.equal(seen.taken, starts % 3)
     steps = torch.stack([starts, starts + 1, starts + 2], 1)
-    assert torch.equal(seen.rewards, steps.float()) and torch.equal(seen.ended, (steps == 3) | (steps == 6))
+    assert torch.equal(seen.rewards, steps.float()) and torch.equal(seen.terminated, (steps == 3) | (steps == 6))
+    assert not seen.truncated.any() and torch.equal(seen.ended, seen.terminated)
+
+
+def test_the_return_of_a_truncated_episode_goes_on_from_its_last_state():
+    """Step 4 is cut, step 7 the last of the next episode. By hand: which state a window's return goes on from."""
+    seen = filled(12, terminated=(7,), truncated=(4,)).windows(np.random.default_rng(0), 300, ahead=1, steps=3)
+    starts, last = seen.frames[:, 0].sum((1, 2, 3)).tolist(), seen.frames[:, -1].sum((1, 2, 3)).tolist()
+    goes_on_from = {0: 3, 1: 4, 2: 20, 3: 20, 4: 20, 5: 8, 6: 9, 7: 10, 8: 11}
+    assert dict(zip(starts, last, strict=True)) == goes_on_from
+    assert torch.equal(seen.ended, seen.terminated | seen.truncated) and seen.truncated.any() and seen.terminated.any()
 
 
 def test_without_prediction_the_window_is_the_state_and_the_one_it_is_valued_by():
@@ -95,4 +111,4 @@ def test_what_is_not_stored_is_not_drawn(size, ahead, steps):
 def test_a_full_memory_says_so():
     memory = filled(20)
     with pytest.raises(IndexError):
-        memory.add(np.zeros((1, 4, 5), dtype=bool), 0, 0.0, False)
+        memory.add(cells(0), 0, Frame(cells(0), 0.0, False, False))

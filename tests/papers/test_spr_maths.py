@@ -86,14 +86,22 @@ def row(*numbers: float) -> torch.Tensor:
     return torch.tensor([numbers])
 
 
+GOES_ON = (0, 0, 0, 0)
+
+
 @pytest.mark.parametrize(
-    ("ended", "returned", "discount"),
-    [((0, 0, 0, 0), 4.0, 0.0625), ((0, 1, 0, 0), 2.0, 0.0), ((1, 0, 0, 0), 1.0, 0.0), ((0, 0, 0, 1), 4.0, 0.0),
-     ((0, 1, 0, 1), 2.0, 0.0)],
+    ("terminated", "truncated", "returned", "discount"),
+    [(GOES_ON, GOES_ON, 4.0, 0.0625), ((0, 1, 0, 0), GOES_ON, 2.0, 0.0), ((1, 0, 0, 0), GOES_ON, 1.0, 0.0),
+     ((0, 0, 0, 1), GOES_ON, 4.0, 0.0), ((0, 1, 0, 1), GOES_ON, 2.0, 0.0),
+     # cut by a step limit after one, two or four steps: the state it was cut in is worth γ, γ² or γ⁴
+     (GOES_ON, (1, 0, 0, 0), 1.0, 0.5), (GOES_ON, (0, 1, 0, 0), 2.0, 0.25), (GOES_ON, (0, 0, 0, 1), 4.0, 0.0625),
+     # the first end counts, whatever happens in the next episode
+     ((0, 0, 1, 0), (0, 1, 0, 0), 2.0, 0.25), ((0, 1, 0, 0), (0, 0, 1, 0), 2.0, 0.0)],
 )  # fmt: skip
-def test_rewards_behind_an_episode_s_end_do_not_count(ended, returned, discount):
+def test_rewards_behind_an_episode_s_end_do_not_count(terminated, truncated, returned, discount):
     """γ = 1/2, rewards 1, 2, 4, 8: each is worth 1 today."""
-    got = n_step(row(1, 2, 4, 8).float(), torch.tensor([ended], dtype=torch.bool), 0.5)
+    ends = (torch.tensor([one], dtype=torch.bool) for one in (terminated, truncated))
+    got = n_step(row(1, 2, 4, 8).float(), *ends, 0.5)
     assert [one.item() for one in got] == [returned, discount]
 
 

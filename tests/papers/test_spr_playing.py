@@ -70,8 +70,28 @@ def test_experience_is_random_at_first_then_the_agent_s_and_is_stored_as_it_was_
     assert steps == list(range(1, 201)) and memory.size == 200
     late = memory.actions[100:]
     assert (late == 2).all() and len(set(memory.actions[:50].tolist())) == 3  # no random step is left after the fall
-    assert 100 < len(asked) < 150 and memory.ended.sum() > 2
+    assert 100 < len(asked) < 150 and memory.terminated.sum() > 2
     env.reset(derive(7, "train", 0))
-    for i in range(int(memory.ended.argmax()) + 1):  # the first episode, replayed
+    for i in range(int(memory.terminated.argmax()) + 1):  # the first episode, replayed
         frame = env.step(int(memory.actions[i]))
-        assert frame.reward == memory.rewards[i] and frame.done == memory.ended[i]
+        assert frame.reward == memory.rewards[i] and frame.terminated == memory.terminated[i]
+
+
+class Short(MinAtarEnv):
+    """The same game, cut after seven steps."""
+
+    max_steps = 7
+
+
+def test_an_episode_that_the_limit_cuts_is_stored_as_truncated_with_the_state_it_was_cut_in():
+    env = Short(*GAME)
+    memory = Memory(21, env.shape)
+    list(experience(env, lambda frames: [0], memory, 3, 0, (1, 0.0)))
+    cut = memory.truncated.nonzero()[0].tolist()
+    assert sorted(memory.cut) == cut and cut and not (memory.terminated & memory.truncated).any()
+    first, game = cut[0], MinAtarEnv(*GAME)  # the episode that was cut, played again without a limit
+    begun = int(memory.terminated[:first].nonzero()[0].max(initial=-1)) + 1
+    game.reset(derive(3, "train", int(memory.terminated[:first].sum())))
+    frames = [game.step(int(action)) for action in memory.actions[begun : first + 1]]
+    assert first - begun + 1 == 7 and not frames[-1].done
+    assert (frames[-1].planes == memory.cut[first]).all() and (memory.cut[first] != memory.frames[first + 1]).any()

@@ -295,6 +295,12 @@ def test_renamed_parameters_stand_for_those_of_the_published_table(refactored):
     [finish(lab, seed, value=float(seed)) for seed in (0, 1)]
     assert "all rows of 2 units are equal" in attest_paper(lab, "toy", store)
     assert state(lab).kind == "attested"
+    shutil.rmtree(store)
+    shutil.move(lab / "runs", store)
+    edit(lab, "common/learn/weights.py", "math.exp(reward / tau)", "math.exp(1 * reward / tau)")
+    [finish(lab, seed, value=float(seed)) for seed in (0, 1)]
+    attest_paper(lab, "toy", store)  # of the same method: what was renamed before stays so
+    assert state(lab).kind == "attested"
     edit(lab, "papers/toy/params.yaml", "wait: {default: 0.0", "wait: {default: 0.001")
     assert state(lab).changed == ("parameters",)  # another value was not proven
 

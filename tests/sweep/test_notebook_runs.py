@@ -11,6 +11,7 @@ from pathlib import Path
 import papermill
 import pytest
 
+from common.sweep.ends import oom_kills
 from common.sweep.notebook import STARTS, out_of_memory, run_job
 from common.sweep.workers import Job
 
@@ -119,6 +120,47 @@ def test_a_tensor_that_nothing_can_hold(job):
     assert re.match(r"out of memory on the processor \(4294967296.00 GiB more .* halve answer_tokens \(400\)", found.error)
 
 
-def test_a_kernel_that_the_system_ended(job):
+# -- a kernel that left no word -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("code", "words"), [
+    ("os.abort()", "the notebook's kernel crashed with SIGABRT, a fault in compiled code and no lack of memory"),
+    ("os.kill(os.getpid(), 11)", "the notebook's kernel crashed with SIGSEGV"),
+    ("os.kill(os.getpid(), 15)", "the notebook's kernel was ended by SIGTERM"),
+    ("os._exit(3)", "the notebook's kernel ended by itself with exit code 3"),
+])  # fmt: skip
+def test_a_dead_kernel_is_told_by_its_signal(job, code, words):
+    found = runs(job, f"import os, signal\n\nsignal.signal(15, signal.SIG_DFL)\n{code}")
+    assert not found.ok and found.error.startswith(words) and "run the same command again" in found.error
+    assert "halve" not in found.error and "out of memory" not in found.error
+
+
+@pytest.mark.parametrize(("counts", "words"), [
+    ((4, 4), "the notebook's kernel was ended from outside by SIGKILL, not for want of memory"),
+    ((None, None), "the notebook's kernel was ended from outside by SIGKILL, perhaps for want of memory"),
+    ((4, 5), "out of memory: the system killed the process for want of it ("),
+])  # fmt: skip
+def test_a_killed_kernel_ran_out_of_memory_only_where_the_system_counts_it(job, monkeypatch, counts, words):
+    left = [*counts]
+    monkeypatch.setattr("common.sweep.notebook.oom_kills", lambda: left.pop(0))
     found = runs(job, "import os\n\nos.kill(os.getpid(), 9)")
-    assert not found.ok and found.error.startswith("the notebook's kernel was ended from outside, most often because memory ran out")
+    assert not found.ok and found.error.startswith(words) and ("halve answer_tokens (400)" in found.error) == (counts == (4, 5))
+
+
+def test_where_the_system_counts(tmp_path):
+    proc, groups = tmp_path / "proc", tmp_path / "cgroup"
+    (proc / "self").mkdir(parents=True)
+    assert oom_kills(proc, groups) is None
+    (proc / "vmstat").write_text("nr_free_pages 5\noom_kill 7\n")
+    assert oom_kills(proc, groups) == 7  # of the whole machine
+    (groups / "memory/jobs").mkdir(parents=True)
+    (groups / "memory/jobs/memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n")
+    (proc / "self/cgroup").write_text("9:name=systemd:/\n4:memory:/jobs\n0::/\n")
+    assert oom_kills(proc, groups) == 3  # of the control group, version 1
+    (groups / "slice/job").mkdir(parents=True)
+    (groups / "slice/job/memory.events").write_text("low 0\noom 2\noom_kill 1\noom_group_kill 9\n")
+    (proc / "self/cgroup").write_text("0::/slice/job\n")
+    assert oom_kills(proc, groups) == 1  # version 2
+    (groups / "slice/job/memory.events").unlink()
+    (groups / "memory.events").write_text("oom_kill 2\n")
+    assert oom_kills(proc, groups) == 2  # inside a container the group's own path does not exist

@@ -34,7 +34,7 @@ def widen(root: Path) -> Path:
             for panel in unit.params.panels]
 
 ''' + text[text.index("\n\ndef run(unit)"):])
-    params.write_text(params.read_text() + '  x: {default: 0.5, source: "ours"}\n  kind: {default: a, source: "ours"}\n'
+    params.write_text(params.read_text() + '  x: {default: 0.5, range: ">= 0", source: "ours"}\n  kind: {default: a, range: not empty, source: "ours"}\n'
                       "  panels: {default: [test], source: \"ours\"}\n")
     return root
 

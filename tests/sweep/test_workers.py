@@ -103,7 +103,12 @@ def test_a_killed_worker_takes_its_kernel_along_and_no_other_one(forking, job, t
     assert one.poll() == -9 and not psutil.pid_exists(first) and psutil.pid_exists(second) and other.poll() is None
     os.kill(other.process.pid, 9)  # by somebody else: the kernel notices
     wait_for(lambda: not psutil.pid_exists(second), 10)
-    assert "signal 9, perhaps out of memory" in read_outcome(job("b"), other.poll(), tmp_path / "b.log").error
+    told = "the worker process was ended from outside by SIGKILL"
+    assert f"{told}, perhaps for want of memory" in read_outcome(job("b"), other.poll(), tmp_path / "b.log").error
+    assert f"{told}, not for want" in read_outcome(job("b"), other.poll(), tmp_path / "b.log", workers.oom_kills()).error
+    assert "out of memory: the system killed the process" in read_outcome(job("b"), -9, tmp_path / "b.log", workers.oom_kills() - 1).error
+    assert "crashed with SIGSEGV" in read_outcome(job("b"), -11, tmp_path / "b.log", 0).error
+    assert "ended by itself with exit code 1" in read_outcome(job("b"), 1, tmp_path / "b.log", 0).error
 
 
 @linux

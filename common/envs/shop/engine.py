@@ -342,4 +342,5 @@ class ShopEnv:
 
 
 def _money(price: float) -> str:
-    return f"${price:g}"
+    """Dollars and cents, without zeros behind: $12, $9.5, $123456.75."""
+    return f"${price:.2f}".rstrip("0").rstrip(".")

@@ -11,25 +11,28 @@ Choices where the released engine leaves room:
   group called "size", and counts a chosen value that merely occurs in the product's text. We follow the
   paper's formula.
 * Shared nouns are counted as sets on both sides.
-* The colour list is ours (plain English base colours); the first one, alphabetically, that an option
-  value contains replaces the value on both sides.
-* Fuzzy scores are rounded to integers before the comparison with 85, as the library of the
+* The colour list is ours (plain English base colours); the first one, alphabetically, that is a word of
+  an option value replaces the value on both sides. (The released engine also finds "tan" in "standard".)
+* An attribute counts where it is like one of the product's own, or its words stand in the product's text.
+  (The released engine also finds "men" in "women".)
+* Fuzzy scores of attributes are rounded to integers before the comparison with 85, as the library of the
   released engine does.
 * Nouns of titles come with the products (``Product.nouns``), so no tagger runs here.
 """
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from rapidfuzz import fuzz, process, utils
 
-from common.envs.shop.products import Goal, Product
+from common.envs.shop.products import Goal, Product, words
 
 MATCH = 85
-"""A fuzzy token-set ratio must be above this (0–100) to count as a match."""
+"""Two attributes are alike when their fuzzy token-set ratio (0–100) is above this."""
 
 COLORS = (
     "beige", "black", "blue", "bronze", "brown", "burgundy", "charcoal", "coral", "cream", "gold", "gray", "green",
@@ -40,15 +43,16 @@ COLORS = (
 
 @lru_cache(maxsize=65_536)
 def normalise_color(value: str) -> str:
-    """The base colour that ``value`` contains, or ``value`` itself."""
-    return next((color for color in COLORS if color in value), value)
+    """The base colour that is a word of ``value``, or ``value`` itself."""
+    named = set(words(value))
+    return next((color for color in COLORS if color in named), value)
 
 
 @lru_cache(maxsize=262_144)
 def option_matches(chosen: str, wanted: str) -> bool:
-    """Whether a chosen option value satisfies a goal option value (symmetric)."""
-    ratio = fuzz.token_set_ratio(normalise_color(chosen), normalise_color(wanted), processor=utils.default_process)
-    return round(ratio) > MATCH
+    """Whether a chosen option value is the goal's, or has the same base colour (symmetric)."""
+    one, other = (" ".join(normalise_color(value.lower()).split()) for value in (chosen, wanted))
+    return one == other
 
 
 def type_factor(bought: Product, wanted: Product) -> float:
@@ -92,14 +96,14 @@ class PurchaseScorer:
         self.item = lru_cache(maxsize=500_000)(self._item)
 
     def _products_with(self, attribute: str) -> bytes:
-        """One byte per product: 1 when it has the attribute, by fuzzy match or literally in its text."""
-        names, text = self._attribute_names, attribute.lower()
+        """One byte per product: 1 when it has the attribute, by fuzzy match or as words of its text."""
+        names, text = self._attribute_names, re.compile(rf"(?<!\w){re.escape(attribute.lower())}(?!\w)")
         similar: set[str] = set()
         if names:
             ratios = process.cdist([attribute], names, scorer=fuzz.token_set_ratio, processor=utils.default_process)[0]
             similar = {names[k] for k in np.flatnonzero(np.round(ratios) > MATCH)}
         return bytes(
-            not similar.isdisjoint(product.attributes) or text in self._texts[index]
+            not similar.isdisjoint(product.attributes) or text.search(self._texts[index]) is not None
             for index, product in enumerate(self._products)
         )
 

@@ -57,9 +57,9 @@ def _parse(path: Path) -> Any:
         raise FileNotFoundError(_missing(path))
     try:
         if path.suffix == ".xz":
-            with lzma.open(path, "rt", encoding="utf-8") as lines:
+            with lzma.open(path, "rt", encoding="utf-8-sig") as lines:
                 return [json.loads(line) for line in lines if line.strip()]
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except (lzma.LZMAError, EOFError, ValueError) as error:
         raise ValueError(f"{ENV_ID}: {path} is corrupt ({error}); fetch the file again") from error
 
@@ -94,7 +94,7 @@ def _wording(text: str, attributes: list[str]) -> str:
     match = _TYPE.match(" ".join(text.lower().split()))
     rest = match["before"] if match else text.lower()
     for attribute in sorted(attributes, key=len, reverse=True):
-        rest = rest.replace(f"{attribute.lower()},", " ").replace(f"{attribute.lower()} ", " ")
+        rest = re.sub(rf"(?<!\w){re.escape(attribute.lower())}(?:,|(?= ))", " ", rest)
     return " ".join(rest.replace(",", " ").split()) or text
 
 

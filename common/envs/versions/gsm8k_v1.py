@@ -10,17 +10,38 @@ The rules of the dialogue are those of :mod:`common.envs.word_problems`.
 
 from __future__ import annotations
 
+import re
+from fractions import Fraction
 from pathlib import Path
 
-from common.envs.user_rows import Row, Source, panel_rows, rows_hash, source_rows
+from common.envs.user_rows import TEXT, Row, Rule, Source, is_text, panel_rows, rows_hash, source_rows
 from common.envs.word_problems import WordProblemEnv
 from common.types import Task
 
 ENV_ID = "gsm8k-v1"
 VALIDATION = 500
+
+
+def answer(solution: str) -> str:
+    """The number behind the last ``####``, without commas."""
+    return solution.rpartition("####")[2].strip().replace(",", "")
+
+
+def _is_solution(value: object) -> bool:
+    if not is_text(value) or "####" not in value:
+        return False
+    try:
+        return re.fullmatch(r"[-\d./]+", answer(value)) is not None and Fraction(answer(value)) is not None
+    except (ValueError, ZeroDivisionError):
+        return False
+
+
+RULES = (("question", TEXT), ("answer", Rule("a solution that ends with #### and a number", _is_solution)))
+
+
 SOURCE = Source(
     env=ENV_ID, name="GSM8K", variable="GSM8K_DATA", lines="GSM8K's JSON lines with question and answer",
-    fields=("question", "answer"), splits=("train", "test"), extra=(), hub=("openai/gsm8k", "main"),
+    rules=RULES, splits=("train", "test"), extra=(), hub=("openai/gsm8k", "main"),
     revision="740312add88f781978c0658806c59bc2815b9866",
 )  # fmt: skip
 
@@ -36,10 +57,10 @@ def panels() -> dict[str, list[Task]]:
     return {name: [_task(name, i, row) for i, row in chosen] for name, chosen in split.items()}
 
 
-def _task(panel: str, number: int, row: Row) -> Task:
+def _task(panel: str, index: int, row: Row) -> Task:
     """Numbered as in the official split."""
-    answer = row["answer"].rpartition("####")[2].strip().replace(",", "")
-    return Task(f"{ENV_ID}/{panel}/{number:04d}", ENV_ID, panel, {"question": row["question"].strip(), "answer": answer})
+    data = {"question": row["question"].strip(), "answer": answer(row["answer"])}
+    return Task(f"{ENV_ID}/{panel}/{index:04d}", ENV_ID, panel, data)
 
 
 def data_hash() -> str:

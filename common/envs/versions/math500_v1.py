@@ -15,16 +15,23 @@ from __future__ import annotations
 from pathlib import Path
 
 from common.envs.latex_answer import declared_answer, normal_form
-from common.envs.user_rows import Row, Source, panel_rows, rows_hash, source_rows
+from common.envs.user_rows import TEXT, Row, Rule, Source, is_text, panel_rows, rows_hash, source_rows
 from common.envs.word_problems import ProblemState, WordProblemEnv
 from common.types import Observation, Task
 
 ENV_ID = "math500-v1"
 VALIDATION = 500
-FIELDS = ("problem", "solution", "answer", "subject", "level", "unique_id")
+RULES = (
+    ("problem", TEXT),
+    ("solution", TEXT),
+    ("answer", Rule("text that declares an answer", lambda value: is_text(value) and normal_form(value) != "")),
+    ("subject", TEXT),
+    ("level", Rule("a whole number or text", lambda value: is_text(value) or type(value) is int)),
+    ("unique_id", TEXT),
+)
 SOURCE = Source(
-    env=ENV_ID, name="MATH-500", variable="MATH500_DATA", lines=f"JSON lines with {', '.join(FIELDS)}",
-    fields=FIELDS, splits=("test",), extra=("train",), hub=("HuggingFaceH4/MATH-500",),
+    env=ENV_ID, name="MATH-500", variable="MATH500_DATA", lines=f"JSON lines with {', '.join(dict(RULES))}",
+    rules=RULES, splits=("test",), extra=("train",), hub=("HuggingFaceH4/MATH-500",),
     revision="6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be",
 )  # fmt: skip
 
@@ -69,7 +76,7 @@ def panels() -> dict[str, list[Task]]:
 
 def _task(panel: str, number: int, row: Row) -> Task:
     """Numbered as in the file."""
-    data = {"question": str(row["problem"]).strip(), "answer": row["answer"], "subject": row["subject"], "level": row["level"]}
+    data = {"question": row["problem"].strip(), "answer": row["answer"], "subject": row["subject"], "level": row["level"]}
     return Task(f"{ENV_ID}/{panel}/{number:04d}", ENV_ID, panel, data)
 
 
