@@ -32,7 +32,8 @@ setup: .venv/.stamp  ## the environment in .venv: about 5 minutes and 2.3 GB wit
 	@touch $@
 
 data: setup  ## task panels and base models, from the store in the repository: seconds
-	@[ ! -f dvc.lock ] || $(PY) -m dvc pull --quiet || echo "not fetched; building the panels instead" >&2
+	@[ ! -f dvc.lock ] || $(PY) -m dvc pull --quiet || \
+	  echo "what DVC names was not fetched (a damaged store: git checkout -- dvc-store); building the panels instead" >&2
 	@$(PY) -m common data
 
 repro: data  ## recompute a sample of published runs, compare every number, judge, report (options: PAPERS SEEDS PROFILE WORKERS)
@@ -57,8 +58,7 @@ smoke: data  ## every stage and notebook at toy size, under 5 minutes on two cor
 
 lab: data  ## JupyterLab with the notebooks
 	@echo "make lab: JupyterLab on this machine only; notebooks run in the profile of their parameters cell, minutes each"
-	@$(PY) -m jupytext --quiet --set-kernel python3 --sync notebooks/*.py
-	$(PY) -m jupyterlab --ip 127.0.0.1 notebooks
+	@$(PY) -m common lab
 
 sweep: data  ## a grid over parameters and seeds (options: PAPER GRID SEEDS PROFILE, or FILE=design.yaml; WORKERS)
 	@$(PY) -m common sweep $(if $(FILE),--file $(FILE),--paper $(PAPER) --grid $(GRID)) $(if $(SEEDS),--seeds $(SEEDS)) \
@@ -78,9 +78,9 @@ bench: data  ## the speed suite, side by side with other libraries, under 10 min
 verify: data  ## recompute two random published units from nothing and compare every number: minutes
 	@$(PY) -m common verify $(if $(PAPERS),--papers $(PAPERS))
 
-mlflow: setup  ## browse the runs at http://127.0.0.1:5000
+mlflow: setup  ## browse the runs at http://127.0.0.1:5000, or at the next free port
 	@echo "make mlflow: a server on this machine only, until Ctrl-C; costs nothing"
-	@$(PY) -m mlflow ui --backend-store-uri sqlite:///$(CURDIR)/mlruns/mlflow.db --host 127.0.0.1 --port 5000
+	@$(PY) -m common mlflow
 
 doctor: setup  ## what is missing on this machine
 	@$(PY) -m common doctor

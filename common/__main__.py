@@ -118,6 +118,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--dry-run", action="store_true", help="say what it would cost; run nothing")
     sub = command("smoke", "every stage and notebook at toy size, below runs/smoke/")
     sub.add_argument("--workers", type=int)
+    command("lab", "JupyterLab with the notebooks, which run the code of this folder")
+    command("mlflow", "MLflow's pages of the runs in this folder")
     command("doctor", "what is missing here, and how to get it")
     return parser
 
@@ -228,6 +230,10 @@ def _dispatch(root: Path, options: argparse.Namespace) -> int:
         from common.cli.smoke import smoke
 
         return smoke(root, workers=options.workers)
+    if name in ("lab", "mlflow"):
+        from common.cli import serve
+
+        return getattr(serve, name)(root)
     from common.cli.doctor import doctor
 
     return doctor(root)

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -238,10 +239,8 @@ def _search(root: Path, asked: Sweep, *, workers: int, dry_run: bool, resume: st
 
 
 def _target(root: Path, asked: Sweep) -> str:
-    """The variant whose metric a search raises: as asked, else the highest of the paper's ladder that has the metric."""
-    from common.rows import read_metrics
-
-    rows = [row for path in sorted((root / "results" / asked.paper).glob("metrics*.jsonl")) for row in read_metrics(path)]
+    """The variant whose metric a search raises: as asked, else the first of :func:`main_variants` that has the metric."""
+    rows = _published(root, asked.paper)
     if rows and asked.metric not in (metrics := {row.metric for row in rows}):
         raise ConfigError(f'search: {asked.paper} has no metric "{asked.metric}"; {hint(asked.metric, metrics)}')
     having = {row.variant for row in rows if row.metric == asked.metric}
@@ -250,37 +249,53 @@ def _target(root: Path, asked: Sweep) -> str:
             raise ConfigError(f'variant: no "{asked.variant}" of {asked.paper} has {asked.metric}; {hint(asked.variant, having)}')
         return asked.variant
     claims = root / "papers" / asked.paper / "claims.yaml"
-    ladder = [name for name in (_ladder(claims) if claims.is_file() else []) if not rows or name in having]
-    if not ladder:
+    found = [name for name in (main_variants(claims, asked.metric, rows) if claims.is_file() else []) if not rows or name in having]
+    if not found:
         raise ConfigError(f"no claim of {asked.paper} says which variant's {asked.metric} to search for; name one by --variant")
-    return ladder[0]
+    return found[0]
 
 
-def _ladder(claims: Path) -> list[str]:
-    """Variants of a paper's claims, best first; then, for metrics that only a policy by itself has, those that are measured in
-    several ways without the way (``malt`` of ``malt+vote``)."""
-    from common.report import published
+def _published(root: Path, paper: str) -> list:
+    from common.rows import read_metrics
+
+    return [row for path in sorted((root / "results" / paper).glob("metrics*.jsonl")) for row in read_metrics(path)]
+
+
+def main_variants(claims: Path, metric: str, rows: Sequence = ()) -> list[str]:
+    """The variants that a paper's claims promise most of, the main one first.
+
+    One is the more so the more claims on ``metric`` (on any, where none is) have it alone on their better side and the fewer on
+    their worse side; among equals the first in the file. After them come, for metrics that only a policy by itself has, those
+    that are measured in several ways without the way (``malt`` of ``malt+vote``). A control whose ``metric`` is the same number
+    for all seeds of the published ``rows``, by its definition, is none.
+    """
+    from common.evaluate.claims import load_claims
     from common.rows import Label
 
-    named = [name for group in published.claim_groups(claims).values() for name in reversed(group)]
-    return list(dict.fromkeys([*named, *(Label.of(name).policy for name in named)]))
+    every = load_claims(claims).claims
+    alone = [claim for claim in every if len(claim.better) == 1]
+    counted = [claim for claim in alone if claim.metric == metric] or alone
+    better, worse = (Counter(getattr(claim, side)[0] for claim in counted) for side in ("better", "worse"))
+    promised = sorted(dict.fromkeys(claim.better[0] for claim in every), key=lambda name: (-better[name], worse[name]))
+    values = {name: [row.value for row in rows if (row.variant, row.metric) == (name, metric)] for name in {row.variant for row in rows}}
+    constant = {name for name, seen in values.items() if len(seen) > 1 and len(set(seen)) == 1}
+    return [name for name in dict.fromkeys([*promised, *(Label.of(name).policy for name in promised)]) if name not in constant]
 
 
 def _best(root: Path, planned: Sequence[Planned], folder: Path, *, metric: str | None, variant: str | None) -> list[str]:
     """A line for each panel with the setting whose mean over seeds is highest, and its picture in ``folder``. Without
-    ``metric`` and ``variant`` those of the paper's claims: the metric of most, the top of the first ladder."""
+    ``metric`` and ``variant`` those of the paper's claims: the metric of most, and the first of :func:`main_variants`."""
     from common.evaluate.claims import headline_metric
-    from common.report import published
     from common.report.sweeps import parallel_coordinates
     from common.sweep.collect import means, spelled
 
     claims = root / "papers" / planned[0].paper / "claims.yaml" if planned else Path()
-    ladder: list[str] = []
+    promised: list[str] = []
     if claims.is_file():
         metric = metric or headline_metric(claims)
-        ladder = _ladder(claims)
+        promised = main_variants(claims, metric, _published(root, planned[0].paper))
     means_by_panel = means(root, planned, metric=metric) if metric else {}
-    variant = variant or next((name for name in ladder if name in {key[1] for key in means_by_panel}), None)
+    variant = variant or next((name for name in promised if name in {key[1] for key in means_by_panel}), None)
     lines = []
     for panel in dict.fromkeys(key[0] for key in means_by_panel):
         values = means_by_panel.get((panel, variant))

@@ -16,7 +16,9 @@ from common.lm.bases import has_base
 from common.lm.native import compiler, library
 from common.lm.vllm import installed
 from common.cli.commands import missing_user_files
+from common.sweep.inputs import changed_bases
 from common.sweep.plan import USER_ENVS, verify_panels
+from common.sweep.unit import truncated
 
 
 LOCKS = ("requirements.lock", "requirements-tools.lock")
@@ -71,7 +73,7 @@ def doctor(root: Path) -> int:
     good.append(f"MLflow: {os.environ.get('MLFLOW_TRACKING_URI') or 'local sqlite store below mlruns/'}")
     for line in good:
         print(f"ok       {line}")
-    for line in [*optional, *missing_user_files(root)]:
+    for line in [*optional, *changed_bases(root), *missing_user_files(root)]:
         print(f"optional {line}")
     for line in bad:
         print(f"missing  {line}")
@@ -90,6 +92,10 @@ def _inputs(root: Path, good: list[str], bad: list[str]) -> None:
         model = root / "models" / env
         if has_base(env) and not model.is_dir():
             bad.append(f"models/{env}; run: dvc pull, or to train it: python -m common base --env {env}")
+            continue
+        cut = [(file, damage) for file in sorted(model.rglob("*.safetensors")) if (damage := truncated(file))]
+        if cut:
+            bad += [f"{file.relative_to(root)} is damaged ({damage}); run: dvc pull --force base@{env}" for file, damage in cut]
             continue
         reports = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(model.rglob("report.json"))]
         rates = {name: fmean(one[name] for one in reports) for name in (reports[0] if reports else ())}

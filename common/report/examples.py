@@ -19,7 +19,7 @@ from common.envs.answers import declared
 from common.envs.contract import Env
 from common.envs.panels import PanelError
 from common.report.figures import BLUE, RED
-from common.report.show import UNPRINTABLE, code
+from common.report.show import DOLLAR, UNPRINTABLE, code
 from common.report.tables import markdown
 from common.types import Task
 
@@ -70,8 +70,8 @@ def trace(env: Env, task: Task, steps: Sequence[Record]) -> str:
         state, shown = env.snapshot(), env.prompt()[-1]["content"]
         q, value, best = env.q(state, step["action"]), env.value(state), env.oracle()
         mark = "" if q >= value - 1e-9 else " ✗"
-        lines.append((step["step"] + 1, table_cell(shown, 240), f"`{table_cell(step['action'], 60)}`{mark}",
-                      f"{q:.3f}", f"{value:.3f}", f"`{table_cell(best, 60)}`"))  # fmt: skip
+        lines.append((step["step"] + 1, table_cell(shown, 240), f"{code_cell(step['action'], 60)}{mark}",
+                      f"{q:.3f}", f"{value:.3f}", code_cell(best, 60)))  # fmt: skip
         env.step(step["action"])
     ending = f"Reward {steps[-1]['reward']:.3f} after {len(steps)} steps; ✗: worth less than the best action."
     return f"{markdown(('step', 'shown', 'action', 'Q*', 'V*', 'a best action'), lines)}\n\n{ending}"
@@ -132,9 +132,9 @@ def dialogue_table(dialogues: Mapping[str, Mapping[str, Sequence[Record]]], *, m
     chosen = sorted(shared, key=lambda task: -split[task])[:most]
     lines = []
     for task in chosen:
-        cells = [" → ".join(f"`{_plain(_short(turn['answer']))}` {'✓' if turn['correct'] else '✗'}" for turn in one[task])
+        cells = [" → ".join(f"{code_cell(_short(turn['answer']))} {'✓' if turn['correct'] else '✗'}" for turn in one[task])
                  for one in dialogues.values()]  # fmt: skip
-        lines.append((_plain(_short(next(iter(dialogues.values()))[task][0]["prompt"])), *cells))
+        lines.append((table_cell(_short(next(iter(dialogues.values()))[task][0]["prompt"])), *cells))
     return markdown(("task", *dialogues), lines)
 
 
@@ -272,20 +272,28 @@ def _joined(parts: Sequence[str]) -> str:
 # -- texts inside tables ---------------------------------------------------------------------------------
 
 
-def table_cell(text: str, letters: int) -> str:
-    """One table cell: no line breaks or bars, shortened in the middle."""
-    flat = " ⏎ ".join(text.split("\n")).replace("|", "\\|").replace("$", "\\$")
-    return flat if len(flat) <= letters else f"{flat[: letters // 2]} … {flat[-letters // 2 :]}"
+def table_cell(text: str, letters: int = 0) -> str:
+    """``text`` as the words of one Markdown table cell, see :func:`_flat`."""
+    return escape(_flat(text, letters), quote=False).replace("$", DOLLAR)
+
+
+def code_cell(text: str, letters: int = 0) -> str:
+    """As :func:`table_cell`, as code, in which nothing else is to be escaped."""
+    return f"`{_flat(text, letters)}`"
+
+
+def _flat(text: str, letters: int) -> str:
+    """One line: with ``letters``, its line breaks shown and shortened to that many in the middle; else its words alone. Bars would
+    end the cell, and backticks a code."""
+    flat = " ⏎ ".join(text.split("\n")) if letters else " ".join(text.split()) or " "
+    short = flat if not letters or len(flat) <= letters else f"{flat[: letters // 2]} … {flat[-letters // 2 :]}"
+    return short.replace("|", "\\|").replace("`", "'")
 
 
 def _short(text: str, most: int = 220) -> str:
     return text if len(text) <= most else f"{text[: most // 2]} […] {text[-most // 2 :]}"
 
 
-def _plain(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|").replace("`", "'").replace("$", "\\$") or " "
-
-
 def one_line(text: str) -> str:
     """``text`` as one line of HTML inside Markdown, where a blank line would end the table and $ begin a formula."""
-    return escape(" ".join(text.split())).replace("$", "&#36;")
+    return escape(" ".join(text.split())).replace("$", DOLLAR)

@@ -47,6 +47,11 @@ def say(*texts: str) -> None:
     display(Markdown("\n\n".join(texts)))
 
 
+DOLLAR = "<span>&#36;</span>"
+"""A dollar sign in Markdown or HTML that begins no formula. JupyterLab undoes ``\\$`` and ``&#36;`` before it looks for formulas,
+but looks for none that reaches over the border of an element."""
+
+
 def source(function: Callable[..., Any]) -> str:
     """The function's source as a Markdown code block, to stand beside its equation."""
     return f"```python\n{inspect.getsource(function).rstrip()}\n```"
@@ -58,14 +63,15 @@ def code(text: str) -> str:
 
 
 def display_parts(parts: Iterable[Figure | str]) -> None:
-    """Display figures, Markdown texts, and texts that begin with ``<`` as HTML, in their order."""
+    """Display figures, Markdown texts, and texts that begin with ``<`` as HTML, in their order. HTML holds recorded texts and no
+    formulas: JupyterLab is told so, which else sets what stands between the dollar signs of two prices as one."""
     from IPython.display import HTML, display
 
     for part in parts:
         if isinstance(part, Figure):
             show(part)
         else:
-            display(HTML(part)) if part.startswith("<") else say(part)
+            display(HTML(f'<div class="mathjax_ignore">{part}</div>')) if part.startswith("<") else say(part)
 
 
 def quiet() -> None:

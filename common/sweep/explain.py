@@ -3,6 +3,7 @@
     python -m common explain agent_q/D2.4b
     python -m common explain agent_q/D2.4b@shop-v1/test
     python -m common explain malt/malt+vote/success          # any number of a paper's table: paper/variant/metric
+    python -m common explain score/score/acc@1@countdown-answer-v1/test                  # the same on one panel
 
 Says of every row whether it was *computed here* (the run store has its unit, by the present code or by other code that
 behaves the same), *computed here by other code or inputs* (a unit of another key has that very value), or *copied from git*;
@@ -31,7 +32,7 @@ from common.sweep.identity import Identities
 from common.sweep.inputs import table_of, table_state
 from common.sweep.plan import Planned, plan, read_json
 from common.sweep.unit import results_dir
-from common.track.mlflow_store import local_uri, one_line_error, quiet_environment, store_errors
+from common.track.mlflow_store import local_database, local_uri, one_line_error, quiet_environment, store_errors
 from common.track.provenance import lock_hash
 from common.track.state import WORDS, result_state
 from common.track.store import UnitSpec, finished_rows, read_unit, unit_path
@@ -46,13 +47,18 @@ def explain(root: Path, target: str, profile: str) -> list[str]:
     A claim is traced at ``profile``, or at others where it has no verdict there. ConfigError for what is not there.
     """
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is fetched to explain what was computed before
+    number = _asked_number(target)
+    if number:
+        return _number(root, *number, profile)
     name, _, panel = target.partition("@")
-    if name.count("/") == 2:
-        return _number(root, *name.split("/"), panel, profile)
     records = read_claims(results_dir(root, profile) / "claims").claims
     known = sorted({f"{one['paper']}/{one['id']}" for one in records})
     chosen = [one for one in records if f"{one['paper']}/{one['id']}" == name and panel in ("", one["panel"])]
     if name not in known:
+        paper, _, variant = target.partition("/")
+        metrics = {row.metric for _, row in _rows(root, paper, profile) if row.variant == variant}
+        if metrics:
+            raise ConfigError(f'"{target}" is a variant; add the metric: {target}/{min(metrics)}, or another of {", ".join(sorted(metrics))}')
         raise ConfigError(f'claim: "{name}" has no verdict; {hint(name, known)}')
     if not chosen:
         panels = [one["panel"] for one in records if f"{one['paper']}/{one['id']}" == name]
@@ -63,10 +69,27 @@ def explain(root: Path, target: str, profile: str) -> list[str]:
     return lines[:-1]
 
 
+def _asked_number(target: str) -> tuple[str, str, str, str] | None:
+    """Paper, variant, metric and panel ("" for all) of ``target``; None where it is a claim. The names of a variant
+    (``agent_q@theta=0.1``) and of a metric (``acc@1``) may hold an @ themselves; a panel is written with one slash."""
+    paper, *more = target.split("/")
+    if len(more) == 3:
+        variant, (metric, at, env) = more[0], more[1].rpartition("@")
+        return (paper, variant, metric, f"{env}/{more[2]}") if at else None
+    if len(more) != 2 or "@" in more[0] and "=" not in more[0]:
+        return None
+    return paper, *more, ""
+
+
+def _rows(root: Path, paper: str, profile: str) -> list[tuple[Path, MetricRow]]:
+    """The published rows of a paper at a profile, each with its table."""
+    tables = sorted((results_dir(root, profile) / paper).glob("metrics*.jsonl"))
+    return [(table, row) for table in tables for row in read_metrics(table) if row.profile == profile]
+
+
 def _number(root: Path, paper: str, variant: str, metric: str, panel: str, profile: str) -> list[str]:
     """The trace of a mean over seeds, on each panel unless one is named."""
-    tables = sorted((results_dir(root, profile) / paper).glob("metrics*.jsonl"))
-    rows = [(table, row) for table in tables for row in read_metrics(table) if row.profile == profile]
+    rows = _rows(root, paper, profile)
     for what, asked, of in (("paper", paper, lambda row: row.paper), ("variant", variant, lambda row: row.variant),
                             ("metric", metric, lambda row: row.metric), ("panel", panel, lambda row: row.panel)):
         known = {of(row) for _, row in rows}
@@ -195,7 +218,7 @@ def _units(root: Path, units: Mapping[str, UnitSpec]) -> Iterator[str]:
 def _mlflow(root: Path, keys: Sequence[str]) -> dict[str, list[tuple[str, str, str, bool]]]:
     """Run id, status, commit and whether it was dirty, of the MLflow runs of units; empty where nothing is tracked."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or local_uri(root)
-    if not keys or (uri == local_uri(root) and not Path(uri.removeprefix("sqlite:///")).exists()):
+    if not keys or (uri == local_uri(root) and not local_database(root).exists()):
         return {}
     quiet_environment()
     for name, value in (("MAX_RETRIES", "0"), ("TIMEOUT", "4")):  # for a server that is gone; MLflow's default is minutes

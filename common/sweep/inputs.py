@@ -22,6 +22,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from common.config import ConfigError, PaperSpec, hint, known_papers, load_lab, load_spec, resolve, to_json
 from common.envs import ENV_IDS, env_file
 from common.files import canonical, storage, write_atomic
@@ -52,8 +54,35 @@ Tables = dict[tuple[str, str, str], ResultState]
 """(paper, environment, profile) → the state of the table behind its verdicts."""
 
 
+def changed_bases(root: Path) -> list[str]:
+    """A sentence for each base model that is there and is not the one that ``dvc.lock`` names: trained here, or damaged."""
+    lock = root / "dvc.lock"
+    stages = yaml.safe_load(lock.read_text(encoding="utf-8")).get("stages", {}) if lock.is_file() else {}
+    sentences = []
+    for stage, content in stages.items():
+        env = stage.removeprefix("base@")
+        for out in content.get("outs", ()) if env != stage else ():
+            folder = root / out["path"]
+            if folder.is_dir() and _dvc_digest(folder) != out["md5"]:
+                sentences.append(f"{out['path']} is not the published base model (its MD5 is not the one in dvc.lock): trained anew, "
+                                 f"or damaged; to get the published one: dvc pull --force {stage}")
+    return sentences
+
+
+def _dvc_digest(folder: Path) -> str:
+    """The MD5 under which DVC keeps a folder: that of the list of its files and their MD5."""
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    listed = [{"md5": hashlib.md5(files[name].read_bytes(), usedforsecurity=False).hexdigest(), "relpath": name} for name in sorted(files)]
+    return hashlib.md5(json.dumps(listed, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
 def build_data(root: Path) -> str:
-    """Build the panels unless all are there with their hashes right. Returns a sentence on what was done."""
+    """Build the panels unless all are there with their hashes right. Returns a sentence on what was done, and one on each base
+    model that is not the published one."""
+    return "\n".join([_build_panels(root), *(f"note: {sentence}" for sentence in changed_bases(root))])
+
+
+def _build_panels(root: Path) -> str:
     envs = [env for env in ENV_IDS if env not in USER_ENVS]
     try:
         for env in envs:

@@ -154,7 +154,8 @@ def run_job(job: Job) -> Outcome:
         return Outcome(ok=True, notebook=job.executed)
     except PapermillExecutionError as error:
         # Papermill put its parameters into a cell of its own behind the tagged one; count as the source does.
-        cell = error.cell_index + 1 - (1 if job.parameters else 0)
+        behind = job.parameters and error.cell_index >= parameters_cell(Path(job.notebook), job.notebook).number
+        cell = error.cell_index + (0 if behind else 1)
         text, lines = f"{error.ename}: {error.evalue}", _ANSI.sub("", "\n".join(error.traceback)).splitlines()
         return Outcome(ok=False, notebook=_keep(job), cell=cell, error=told_memory(job, text), tail="\n".join(lines[-20:]))
     except Exception as error:  # a dead kernel, a full disk: one failed unit, not a failed sweep

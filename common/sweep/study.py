@@ -30,6 +30,7 @@ from common.sweep.design import Sweep, check_axes, fitted
 from common.sweep.execute import UnitResult
 from common.sweep.plan import Planned, default_envs, parse_seeds, plan, read_json, totals
 from common.sweep.unit import params_class
+from common.track.mlflow_store import sqlite_uri
 from common.track.store import finished_rows, unit_path
 
 TUNING = ("validation", "train")
@@ -147,7 +148,7 @@ class Search:
                              "wait for it or end it, then run again") from None
         self._states = optuna.trial.TrialState
         self._study = optuna.create_study(
-            storage=f"sqlite:///{self.folder / 'study.db'}", study_name="search", load_if_exists=True,
+            storage=sqlite_uri((self.folder / "study.db").resolve()), study_name="search", load_if_exists=True,
             direction="minimize" if self.asked.minimise else "maximize")
         self._put_back()
         if not self._study.trials and self.preset:

@@ -57,9 +57,19 @@ class MissingInput(ConfigError):
 
 
 def project_root() -> Path:
-    """``LAB_ROOT`` if set (a worker sets it), else the folder that holds ``common``."""
+    """``LAB_ROOT`` if set (a worker sets it), else the folder that holds ``common``.
+
+    ConfigError inside another checkout than the one whose code is running, as an installation of that one makes it.
+    """
     given = os.environ.get("LAB_ROOT")
-    return Path(given) if given else Path(common.__file__).parent.parent
+    if given:
+        return Path(given)
+    root = Path(common.__file__).resolve().parent.parent
+    here = next((folder for folder in (Path.cwd(), *Path.cwd().parents) if (folder / "common/sweep/unit.py").is_file()), root)
+    if here.resolve() != root:
+        raise ConfigError(f"this is the checkout {here} but Python runs the code of {root}, which is installed; in {here} run: "
+                          f"make lab, or export PYTHONPATH={here}")
+    return root
 
 
 def results_dir(root: Path, profile: str) -> Path:
@@ -112,7 +122,27 @@ def base_hash(root: Path, env: str, profile: str, params: str = "{}", seed: int 
                                f"run: python -m common pretrained {json.loads(params)['model']}")
         raise MissingInput(f"base model: {where} does not exist but {env} at profile {profile} starts from it; run: dvc pull, or "
                            f"to train it: python -m common base --env {env}")
+    again = (f"python -m common pretrained {json.loads(params)['model']}, after removing {where}" if folder.parent == root / PRETRAINED else
+             f"dvc pull --force base@{env}, or to train it: python -m common base --env {env}")
+    for weights in sorted(folder.rglob("*.safetensors")):
+        if damage := truncated(weights):
+            raise MissingInput(f"base model: {weights.relative_to(root)} is damaged ({damage}); run: {again}")
     return folder_hash(folder)
+
+
+def truncated(weights: Path) -> str:
+    """What is missing of a safetensors file, by the sizes that its header gives; "" for nothing."""
+    size = weights.stat().st_size
+    with open(weights, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 + length or size < 8:
+            return f"{size} bytes, which is less than its header"
+        try:
+            entries = json.loads(file.read(length))
+            end = max((entry["data_offsets"][1] for name, entry in entries.items() if name != "__metadata__"), default=0)
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError):
+            return "its header is none"
+    return "" if size == 8 + length + end else f"{size} bytes instead of {8 + length + end}"
 
 
 def data_hashes(root: Path, env: str) -> dict[str, str]:

@@ -10,8 +10,8 @@
         tracker.finish_sweep(sweep, failed=0)
 
 No method raises because of MLflow. An unreachable server is replaced by the local sqlite store at the
-start; a store that fails later is left for the rest of the process, in one sentence. All that MLflow would
-show is in the run folders as well. Only client calls are used, never MLflow's global active run, and MLflow
+start; a store that fails later is left for the rest of the process, in one sentence; a value that a living store
+refuses is left out, in one sentence. All that MLflow would show is in the run folders as well. Only client calls are used, never MLflow's global active run, and MLflow
 is imported by the first Tracker, because that takes seconds.
 """
 
@@ -30,7 +30,7 @@ from typing import Any, TypeVar
 from common.track import traces
 from common.track.mlflow_store import (
     store_errors, inputs, is_database, local_uri, metric_key, with_retries, quiet_environment, running_runs, one_line_error,
-    start_up_lock, artifact_table,
+    start_up_lock, artifact_table, hashed_key, is_refusal,
 )
 from common.track.owner import alive, current_owner
 from common.track.provenance import Provenance
@@ -83,6 +83,7 @@ class Tracker:
         self._unit_tags: dict[str, dict[str, str]] = {}  # by run id, for the variants
         self._unit_params: dict[str, dict[str, Any]] = {}  # so
         self._monitors: dict[str, Any] = {}  # by run id
+        self._names: dict[str, str] = {}  # the metric behind each key
         self.uri = ""
         self._client: Any = None
         local = local_uri(self._root)
@@ -126,13 +127,30 @@ class Tracker:
         self.warnings.append(sentence)
         print(f"warning: {sentence}", file=sys.stderr, flush=True)
 
-    def _do(self, action: Callable[[Any], T], otherwise: T) -> T:
-        """``action`` on the client; the first failure switches tracking off for good."""
+    def _warn_once(self, sentence: str) -> None:
+        if sentence not in self.warnings:
+            self._warn(sentence)
+
+    def _key(self, name: str) -> str:
+        """The key of a metric, another one for each name."""
+        key = metric_key(name)
+        if self._names.setdefault(key, name) != name:
+            other, key = self._names[key], hashed_key(key, name)
+            self._warn_once(f"the metrics {other!r} and {name!r} would have the same name in MLflow, where the second is {key!r}")
+        return key
+
+    def _do(self, action: Callable[[Any], T], otherwise: T, *, quiet: bool = False) -> T:
+        """``action`` on the client; the first failure switches tracking off for good. A value that the store refuses is no
+        failure: a warning says so, unless ``quiet``."""
         if self._client is None:
             return otherwise
         try:
             return with_retries(lambda: action(self._client))
         except store_errors() as error:
+            if is_refusal(error):
+                if not quiet:
+                    self._warn_once(f"MLflow refused a value, which stays in the run folder (reason: {one_line_error(error)})")
+                return otherwise
             self._warn(f"MLflow at {self.uri} failed and is off from now on; metrics stay in "
                        f"runs/<paper>/<key>/events.jsonl and the next sweep closes its runs (reason: {one_line_error(error)})")
             self.uri, self._client = "", None
@@ -250,7 +268,7 @@ class Tracker:
         by_variant: dict[str, list[Metric]] = {}
         for event in events:
             by_variant.setdefault(event["variant"], []).extend(
-                Metric(metric_key(name), float(value), int(event["t"] * 1000), int(event["step"]))
+                Metric(self._key(name), float(value), int(event["t"] * 1000), int(event["step"]))
                 for name, value in event["metrics"].items())
         for variant, metrics in by_variant.items():
             self._batch(self._variant(run, variant), metrics=metrics)
@@ -280,8 +298,18 @@ class Tracker:
                    "tags": [RunTag(name, str(value)[:5000]) for name, value in (tags or {}).items()]}
         for kind, items in content.items():
             for start in range(0, len(items), _BATCH[kind]):
-                chunk = {kind: items[start:start + _BATCH[kind]]}
-                self._do(lambda client, chunk=chunk: client.log_batch(run_id, **chunk), None)
+                self._send(run_id, kind, items[start:start + _BATCH[kind]])
+
+    def _send(self, run_id: str, kind: str, items: list[Any]) -> None:
+        """Halved until only the items are left out that the store refuses: it takes a batch as a whole or not at all."""
+        def log(client: Any) -> bool:
+            client.log_batch(run_id, **{kind: items})
+            return True
+
+        if not self._do(log, False, quiet=len(items) > 1) and self._client is not None and len(items) > 1:
+            middle = len(items) // 2
+            self._send(run_id, kind, items[:middle])
+            self._send(run_id, kind, items[middle:])
 
     # -- ending runs -----------------------------------------------------------------------------
 
@@ -300,7 +328,7 @@ class Tracker:
             # The counters of a variant grow while it is evaluated: the largest is the whole.
             values |= {f"cost/{name}": max(row.cost[name] for row in mine) for name in mine[0].cost}
             self._batch(self._variant(run, variant),
-                        metrics=[Metric(metric_key(name), float(value), now, 0) for name, value in values.items()])
+                        metrics=[Metric(self._key(name), float(value), now, 0) for name, value in values.items()])
         if run.run_id:
             self._attach("the metric rows", lambda client: client.log_artifact(run.run_id, str(path / "rows.jsonl")))
             self._attach_folder(run, path)
@@ -414,7 +442,7 @@ class Tracker:
             owner = json.loads(run.data.tags[OWNER])
         except (KeyError, ValueError):
             return False
-        return not alive(owner, local=self.uri.startswith("sqlite:"))
+        return not alive(owner, local=self.uri.startswith("sqlite"))
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

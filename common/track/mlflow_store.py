@@ -6,6 +6,7 @@ MLflow is imported inside the functions, because that takes seconds.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import logging
 import os
@@ -24,6 +25,9 @@ T = TypeVar("T")
 TABLE_ROWS = 500
 """At most so many records of an ``artifacts/*.jsonl`` are shown as an MLflow table; the file is attached whole."""
 
+KEY_LENGTH = 250
+"""Most characters of a metric's name in MLflow."""
+
 OTHERS = ("database is locked", "UNIQUE constraint failed", "duplicate key value")
 """What a store says when another process wrote at the same time: sqlite's file is taken, or both made the same entry,
 such as that of a data panel, which the next attempt finds made."""
@@ -31,7 +35,37 @@ such as that of a data panel, which the next attempt finds made."""
 
 def local_uri(root: Path) -> str:
     """The default store: one absolute sqlite file, the same from every working directory."""
-    return f"sqlite:///{root.resolve()}/mlruns/mlflow.db"
+    return sqlite_uri(local_database(root))
+
+
+def local_database(root: Path) -> Path:
+    """The file of the default store."""
+    return root.resolve() / "mlruns" / "mlflow.db"
+
+
+def sqlite_uri(path: Path) -> str:
+    """The database in an absolute file as SQLAlchemy's URL, in which ``?`` and ``%`` mean something else than in a path.
+
+    MLflow makes the folder that it reads off a ``sqlite:///`` without decoding it, so an encoded one names the driver too.
+    """
+    if not set("?%") & set(str(path)):
+        return f"sqlite:///{path}"
+    from sqlalchemy.engine import URL
+
+    return URL.create("sqlite+pysqlite", database=str(path)).render_as_string()
+
+
+def experiments(root: Path) -> dict[str, str]:
+    """Name → number of the experiments in the default store, one for each paper that was run; none before the first run."""
+    if not local_database(root).is_file():
+        return {}
+    from mlflow.tracking import MlflowClient
+
+    try:
+        found = MlflowClient(local_uri(root)).search_experiments()
+    except store_errors():  # the server will say what is wrong
+        return {}
+    return {one.name: one.experiment_id for one in sorted(found, key=lambda one: one.name) if one.name != "Default"}
 
 
 def is_database(uri: str) -> bool:
@@ -40,8 +74,23 @@ def is_database(uri: str) -> bool:
 
 
 def metric_key(name: str) -> str:
-    """``name`` with what MLflow does not allow in a metric's name replaced: ``pass@1`` becomes ``pass_at_1``."""
-    return re.sub(r"[^\w\-. /]", "_", name.replace("@", "_at_"))
+    """``name`` with what MLflow does not allow in a metric's name replaced: ``pass@1`` becomes ``pass_at_1``.
+
+    A name is also a path below MLflow's folder of metrics, so each of its parts needs a letter; and it has at most
+    KEY_LENGTH characters, the last ones of a longer name being those of its hash. Two names can have one key."""
+    parts = re.sub(r"[^\w\-. /]", "_", name.replace("@", "_at_")).split("/")
+    key = "/".join(part if part.strip(".") else part.replace(".", "_") or "_" for part in parts)
+    return key if len(key) <= KEY_LENGTH else hashed_key(key, name)
+
+
+def hashed_key(key: str, name: str) -> str:
+    """``key`` with the hash of ``name`` at its end, to tell names apart that have the same one."""
+    return f"{key[: KEY_LENGTH - 9]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether the store lives and only does not take what it was given, such as a name that is too long."""
+    return getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE"
 
 
 def inputs(root: Path, data: Mapping[str, str]) -> list[Any]:

@@ -1,8 +1,8 @@
 """The run store: one folder per unit, finished stages are resume points, one process at a time.
 
 ``runs/<paper>/<key>/``: ``unit.json``, ``config.resolved.json``, ``events.jsonl``, ``stages/<name>.json``
-with an optional folder ``stages/<name>/``, ``rows.jsonl``, ``artifacts/``, ``notebook.ipynb`` (put there by
-the sweep), and ``DONE``, written last.
+with an optional folder ``stages/<name>/`` and the sizes and hashes of its files in ``stages/.<name>.files``,
+``rows.jsonl``, ``artifacts/``, ``notebook.ipynb`` (put there by the sweep), and ``DONE``, written last.
 
     run = Run.open(root, unit)
     if not run.finished:
@@ -25,6 +25,8 @@ import json
 import math
 import os
 import re
+import shutil
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -109,6 +111,7 @@ class Run:
     def __init__(self, path: Path, unit: UnitSpec) -> None:
         """Use :meth:`open`."""
         self.path, self.unit = path, unit
+        self._whole: set[str] = set()  # stages whose files were found to be those that were saved
 
     @classmethod
     def open(cls, root: Path, unit: UnitSpec) -> Run:
@@ -127,6 +130,9 @@ class Run:
         if run.finished:  # by the process that held the lock until now
             run.close()
             return run
+        with storage(run.path):
+            for left in (run.path / "stages").glob(".*.tmp"):  # by a process that was killed while it wrote
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
         write_atomic(run.path / "unit.json", canonical(asdict(unit), "unit") + "\n")
         write_atomic(run.path / "config.resolved.json",
                      json.dumps(json.loads(unit.params), indent=1, sort_keys=True) + "\n")
@@ -148,21 +154,53 @@ class Run:
         The value passes through JSON both times (tuples come back as lists), so a resumed run sees
         exactly what a first run saw. ``load`` turns the value into what the caller wants (for example
         reads the weights in ``stage_path(name)``) and is applied both times too.
+
+        A stage whose files are no longer those that were saved is named in a warning and computed again; of a finished
+        unit, whose rows came from them, it is a StoreError.
         """
         file = self._stage_file(name)
-        if not file.exists():
+        if not self.has_stage(name):
+            if damage := self._damage(name):
+                if not self._open:
+                    raise StoreError(f"{damage} but {self.unit.name} is not open for computing; to compute that stage again, "
+                                     f"delete {self.path / 'DONE'} and run the unit")
+                print(f"warning: {damage}; stage {name} is computed again", file=sys.stderr, flush=True)
+                with storage(file):
+                    file.unlink()
             self._require_open(f"compute stage {name}")
             value = compute()
             write_atomic(file, canonical(value, f"the result of stage {name}") + "\n")
-        try:
-            value = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{file} is damaged ({error}); delete it to compute that stage again") from None
+        value = json.loads(file.read_text(encoding="utf-8"))
         return load(value) if load else value
 
     def has_stage(self, name: str) -> bool:
-        """True when the stage is finished."""
-        return self._stage_file(name).exists()
+        """True when the stage is finished and its files are those that were saved."""
+        return self._stage_file(name).exists() and not self._damage(name)
+
+    def _damage(self, name: str) -> str:
+        """Which file of a finished stage is not what was saved, and how; "" for none, and for a stage that is not finished.
+
+        Weights are hashed once for each opening of the unit."""
+        file, folder = self._stage_file(name), self.stage_path(name)
+        if not file.exists() or name in self._whole:
+            return ""
+        try:
+            json.loads(file.read_text(encoding="utf-8"))
+            saved = json.loads(self._files_of(name).read_text(encoding="utf-8"))
+        except FileNotFoundError:  # a stage without a folder, or from before they were recorded
+            saved = {}
+        except (OSError, ValueError) as error:
+            return f"{file} is damaged ({error})"
+        for inner, (size, digest) in saved.items():
+            path = folder / inner
+            if not path.is_file():
+                return f"{path} is missing"
+            if path.stat().st_size != size:
+                return f"{path} is damaged ({path.stat().st_size} bytes instead of {size})"
+            if _sha256(path) != digest:
+                return f"{path} is damaged (its SHA-256 is not the one that was saved)"
+        self._whole.add(name)
+        return ""
 
     @contextmanager
     def stage_dir(self, name: str) -> Iterator[Path]:
@@ -172,10 +210,17 @@ class Run:
         self._require_open(f"write stage {name}")
         with folder_atomic(self.stage_path(name)) as folder:
             yield folder
+            files = {path.relative_to(folder).as_posix(): (path.stat().st_size, _sha256(path))
+                     for path in sorted(folder.rglob("*")) if path.is_file()}
+        write_atomic(self._files_of(name), canonical(files, "files") + "\n")
 
     def stage_path(self, name: str) -> Path:
         """Where the stage's folder is once it is finished."""
         return self._stage_file(name).with_suffix("")
+
+    def _files_of(self, name: str) -> Path:
+        """Where the sizes and hashes of the files in the stage's folder are. The name begins with a point, as no stage's does."""
+        return self._stage_file(name).with_name(f".{name}.files")
 
     def _stage_file(self, name: str) -> Path:
         if not _STAGE_NAME.fullmatch(name) or name.endswith(".json"):
@@ -227,8 +272,12 @@ class Run:
         """Release the lock; the folder stays as it is."""
         _unlock(self.path / "lock")
 
+    @property
+    def _open(self) -> bool:
+        return _holds(self.path / "lock")
+
     def _require_open(self, action: str) -> None:
-        if not _holds(self.path / "lock"):
+        if not self._open:
             state = (f"finished; delete {self.path} to compute it again" if self.finished
                      else "closed; open it with Run.open")
             raise StoreError(f"cannot {action}: {self.unit.name} is {state}")
@@ -271,7 +320,8 @@ def finished_rows(path: Path) -> list[MetricRow]:
 
 
 def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _end_torn_line(path: Path) -> None:

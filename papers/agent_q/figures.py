@@ -129,7 +129,7 @@ def wrong_pairs(trees: Sequence[Tree], env: Env, tasks: Mapping[str, Task], *, t
         for pair in step_pairs(tree, theta, tree.alpha):
             exact = audit([pair], env, [tasks[tree.task_id]], [tree]).exact_margins[0]
             if exact < -1e-9:
-                sides = (f"`{cases.table_cell(text, 50)}`" for text in (pair.chosen, pair.rejected))
+                sides = (cases.code_cell(text, 50) for text in (pair.chosen, pair.rejected))
                 margins = (f"{pair.q_chosen - pair.q_rejected:+.2f}", f"{exact:+.2f}")
                 cells = (cases.table_cell(pair.prompt[-1]["content"], 160), *sides, *margins)
                 lines.append((exact, f"| {' | '.join(cells)} |"))

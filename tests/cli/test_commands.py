@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from common.cli.commands import main_variants
 from common.config import known_papers
+from common.evaluate.claims import headline_metric
+from common.rows import read_metrics
 from common.sweep.board import Progress
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,6 +97,28 @@ def test_repro_recomputes_compares_and_changes_no_tracked_file(lab, run_in):
     table.write_text("".join(json.dumps(row) + "\n" for row in rows))
     other = run_in(lab, "repro", "--papers", "toy")
     assert other.returncode == 1 and "0 as published, 2 with other numbers than published" in other.stdout, other.stdout
+
+
+MAIN = {"agent_q": "agent_q", "confidence_critique": "confidence", "cory": "cory", "malt": "malt+vote", "rise": "rise_self",
+        "score": "score", "spin": "spin_it3", "spr": "spr", "webevolver": "webevolver"}  # fmt: skip
+
+
+@pytest.mark.parametrize(("paper", "main"), MAIN.items())
+def test_a_sweep_is_about_the_method_and_not_about_a_control(paper, main):
+    """The top of a paper's claims may be a control: SCoRe's ``repeat`` never changes its answer, so its delta is 0."""
+    claims = ROOT / "papers" / paper / "claims.yaml"
+    metric = headline_metric(claims)
+    rows = [row for path in (ROOT / "results" / paper).glob("metrics*.jsonl") for row in read_metrics(path)]
+    found = main_variants(claims, metric, rows)
+    assert found[0] == main
+    values = {name: {row.value for row in rows if (row.variant, row.metric) == (name, metric)} for name in found}
+    assert all(len(seen) != 1 for seen in values.values())
+
+
+def test_a_constant_control_is_never_the_best_one():
+    claims = ROOT / "papers/score/claims.yaml"
+    rows = read_metrics(ROOT / "results/score/metrics.jsonl")
+    assert "repeat" in main_variants(claims, "delta") and "repeat" not in main_variants(claims, "delta", rows)
 
 
 @pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="this machine has a GPU")

@@ -79,4 +79,4 @@ def test_examples_are_a_tree_and_the_chains_that_training_changed(tmp_path):
         (tmp_path / f"dialogues.{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     parts = figures.examples(tmp_path)
     assert "finds the mistake and repairs it" in parts[-2]
-    assert "&#36;5 and True" in parts[-1] and "\n\n" not in parts[-1] and "$" not in parts[-1]
+    assert "<span>&#36;</span>5 and True" in parts[-1] and "\n\n" not in parts[-1] and "$" not in parts[-1]

@@ -78,4 +78,4 @@ def test_the_notebook_s_parts_need_neither_rows_nor_a_run(tmp_path):
         (tmp_path / f"dialogues.{name}.jsonl").write_text("".join(json.dumps(turn) + "\n" for turn in kept))
     parts = figures.examples(tmp_path)
     assert "most for the impostor after" in parts[1] and parts[2].count("<table") == 3
-    assert "\n\n" not in parts[2] and "a &#36;b" in parts[2]
+    assert "\n\n" not in parts[2] and "a <span>&#36;</span>b" in parts[2]

@@ -87,6 +87,25 @@ def test_the_remote_is_inside_the_repository():
     assert re.search(r"url = \.\./dvc-store\b", config) and "analytics = false" in config
 
 
+def test_a_truncated_object_of_the_store_is_not_taken_for_the_file(tmp_path, environment_of):
+    """DVC does not look unless it is asked to."""
+    environment = {**environment_of(tmp_path), "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    dvc(tmp_path, "init", "-q", environment=environment)
+    shutil.copy(ROOT / ".dvc/config", tmp_path / ".dvc/config")
+    (tmp_path / "weights").write_text("whole")
+    dvc(tmp_path, "add", "-q", "weights", environment=environment)
+    dvc(tmp_path, "push", "-q", environment=environment)
+    (stored,) = [path for path in (tmp_path / "dvc-store").rglob("*") if path.is_file()]
+    stored.chmod(0o644)
+    stored.write_text("who")
+    shutil.rmtree(tmp_path / ".dvc/cache")
+    (tmp_path / "weights").unlink()
+    with pytest.raises(AssertionError, match="(?s)failed to pull.*weights"):
+        dvc(tmp_path, "pull", environment=environment)
+    assert not (tmp_path / "weights").exists()
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.py")), ids=lambda path: path.name)
 def test_saving_a_notebook_in_jupyter_leaves_its_source_as_it_is(path):
     import jupytext

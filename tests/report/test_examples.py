@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from common.envs.versions.countdown_v1 import CountdownEnv
-from common.report import examples
+from common.report import examples, show
 from common.report.selfcontained import foreign
 from common.types import Task
 from tests.papers.units import write_panels
@@ -72,7 +72,7 @@ def test_dialogues_that_differ_come_first_and_text_is_harmless(tmp_path):
     base, score = record("base", {"x": True, "y": False}), record("score", {"x": True, "y": True, "z": True})
     table = examples.dialogue_table({"base": base, "score": score}).splitlines()
     assert [line.split(" | ")[0] for line in table[2:]] == ["| p y", "| p x"]
-    assert table[2].count("✓") == 1 and table[2].count("✗") == 3 and "a\\|'\\$b" in table[2]
+    assert table[2].count("✓") == 1 and table[2].count("✗") == 3 and "`a\\|'$b` ✗" in table[2]
     long = [{"prompt": "p", "answer": "a" * 300 + "|end", "correct": False}] * 2
     table = examples.dialogue_table({"base": {"t": long}})
     assert table.count("aaa […] aaa") == 2 and table.count("a\\|end") == 2 and len(table) < 600
@@ -146,3 +146,20 @@ def test_telling_forecasts_come_first_one_a_task():
     other = FORECAST | {"task": "b"}
     assert examples.differing_forecasts([right, FORECAST, other]) == [FORECAST, other]
     assert examples.differing_forecasts([right, FORECAST, other], most=1) == [FORECAST] and examples.differing_forecasts([]) == []
+
+
+def test_prices_are_no_formulas():
+    """JupyterLab sets ``$1313 … $78`` as a formula in whatever is neither code nor cut by an element's border."""
+    assert examples.table_cell("a $5 <b> | `c`\n$6") == "a <span>&#36;</span>5 &lt;b&gt; \\| 'c' <span>&#36;</span>6"
+    assert examples.table_cell("a\nb", 9) == "a ⏎ b" and examples.table_cell("$" * 9, 4).count("&#36;") == 4
+    assert examples.code_cell("say `x|y`: $5 <b>") == r"`say 'x\|y': $5 <b>`"  # all but bars and backticks is as it is in code
+    assert examples.one_line("for $5\nor $6") == "for <span>&#36;</span>5 or <span>&#36;</span>6"
+
+
+def test_html_in_a_notebook_is_never_searched_for_formulas(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    record = {"task": "t", "prompt": "find it for $1313", "actions": ["a"], "real": ["costs $78"], "imagined": ["costs $80"]}
+    show.display_parts([examples.forecast_viewer([record]), "about $x$"])
+    assert shown[0].data.startswith('<div class="mathjax_ignore">') and "$1313" in shown[0].data and shown[0].data.endswith("</div>")
+    assert shown[1].data == "about $x$"  # Markdown may hold formulas

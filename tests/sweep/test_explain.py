@@ -67,6 +67,22 @@ def copied(published, tmp_path):
     return shutil.copytree(published, tmp_path / "lab", symlinks=True)
 
 
+@pytest.mark.parametrize(("target", "number"), [
+    ("score/score/acc@1", ("score", "score", "acc@1", "")),
+    ("score/score/acc@1@arithmetic-v1/test", ("score", "score", "acc@1", "arithmetic-v1/test")),
+    ("agent_q/agent_q@theta=0.1/success", ("agent_q", "agent_q@theta=0.1", "success", "")),
+    ("agent_q/agent_q@theta=0.1/success@shop-v1/test", ("agent_q", "agent_q@theta=0.1", "success", "shop-v1/test")),
+    ("malt/malt+vote/success", ("malt", "malt+vote", "success", "")),
+    ("agent_q/D2.4b", None), ("agent_q/D2.4b@shop-v1/test", None), ("agent_q", None), ("a/b/c/d", None), ("a/b/c/d/e", None),
+])  # fmt: skip
+def test_names_with_an_at_sign_are_understood(target, number):
+    assert explaining._asked_number(target) == number
+
+
+def test_a_variant_without_a_metric_gets_the_metrics_to_choose_from(published, explained):
+    assert '"toy/method" is a variant; add the metric: toy/method/total, or another of total' in explained(published, "toy/method", 2)
+
+
 def test_a_claim_is_traced_to_units_runs_and_notebooks(published, explained):
     text = explained(published, "toy/D0.1")
     assert "claim     toy/D0.1 on toy-v1/test: the method beats its half" in text and "STALE" not in text

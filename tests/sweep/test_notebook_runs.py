@@ -104,6 +104,16 @@ def runs(job, code):
     return run_job(job)
 
 
+@pytest.mark.parametrize("cell", [1, 3])
+def test_a_failing_cell_is_counted_as_in_the_source(job, cell):
+    """Papermill adds a cell behind the parameters."""
+    Path(job.notebook).write_text('# %%\nimport sys\n\n# %% tags=["parameters"]\nseed: int = 0\n\n# %%\n1\n')
+    text = Path(job.notebook).read_text()
+    Path(job.notebook).write_text(text.replace("import sys", "1 / 0") if cell == 1 else text.replace("\n1\n", "\n1 / 0\n"))
+    found = run_job(job)
+    assert (found.cell, found.error) == (cell, "ZeroDivisionError: division by zero")
+
+
 def test_a_tensor_that_nothing_can_hold(job):
     found = runs(job, "import torch\n\ntorch.empty(2**60)")
     assert not found.ok and found.cell == 3 and "torch.empty(2**60)" in found.tail and Path(found.notebook).exists()

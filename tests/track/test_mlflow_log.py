@@ -353,3 +353,60 @@ def test_metric_names_are_made_acceptable():
     assert metric_key("pass@1") == "pass_at_1"
     assert metric_key("success/shop-v1/test") == "success/shop-v1/test"
     assert metric_key("a=b*c") == "a_b_c"
+    odd = {"a//b": "a/_/b", "../b": "__/b", "loss/": "loss/_", "/loss": "_/loss", "": "_", "a/./b": "a/_/b", "...": "___",
+           "a/.b": "a/.b", "w" * 250: "w" * 250}
+    assert {name: metric_key(name) for name in odd} == odd
+    # by printf %s NAME | sha256sum
+    assert metric_key("w" * 260) == "w" * 241 + "_edc19a1c"
+    assert len({metric_key("w" * n) for n in range(251, 260)}) == 9
+
+
+def test_a_metric_of_any_name_is_logged_and_names_that_meet_are_kept_apart(root):
+    names = ["loss", "m" * 260, "a//b", "../b", "loss/", "", "a:b", "a;b", "x@1", "x_at_1", "a\nb", "\u00e4/\u00f6"]
+    with Tracker(root) as tracker:
+        run = tracker.unit_run(tracker.sweep_run("ladder", SOURCE, {}), UNIT)
+        for step in (0, 1):
+            event = {"t": 1.0, "variant": "dpo", "step": step, "metrics": {name: i for i, name in enumerate(names)}}
+            tracker.forward(run, [event])
+        assert tracker.uri and len(tracker.warnings) == 3
+        for first, second in (("a:b", "a;b"), ("x@1", "x_at_1"), ("a:b", "a\nb")):
+            assert any(f"the metrics {first!r} and {second!r} would have the same name" in one for one in tracker.warnings)
+    metrics = runs(root)["dpo"].data.metrics
+    assert sorted(metrics.values()) == list(range(len(names))) and (metrics["loss"], metrics["x_at_1"]) == (0, 8)
+
+
+def test_a_value_that_the_store_refuses_is_left_out_alone(root, monkeypatch):
+    monkeypatch.setattr(mlflow_log.Tracker, "_key", lambda self, name: name)  # as if it let a name through
+    with Tracker(root) as tracker:
+        run = tracker.unit_run(tracker.sweep_run("ladder", SOURCE, {}), UNIT)
+        for step in (0, 1):
+            metrics = {"loss": 0.5, "a//b": 1, "margin": 2, "kl": 3}
+            tracker.forward(run, [{"t": 1.0, "variant": "dpo", "step": step, "metrics": metrics}])
+        tracker.finish(run, finished_run(root).path)
+        assert tracker.uri and len(tracker.warnings) == 2  # one for each name, not for each step
+        for name, told in zip(("a//b", "pass@1/shop-v1/test"), tracker.warnings, strict=True):
+            assert f'refused a value, which stays in the run folder (reason: Invalid value "{name}"' in told
+    found = runs(root)["dpo"]
+    assert found.info.status == "FINISHED"
+    assert {name: found.data.metrics.get(name) for name in ("loss", "margin", "kl", "a//b")} == {
+        "loss": 0.5, "margin": 2, "kl": 3, "a//b": None}
+
+
+def test_the_address_of_a_database_leads_to_its_file():
+    from sqlalchemy.engine import make_url
+
+    for path in ("/a%41/b.db", "/a?b#c/d e.db", "/50%/\u00e4.db", "/plain/b.db"):
+        assert make_url(mlflow_store.sqlite_uri(Path(path))).database == path
+
+
+@pytest.mark.parametrize("name", ["50%off", "50%41", "what?", "a b#\u00e4"])
+def test_the_store_is_in_the_project_whatever_its_folder_is_called(template, tmp_path, name):
+    root = tmp_path / name
+    (root / "mlruns").mkdir(parents=True)
+    shutil.copy(template / "mlruns" / "mlflow.db", root / "mlruns" / "mlflow.db")
+    before = (root / "mlruns" / "mlflow.db").read_bytes()
+    with Tracker(root) as tracker:
+        tracker.sweep_run("ladder", SOURCE, {})
+        assert tracker.warnings == []
+    assert (root / "mlruns" / "mlflow.db").read_bytes() != before and len(runs(root)) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [name]  # nothing beside it

@@ -118,11 +118,49 @@ def test_values_that_are_not_finite_json_are_refused(run):
     assert not run.has_stage("x")
 
 
-def test_a_damaged_stage_is_told(run):
-    run.stage("x", lambda: 1)
-    (run.path / "stages/x.json").write_text("{")
-    with pytest.raises(StoreError, match="x.json is damaged .* delete it to compute that stage again"):
-        run.stage("x", lambda: 1)
+DAMAGES = {
+    "value": ("train.json", lambda path: path.write_text("{"), "is damaged"),
+    "truncated": ("train/deep/weights", lambda path: os.truncate(path, 3), "3 bytes instead of 5"),
+    "altered": ("train/deep/weights", lambda path: path.write_text("WHOLE"), "its SHA-256 is not the one that was saved"),
+    "gone": ("train/deep/weights", Path.unlink, "is missing"),
+}
+
+
+@pytest.mark.parametrize(("inner", "damage", "words"), DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_stage_is_named_and_computed_again(run, tmp_path, capsys, inner, damage, words):
+    calls = []
+
+    def compute():
+        calls.append(1)
+        with run.stage_dir("train") as folder:
+            (folder / "deep").mkdir()
+            (folder / "deep" / "weights").write_text("whole")
+        return 1
+
+    run.stage("train", compute)
+    run.close()
+    damage(run.path / "stages" / inner)
+    closed = Run(run.path, UNIT)  # as a finished unit is read, without its lock
+    assert not closed.has_stage("train")
+    with pytest.raises(StoreError, match=f"{inner} .*{words}.* delete .*DONE and run the unit"):
+        closed.stage("train", compute)
+    run = Run.open(tmp_path, UNIT)
+    assert run.stage("train", compute) == 1 and len(calls) == 2
+    assert inner in (told := capsys.readouterr().err) and words in told and told.count("\n") == 1
+    assert (run.stage_path("train") / "deep/weights").read_text() == "whole"
+    assert run.stage("train", compute) == 1 and len(calls) == 2 and not capsys.readouterr().err
+
+
+def test_a_stage_from_before_files_were_recorded_is_read(run, tmp_path):
+    def compute():
+        with run.stage_dir("train") as folder:
+            (folder / "weights").write_text("w")
+        return 1
+
+    run.stage("train", compute)
+    (run.path / "stages/.train.files").unlink()
+    run.close()
+    assert Run.open(tmp_path, UNIT).stage("train", lambda: 2) == 1
 
 
 def test_a_crash_between_writing_and_renaming_leaves_the_old_state(run, monkeypatch):
@@ -165,6 +203,7 @@ def test_a_killed_process_leaves_no_half_stage_no_lock_and_a_resume_recomputes(t
     done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), moment], cwd=REPOSITORY, check=False)
     assert done.returncode == -signal.SIGKILL
     run = Run.open(tmp_path, UNIT)  # the lock went with the process
+    assert not list((run.path / "stages").glob("*.tmp"))
     assert run.stage("first", lambda: 99) == 1  # kept
     assert not run.has_stage("train")
     assert run.stage_path("train").exists() == (moment == "after")
@@ -177,7 +216,7 @@ def test_a_killed_process_leaves_no_half_stage_no_lock_and_a_resume_recomputes(t
         return 2
 
     assert run.stage("train", train) == 2 and (run.stage_path("train") / "weights").read_text() == "whole"
-    assert sorted(path.name for path in (run.path / "stages").iterdir()) == ["first.json", "train", "train.json"]
+    assert sorted(path.name for path in (run.path / "stages").iterdir()) == [".train.files", "first.json", "train", "train.json"]
     assert [event["step"] for event in read_events(run.path / "events.jsonl")] == [1, 2]  # the torn line is passed over
     run.close()
 
