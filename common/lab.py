@@ -344,10 +344,10 @@ class Lab:
         """The standard evaluation: ``test.draws`` sampled episodes of each of ``test.tasks`` tasks of every panel, and one
         greedy episode of each (``greedy_*``). Sampled episodes of the first panel are kept.
 
-        ``acting`` wraps the policy in another way to act with the same weights. With ``test.admission`` the base model gets
-        what admission checks ask for, see :class:`common.config.Evaluation`.
+        ``acting`` wraps the policy in another way to act with the same weights. With ``admission`` the base model gets
+        what admission checks ask for, see :class:`common.config.UnitParams`.
         """
-        engine, measured, admission = self.engine(trained), [], not trained.stage and self.p.test.admission
+        engine, measured, admission = self.engine(trained), [], not trained.stage and self.p.admission
         for panel, tasks in (self.panels | ({"demos": self.panel("demos")} if admission else {})).items():
             tasks, metrics = tasks[: self.p.test.tasks], {}
             for prefix, temperature, draws in (("", 1.0, self.p.test.draws), ("greedy_", 0.0, 1)):

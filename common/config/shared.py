@@ -27,6 +27,9 @@ class UnitParams:
     """Panels of the environment on which every variant is evaluated; artifacts are kept of the first."""
     only: tuple[str, ...] = ()
     """Names of the variants to train and evaluate, for pilots; empty means all of them."""
+    admission: bool = False
+    """Whether the base model is also measured by what admission checks ask for: ``pass@<draws>``, the share of tasks that one of its
+    draws solves in the first turn, and an evaluation on tasks that were demonstrated to it (panel ``demos``)."""
 
     @property
     def scale(self) -> str:
@@ -65,6 +68,3 @@ class Evaluation:
     """Tasks of each panel, the first ones."""
     draws: Annotated[int, COUNT]
     """Sampled episodes of each task."""
-    admission: bool = False
-    """Whether the base model also gets what admission checks ask for: ``pass@<draws>``, the share of tasks that one of its draws
-    solves in the first turn, and an evaluation on tasks that were demonstrated to it (panel ``demos``)."""

@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from common.envs.contract import Env
-from common.envs.shop.engine import INVALID
-from common.evaluate.habits import habits
 from common.evaluate.rollouts import evaluate, summarise
 from common.lab import Lab, Measured
 from common.lm.engine import Engine
@@ -125,37 +123,16 @@ def best_of_n(
 # -- measured ----------------------------------------------------------------------------------------------------------
 
 
-def alone(lab: Lab, name: str, policy: Callable[..., Policy]) -> list[Measured]:
-    """One sampled episode of each test task; on the first panel also ``greedy_*`` on half as many tasks, and
-    ``planned_*``: the same episodes on the tasks on which policies also act with search, since the first tasks of a
-    panel are not as hard as all.
-
-    ``policy(temperature=…)``: a new policy, at the temperature of training where none is given.
-    """
-    p, first, found = lab.p.test, lab.p.panels[0], []
-    acted = lab.episodes(name, policy, kept=20)
-    for panel, episodes in acted.items():
-        metrics = summarise(episodes)
-        if lab.p.model != "nano":
-            metrics["invalid"] = habits(episodes, invalid=INVALID)["invalid"]
-        found.append(Measured(panel, metrics, len(episodes)))
-    some, planned = lab.panels[first][: max(1, p.tasks // 2)], acted[first][: p.planned_tasks]
-    greedy, _ = evaluate(lab.env, some, policy(temperature=0.0), seed=lab.seed)
-    found.append(Measured(first, {f"greedy_{k}": greedy[k] for k in ("success", "truncated")}, len(some)))
-    return [*found, Measured(first, planned_metrics(planned), len(planned))]
-
-
 def planned_metrics(episodes: Sequence[Trajectory]) -> dict[str, float]:
     return {f"planned_{name}": value for name, value in summarise(episodes).items()}
 
 
-def with_search(
-    lab: Lab, engine: Engine, policy: Callable[..., Policy], settings: MCTSSettings, *, length: float
-) -> list[Measured]:
-    """Acting with MCTS, and by the best of n episodes: n · ``length``, the policy's mean length of an episode, comes
-    nearest to the steps that MCTS simulated. Costs are those of acting alone.
+def with_search(lab: Lab, engine: Engine, policy: Callable[..., Policy], settings: MCTSSettings) -> list[Measured]:
+    """``planned_*`` of the policy alone, of acting with MCTS, and by the best of n episodes, on the same tasks: search is costly, so on
+    the first ``planned_tasks`` of the first panel. n episodes come nearest to the steps that MCTS simulated. Costs are those of
+    acting.
 
-    ``settings``: those of the search in training, of which the parameters of the test replace budget and α.
+    ``policy()``: a new policy. ``settings``: those of the search in training, of which the parameters of the test replace budget and α.
     """
     p, panel = lab.p.test, lab.p.panels[0]
     settings = replace(settings, reward="critic", max_env_steps=p.env_steps, simulations=p.simulations, alpha=p.alpha)
@@ -170,6 +147,7 @@ def with_search(
         cost = replace(engine.cost, env_steps=sum(one.cost.env_steps for one in planned))
         return Measured(panel, metrics, len(tasks), acting, cost)
 
+    _, alone = evaluate(lab.env, tasks, policy(), seed=lab.seed)
     mcts = measured("mcts", lambda policy: plan_and_act(lab.env, tasks, policy, settings, keys=keys))
-    n = max(1, round(mcts.metrics["simulated_steps"] / length))
-    return [mcts, measured("bon", lambda policy: best_of_n(lab.env, tasks, policy, keys=keys, n=n))]
+    n = max(1, round(mcts.metrics["simulated_steps"] / summarise(alone)["length"]))
+    return [Measured(panel, planned_metrics(alone), len(tasks)), mcts, measured("bon", lambda policy: best_of_n(lab.env, tasks, policy, keys=keys, n=n))]

@@ -23,7 +23,7 @@ from common.search.tree import Tree, load
 from common.types import Task
 from papers.agent_q.maths import audit, step_pairs
 
-LADDER = ("base", "rft_tok", "rft", "traj_dpo_tok", "traj_dpo", "agent_q", "agent_q+mcts")
+LADDER = ("base", "rft", "traj_dpo", "agent_q", "agent_q+mcts")
 COLUMNS = ("success", "score", "length")
 CURVES = ("loss", "reward_margin", "logratio_chosen", "logratio_rejected")
 SHOWN = ("base", "traj_dpo_r1", "traj_dpo", "agent_q_r1", "agent_q")
@@ -51,9 +51,8 @@ def toy() -> list[Figure | str]:
 
 
 def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure | str]:
-    """Search at test time, budgets, the accuracy of pairs by θ, and α at two search budgets."""
-    alphas = {"small budget": {0.0: "agent_q_alpha0", 0.5: "agent_q_r1", 1.0: "agent_q_alpha1"},
-              "large budget": {0.0: "agent_q_alpha0_big", 0.5: "agent_q_big", 1.0: "agent_q_alpha1_big"}}  # fmt: skip
+    """Search at test time, budgets, the accuracy of pairs by θ, and α."""
+    alphas = {"one round": {0.0: "agent_q_alpha0", 0.5: "agent_q_r1", 1.0: "agent_q_alpha1"}}
     return [
         "What search at test time adds to each policy on the same tasks, beside the best of n by the same critic:",
         figures.ladder(rows, published.acting(rows, variants), metric="planned_success"),

@@ -176,30 +176,18 @@ def _repeats(pairs: Sequence[PreferencePair]) -> tuple[int, int]:
 # -- 2. plain episodes within a budget, for the baselines --------------------------------------------------------------
 
 
-def waves(
-    env: Env, tasks: Sequence[Task], policy: Policy, *, seed: int, budgets: Mapping[str, int]
-) -> list[Trajectory]:
-    """Rounds of one episode for each task, until their total cost reaches every budget.
+def within_budget(env: Env, tasks: Sequence[Task], policy: Policy, *, seed: int, budget: int) -> list[Trajectory]:
+    """Episodes of ``tasks`` in turn, up to the one that reaches ``budget`` environment steps, which may overspend it by less than
+    one episode.
 
-    ``budgets``: ``env_steps`` or ``sampled_tokens`` → how many. The k-th episode of a task samples with
-    ``derive(seed, "episode", task.id, k)``, so that a larger budget only adds episodes.
+    The k-th episode of a task samples with ``derive(seed, "episode", task.id, k)``, so that a larger budget only adds episodes.
     """
     episodes: list[Trajectory] = []
-    while any(sum(used(one, axis) for one in episodes) < budget for axis, budget in budgets.items()):
+    while sum(len(one.steps) for one in episodes) < budget:
         keys = [derive(seed, "episode", task.id, len(episodes) // len(tasks)) for task in tasks]
         episodes += rollout(env, list(tasks), policy, keys=keys)
-    return episodes
-
-
-def within(episodes: Sequence[Trajectory], axis: str, budget: int) -> list[Trajectory]:
-    """The first episodes, up to the one that reaches ``budget`` on ``axis``, which may overspend it by less than one episode."""
-    before = accumulate((used(one, axis) for one in episodes), initial=0)
+    before = accumulate((len(one.steps) for one in episodes), initial=0)
     return [one for one, so_far in zip(episodes, before) if so_far < budget]
-
-
-def used(episode: Trajectory, axis: str) -> int:
-    """Environment steps or sampled tokens of an episode."""
-    return len(episode.steps) if axis == "env_steps" else episode.n_tokens
 
 
 def by_task(episodes: Sequence[Trajectory]) -> dict[str, list[Trajectory]]:

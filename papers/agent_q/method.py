@@ -7,12 +7,11 @@ reference. All start from one base:
 
     agent_q                 trees → pairs of actions → DPO, round after round; ``_r1`` is the policy after round 1
     rft, traj_dpo           plain episodes of as many environment steps → SFT on the successful ones, DPO on pairs
-    rft_tok, traj_dpo_tok   plain episodes of as many sampled tokens
-    agent_q_…               one round: with likelihood (``nll``), another α, no critique, twice the search (``big``)
+    agent_q_…               one round: with another α, or by the paper's loss alone (``plain``)
     …+mcts, …+bon           acting with search, and by the best of n episodes with as many simulated steps
 
 Differs from the paper:
- 1. Nano policies trained on demonstrations instead of xLAM-7B / Llama-3-70B; shop-v1 and countdown-v1 instead of
+ 1. Nano policies trained on demonstrations instead of xLAM-7B / Llama-3-70B; countdown-v2 and shop-v1 instead of
     WebShop and OpenTable. Directions may carry over, sizes will not.
  2. A prompt holds the goal, the present page and the last actions, not the whole history.
  3. The critic judges each action by itself ("good?" yes/no) and its probabilities are ranked; the paper asks for a
@@ -23,7 +22,8 @@ Differs from the paper:
     the same policy: equal settings give equal trees and episodes, and each variant pays for them.
  7. Pairs are taken between visited siblings only, at most ``pairs_per_node`` of largest margin.
  8. Policies are evaluated as they are trained, sampling; greedily (``greedy_*``) one without memory repeats itself.
- 9. ``agent_q_nll`` adds the chosen side's likelihood to DPO; it is not the paper's.
+ 9. The chosen side's likelihood is added to DPO, of trees and of episodes alike: by DPO alone both sides lose probability to actions
+    that nobody sampled. ``agent_q_plain`` is trained by the paper's loss.
 10. A pretrained chat model (``model``) is shown what actions look like, with an episode of another shop
     (:mod:`common.envs.shop.instruction`); ``invalid`` is the share of its actions that the shop does not admit.
 11. On word problems (``*-steps-v1``, :mod:`common.envs.steps`) an action is one line of a worked solution. Exact values
@@ -38,8 +38,10 @@ from functools import partial
 
 from common.config import ModelParams
 from common.envs.contract import Env
+from common.envs.shop.engine import INVALID
 from common.envs.shop.instruction import instructed
 from common.envs.steps import StepsEnv
+from common.evaluate.habits import habits
 from common.evaluate.rollouts import sampling_cost, summarise
 from common.lab import BASE, Collected, Lab, Measured, Result, Trained, Variant
 from common.lm.engine import Engine
@@ -49,8 +51,8 @@ from common.search.draw import tree_html
 from common.search.mcts import MCTSSettings, search
 from common.search.tree import Tree, save
 from common.types import Cost, PreferencePair, Task, Trajectory
-from papers.agent_q.acting import alone, with_search
-from papers.agent_q.maths import audit, episode_pairs, rewarded, successes, tree_pairs, waves, within
+from papers.agent_q.acting import with_search
+from papers.agent_q.maths import audit, episode_pairs, rewarded, successes, tree_pairs, within_budget
 from papers.agent_q.params import Collect, Learn, Search, Test
 
 
@@ -68,15 +70,12 @@ class Params(ModelParams):
 @dataclass(frozen=True)
 class Condition(Variant):
     """The policy of ``line`` after ``round`` of ``rounds``, each of which learns from ``data``: "trees", or plain
-    "episodes" or their "successes", which match what Agent Q spent in the round on the axis ``budget``."""
+    "episodes" or their "successes", of as many environment steps as Agent Q's trees of the round."""
 
     data: str = ""
     rounds: int = 1
     alpha: float = 0.5
-    critique: bool = True
-    big: bool = False
-    nll: bool = False
-    budget: str = "env_steps"
+    nll: bool = True
     line: str = ""
     round: int = 0
 
@@ -86,17 +85,11 @@ def variants(p: Params) -> list[Condition]:
     rounds, alpha = p.collect.rounds, p.search.alpha
     lines = [
         Condition("agent_q", "trees", rounds, alpha),
-        Condition("agent_q_nll", "trees", 1, alpha, nll=True),
         Condition("rft", "successes", rounds),
         Condition("traj_dpo", "episodes", rounds),
-        Condition("rft_tok", "successes", rounds, budget="sampled_tokens"),
-        Condition("traj_dpo_tok", "episodes", rounds, budget="sampled_tokens"),
         Condition("agent_q_alpha0", "trees", 1, 0.0),
         Condition("agent_q_alpha1", "trees", 1, 1.0),
-        Condition("agent_q_no_critique", "trees", 1, 1.0, critique=False),
-        Condition("agent_q_big", "trees", 1, alpha, big=True),
-        Condition("agent_q_alpha0_big", "trees", 1, 0.0, big=True),
-        Condition("agent_q_alpha1_big", "trees", 1, 1.0, big=True),
+        Condition("agent_q_plain", "trees", 1, alpha, nll=False),
     ]
     return [Condition("base")] + [
         replace(line, name=line.name if r == line.rounds else f"{line.name}_r{r}", line=line.name, round=r)
@@ -163,9 +156,8 @@ def grow(lab: Lab, variant: Condition, engine: Engine) -> tuple[list[Tree], Cost
 
 def search_settings(p: Params, variant: Condition) -> MCTSSettings:
     return MCTSSettings(
-        simulations=p.search.simulations * (2 if variant.big else 1), branching=p.search.branching, c=p.search.c,
-        alpha=variant.alpha, gamma=p.search.gamma, max_depth=p.search.max_depth, rule="ucb1",
-        use_critique=variant.critique, max_env_steps=p.search.big_env_steps if variant.big else p.search.env_steps,
+        simulations=p.search.simulations, branching=p.search.branching, c=p.search.c, alpha=variant.alpha,
+        gamma=p.search.gamma, max_depth=p.search.max_depth, rule="ucb1", max_env_steps=p.search.env_steps,
     )  # fmt: skip
 
 
@@ -189,16 +181,14 @@ def pairs_of(lab: Lab, variant: Condition, trees: Sequence[Tree], theta: float) 
 
 
 def collect_episodes(lab: Lab, variant: Condition, engine: Engine) -> Collected:
-    """In round 1 the policy is the base: the same episodes serve both budgets and both baselines."""
-    first, p, budget = variant.round == 1, lab.p.learn, asdict(agent_q_cost(lab, variant.round))
-    axes = ("env_steps", "sampled_tokens") if first else (variant.budget,)
+    """In round 1 the policy is the base: the same episodes serve both baselines."""
+    p, budget = lab.p.learn, agent_q_cost(lab, variant.round).env_steps
 
     def played() -> list[Trajectory]:
         seed = derive(lab.seed, "episodes", variant.round)
-        budgets = {axis: budget[axis] for axis in axes}
-        return waves(lab.env, round_tasks(lab, variant), actor(lab, engine), seed=seed, budgets=budgets)
+        return within_budget(lab.env, round_tasks(lab, variant), actor(lab, engine), seed=seed, budget=budget)
 
-    episodes = within(lab.once("episodes", played) if first else played(), variant.budget, budget[variant.budget])
+    episodes = lab.once("episodes", played) if variant.round == 1 else played()
     rows = successes(episodes) if variant.data == "successes" else episode_pairs(
         episodes, theta=p.theta, most=p.pairs_per_task)  # fmt: skip
     found = {"episodes": len(episodes)} | {f"collected_{k}": v for k, v in summarise(episodes).items()}
@@ -219,14 +209,15 @@ def evaluate(lab: Lab, variant: Condition, trained: Trained) -> list[Measured]:
     found = []
     if variant.round:
         found.append(Measured("train", {k: v for k, v in trained.found.items() if k != "rows"}, lab.p.collect.tasks))
-    if variant.round < variant.rounds and variant.budget == "sampled_tokens":
-        return found  # round by round variants are compared at equal steps only
+    found += lab.evaluate(variant, trained, acting=lambda policy: actor(lab, policy.engine) if policy.temperature else policy)
     engine = lab.engine(trained)
-    acted = alone(lab, variant.name, partial(actor, lab, engine))
+    if lab.p.model != "nano":
+        played = lab.episodes(f"{variant.name}.once", partial(actor, lab, engine))
+        found += [Measured(panel, {"invalid": habits(episodes, invalid=INVALID)["invalid"]}, len(episodes))
+                  for panel, episodes in played.items()]  # fmt: skip
     if variant.name in ("base", "rft", "traj_dpo", "agent_q"):
-        settings, length = search_settings(lab.p, variant), acted[0].metrics["length"]
-        acted += with_search(lab, engine, partial(actor, lab, engine), settings, length=length)
-    return found + acted
+        found += with_search(lab, engine, partial(actor, lab, engine), search_settings(lab.p, variant))
+    return found
 
 
 def compare(lab: Lab, results: Sequence[Result]) -> list[Result]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from common.config import Evaluation
+
 
 @dataclass(frozen=True)
 class Search:
     """Monte-Carlo tree search in training."""
 
     env_steps: int
-    """Environment steps of a tree (small budget)."""
-    big_env_steps: int
-    """The same for the ``_big`` variants (D2.5)."""
+    """Environment steps of a tree."""
     simulations: int
     """Most simulations of a tree; revisits of finished states cost no environment step."""
     branching: int
@@ -50,7 +50,7 @@ class Learn:
     """Most pairs of episodes of one task (``traj_dpo``)."""
     beta: float
     nll: float
-    """Weight of the chosen side's likelihood in ``agent_q_nll``."""
+    """Weight of the chosen side's likelihood, but for ``agent_q_plain``."""
     dpo_lr: float
     dpo_epochs: int
     dpo_batch: int
@@ -59,12 +59,10 @@ class Learn:
     sft_batch: int
 
 
-@dataclass(frozen=True)
-class Test:
-    """Evaluation."""
+@dataclass(frozen=True, kw_only=True)
+class Test(Evaluation):
+    """Evaluation, of policies acting alone and with search."""
 
-    tasks: int
-    """Tasks of each panel for policies acting alone."""
     planned_tasks: int
     """Tasks of the first panel for policies acting with search."""
     env_steps: int

@@ -149,3 +149,9 @@ def test_bad_ranks_are_one_sentence(model):
     add_adapters(model, 2, seed=0)
     with pytest.raises(ValueError, match="has adapters already"):
         add_adapters(model, 2, seed=0)
+
+
+@pytest.mark.parametrize("rank", [0, -1])
+def test_adapters_have_a_rank(model, rank):
+    with pytest.raises(ValueError, match=f"lora_rank: {rank} must be at least 1 for adapters"):
+        add_adapters(model, rank, seed=0)

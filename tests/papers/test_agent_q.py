@@ -46,8 +46,6 @@ def test_a_baseline_spends_the_budget_of_each_round_and_less_than_one_episode_mo
         for name in ("rft", "traj_dpo"):
             over = cost(name, r, "env_steps") - cost("agent_q", r, "env_steps")
             assert 0 <= over < CountdownEnv().max_steps
-            over = cost(f"{name}_tok", r, "sampled_tokens") - cost("agent_q", r, "sampled_tokens")
-            assert 0 <= over < 24 * CountdownEnv().max_steps
         trees = unit.params.search.env_steps * unit.params.collect.tasks
         assert 0 < cost("agent_q", r, "env_steps") <= trees and cost("agent_q", r, "sampled_tokens") > 0
     assert costs["agent_q@theta=0.5"] == costs["agent_q_r1"]
@@ -57,11 +55,10 @@ def test_each_metric_says_of_how_many_tasks_it_is_the_mean(whole):
     unit, rows = whole
     p, held = unit.params, {(row.variant, row.panel, row.metric): row.n for row in rows}
     assert held["agent_q", "countdown-v1/test", "success"] == p.test.tasks
-    assert held["agent_q", "countdown-v1/test", "greedy_success"] == p.test.tasks // 2
+    assert held["agent_q", "countdown-v1/test", "greedy_success"] == p.test.tasks
     assert held["agent_q", "countdown-v1/test", "planned_success"] == p.test.planned_tasks
     assert held["agent_q+mcts", "countdown-v1/test", "planned_success"] == p.test.planned_tasks
-    assert held["rft_tok_r1", "countdown-v1/train", "episodes"] == p.collect.tasks
-    assert ("rft_tok_r1", "countdown-v1/test", "success") not in held  # rounds are compared at equal steps only
+    assert held["rft_r1", "countdown-v1/train", "episodes"] == p.collect.tasks
 
 
 def test_artifacts_are_there_to_look_at(whole):
@@ -88,7 +85,7 @@ def test_it_runs_in_words_from_a_model_that_has_a_name(instructed_shop, tmp_path
     assert {row.scale for row in rows} == {"someone/chat@1"} and asked == {("A good action?", "system")}
     found = {(row.variant, row.panel, row.metric): row.value for row in rows}
     written = load_claims(CLAIMS)
-    mine = [claim for claim in written.claims if claim.env == "shop-v1" and claim.metric != "pair_accuracy"]
+    mine = [claim for claim in written.claims if claim.env == "shop-v1"]
     assert mine and all((v, claim.panel, claim.metric) in found for claim in mine for v in claim.variants)
     assert (written.checks[0].terms[0].variant, "shop-v1/test", written.checks[0].terms[0].metric) in found  # what tells the floor
     for name in ("base", "rft", "traj_dpo", "agent_q"):
@@ -128,7 +125,7 @@ def test_it_runs_line_by_line_from_a_model_that_has_a_name(lines, tmp_path, monk
     found = {(row.variant, row.panel, row.metric): row.value for row in rows}
     written = load_claims(CLAIMS)
     mine = [claim for claim in written.claims if claim.env == env]
-    assert len({claim.id for claim in mine}) == 10
+    assert len({claim.id for claim in mine}) == 5
     assert all((variant, claim.panel, claim.metric) in found for claim in mine for variant in claim.variants)
     assert 0.05 < found[written.checks[0].terms[0].variant, f"{env}/test", written.checks[0].terms[0].metric] < 0.95
     assert all(0 <= found[name, f"{env}/test", "invalid"] < 1 for name in ("base", "rft", "traj_dpo", "agent_q"))
@@ -216,22 +213,15 @@ class Steady:
         return answers
 
 
-@pytest.mark.parametrize(
-    ("axis", "budget", "episodes"),
-    [("env_steps", 1, 1), ("env_steps", 2, 1), ("env_steps", 3, 2), ("env_steps", 10, 5), ("env_steps", 11, 6),
-     ("sampled_tokens", 6, 1), ("sampled_tokens", 7, 2), ("sampled_tokens", 30, 5), ("env_steps", 0, 0)],
-)  # fmt: skip
-def test_episodes_stop_where_the_budget_is_reached(axis, budget, episodes):
-    """Three tasks a wave, two steps of three tokens an episode."""
+@pytest.mark.parametrize(("budget", "episodes"), [(0, 0), (1, 1), (2, 1), (3, 2), (10, 5), (11, 6)])
+def test_episodes_stop_where_the_budget_is_reached(budget, episodes):
+    """Tasks in turn, two steps an episode."""
     tasks = build_panels(0)["train"][:3]
-    whole = maths.waves(CountdownEnv(), tasks, Steady(), seed=0, budgets={axis: budget})
-    assert len(whole) % 3 == 0  # whole waves, of which the budget takes the first episodes
-    kept = maths.within(whole, axis, budget)
-    longer = maths.waves(CountdownEnv(), tasks, Steady(), seed=0, budgets={axis: budget, "env_steps": 30})
-    assert maths.within(longer, axis, budget) == kept
+    kept = maths.within_budget(CountdownEnv(), tasks, Steady(), seed=0, budget=budget)
     assert [e.task_id for e in kept] == [tasks[i % 3].id for i in range(episodes)]
-    spent = sum(len(e.steps) if axis == "env_steps" else e.n_tokens for e in kept)
-    assert budget <= spent < budget + (2 if axis == "env_steps" else 6)
+    assert budget <= sum(len(e.steps) for e in kept) < budget + 2
+    longer = maths.within_budget(CountdownEnv(), tasks, Steady(), seed=0, budget=30)
+    assert longer[: len(kept)] == kept  # a larger budget only adds episodes
 
 
 def test_rounds_take_new_tasks_in_an_order_of_the_seed(new_unit, tmp_path):
@@ -251,9 +241,7 @@ def test_variants_differ_in_what_their_names_say(whole):
     alone = {name: {f.name for f in dataclasses.fields(s) if getattr(s, f.name) != getattr(settings["agent_q"], f.name)}
              for name, s in settings.items()}  # fmt: skip
     assert alone["agent_q"] == set() and alone["agent_q_alpha0"] == alone["agent_q_alpha1"] == {"alpha"}
-    assert {"max_env_steps"} <= alone["agent_q_big"] <= {"max_env_steps", "simulations"}
-    assert "use_critique" in alone["agent_q_no_critique"]
-    assert (held["rft"].budget, held["rft_tok"].budget) == ("env_steps", "sampled_tokens")
+    assert alone["agent_q_plain"] == set() and (held["agent_q_plain"].nll, held["agent_q"].nll) == (False, True)
 
 
 # -- adapters -------------------------------------------------------------------------------------------------

@@ -149,8 +149,8 @@ def test_world_modelling_learns_what_actions_lead_to_and_not_from_shuffled_pages
         return [dataclasses.replace(row, completion=page) for row, page in zip(rows, pages, strict=True)]
 
     for name, make in (("real", plain), ("shuffled", shuffled)):
-        unit = new_unit(tmp_path / name, learn__world_updates=80, learn__world_lr=6e-3, learn__batch=16,
-                        experience__tasks=24, experience__draws=4)  # fmt: skip
+        unit = new_unit(tmp_path / name, learn__updates=80, learn__world_updates=80, learn__world_lr=6e-3,
+                        learn__batch=16, experience__tasks=24, experience__draws=4)  # fmt: skip
         lab = Lab(unit, method)
         variant = condition(lab.p, "iwm_world")
         with monkeypatch.context() as patch:

@@ -132,7 +132,7 @@ def test_phases_with_adapters_end_the_same_when_they_fall_over(with_adapters, ne
 
 
 def test_a_rank_that_is_none_is_one_sentence(new_unit, tmp_path):
-    with pytest.raises(ValueError, match="lora_rank: -1 must be at least 1 for adapters"):
+    with pytest.raises(ValueError, match="lora_rank is -1 but must be at least 0"):
         lab.run(new_unit(tmp_path / "lab", lora_rank=-1))
 
 

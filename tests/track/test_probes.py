@@ -35,6 +35,7 @@ NOT_RUN = {
                                 "MonitoredTrainer.get_train_dataloader.<locals>.collate",
                                 "MonitoredTrainer._require_finite.<locals>.batch",  # a training that failed
                                 "MonitoredTrainer._save_checkpoint", "MonitoredTrainer.identity"},  # checkpoints, which units do not write
+    "common/lm/engine.py": {"Engine._not_finite", "Engine._why_not"},  # sentences of errors
     "common/lm/device.py": {"has_bf16"}, "common/lm/models.py": {"_nf4", "_check_blocks"},  # a GPU; 4-bit weights
     "common/search/draw.py": {"draw_tree", "_label", "_plain", "_rows", "_depth_first"},  # a figure
 }  # fmt: skip
