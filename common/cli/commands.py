@@ -95,6 +95,7 @@ def run(
     if profile is not None:
         check_profile(profile, "--profile")
     lab = load_lab(root)
+    lab = replace(lab, seeds=load_spec(root, paper).seeds or lab.seeds)
     asked = lab if seeds is None else replace(lab, seeds=parse_seeds(seeds))
     asked = asked if profile is None else replace(asked, profile=profile)
     asked = replace(asked, workers=_count(root, lab, workers, cluster))

@@ -75,6 +75,8 @@ class PaperSpec:
     estimate: Mapping[str, Estimate]
     asked: tuple[str, ...] = ()
     """Environments of ``envs`` on which the paper runs only when they are asked for by name."""
+    seeds: tuple[int, ...] = ()
+    """Training seeds that are recorded of it; () means those of the project's ``params.yaml``."""
 
     @property
     def method(self) -> str:
@@ -92,7 +94,7 @@ def load_spec(root: Path, paper: str) -> PaperSpec:
     check_paper(root, paper, "paper")
     where = f"papers/{paper}/params.yaml"
     raw = load_yaml(root / where, where)
-    require_keys(raw, ["family", "envs", "parameters"], ["asked", "estimate", "notebook", "method"], where)
+    require_keys(raw, ["family", "envs", "parameters"], ["asked", "seeds", "estimate", "notebook", "method"], where)
     family = check_value(str, raw["family"], f"{where}: family")
     envs = check_value(tuple[str, ...], raw["envs"], f"{where}: envs")
     if not envs or len(set(envs)) < len(envs):
@@ -103,11 +105,14 @@ def load_spec(root: Path, paper: str) -> PaperSpec:
     asked = check_value(tuple[str, ...], raw.get("asked", []), f"{where}: asked")
     if not set(asked) < set(envs):
         raise ConfigError(f"{where}: asked is {list(asked)} but must name some of envs and not all; correct it")
+    seeds = check_value(tuple[int, ...], raw.get("seeds", []), f"{where}: seeds")
+    if any(seed < 0 for seed in seeds) or len(set(seeds)) < len(seeds):
+        raise ConfigError(f"{where}: seeds is {list(seeds)} but must be different numbers of 0 or more; correct it")
     parameters = _leaves(_mapping(raw["parameters"], f"{where}: parameters"), f"{where}: ")
     return PaperSpec(
         paper=paper, family=family, envs=envs,
         parameters={name: _parameter(name, entry, envs, f"{where}: {name}") for name, entry in parameters.items()},
-        estimate=_estimates(_mapping(raw.get("estimate", {}), f"{where}: estimate"), f"{where}: estimate"), asked=asked,
+        estimate=_estimates(_mapping(raw.get("estimate", {}), f"{where}: estimate"), f"{where}: estimate"), asked=asked, seeds=seeds,
     )
 
 

@@ -101,7 +101,7 @@ def sample_units(root: Path, lab: LabParams, *, papers: Sequence[str], n: int, s
     for paper in papers:
         if (results_dir(root, lab.profile) / paper / "metrics.jsonl").exists():
             envs = default_envs(load_spec(root, paper))
-            units += plan(root, paper, seeds=lab.seeds, profile=lab.profile, envs=envs)
+            units += plan(root, paper, seeds=load_spec(root, paper).seeds or lab.seeds, profile=lab.profile, envs=envs)
     if not units:
         raise ConfigError(f"verify: no published table of {', '.join(papers)}; run: dvc repro")
     order = generator(seed, "verify").permutation(len(units))
