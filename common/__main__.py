@@ -242,6 +242,8 @@ def _dispatch(root: Path, options: argparse.Namespace) -> int:
 def main() -> int:
     """Run one command; returns the exit code: 2 for bad input, 130 after an interruption."""
     options = _parser().parse_args()
+    if options.command != "pretrained":  # a bar for each small model that is saved or read says nothing; a download's does
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     for number in (signal.SIGTERM, signal.SIGHUP):  # like Ctrl-C, so that children are ended before this process
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)

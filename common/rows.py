@@ -131,5 +131,7 @@ def read_metrics(path: Path) -> list[MetricRow]:
         try:
             rows.append(MetricRow(**json.loads(line)))
         except (TypeError, ValueError) as error:
-            raise ConfigError(f"{path.name} line {number} is not a metric row ({error}); run the paper again") from None
+            where = "/".join(path.parts[-3:])  # results/<paper>/metrics.jsonl
+            raise ConfigError(f"{where} line {number} is not a metric row ({error}); take the committed file by git checkout -- {where}, "
+                              "or run the paper again") from None
     return rows

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from common.network import hub_answers
 from common.rng import generator
 
 Row = dict[str, Any]
@@ -145,12 +146,13 @@ def _shown(value: Any) -> str:
 
 
 def _hub(source: Source, split: str) -> list[Row]:
+    answers = hub_answers()  # where not, what was fetched before is looked for
     from datasets import load_dataset
 
     try:
         rows = load_dataset(*source.hub, split=split, revision=source.revision)
     except Exception as error:  # noqa: BLE001 - of requests, the hub or datasets, whatever is missing
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = next(iter(str(error).splitlines()), type(error).__name__) if answers else "it does not answer"
         raise FileNotFoundError(f"{source.env} needs {source.name}'s rows, and the hub gave none ({reason}); set {source.variable} to "
                                 f"a folder with {_files(source)}, or go online once") from None  # fmt: skip
     return _cut(source, split, rows)

@@ -29,6 +29,7 @@ from pathlib import Path
 
 from common.config import ConfigError, hint
 from common.files import folder_atomic
+from common.network import hub_answers
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,7 @@ def _from_hub(name: str, folder: Path) -> None:
     if repository.startswith(f"{LOCAL}/"):
         raise ConfigError(f"model: {name} was a folder, which no hub has; run python -m common pretrained FOLDER with that one, or copy "
                           "pretrained/ of the machine that has it")
+    answers = hub_answers()
     try:
         snapshot_download(repository, revision=revision, local_dir=folder, allow_patterns=list(WEIGHTS))
     except GatedRepoError:
@@ -171,7 +173,8 @@ def _from_hub(name: str, folder: Path) -> None:
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise  # no matter of the network
-        mode = "HF_HUB_OFFLINE is set" if os.environ.get("HF_HUB_OFFLINE") else f"the hub failed: {_last(str(error))}"
+        offline = "HF_HUB_OFFLINE is set" if os.environ.get("HF_HUB_OFFLINE") else f"the hub failed: {_last(str(error))}"
+        mode = offline if answers else "the hub does not answer"
         raise ConfigError(f"model: {name} is not in pretrained/ and cannot be fetched ({mode}); run the same command with a "
                           "network, or copy the folder from a machine that has it") from None  # fmt: skip
     shutil.rmtree(folder / ".cache", ignore_errors=True)

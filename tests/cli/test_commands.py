@@ -138,3 +138,12 @@ def test_what_is_sized_for_a_gpu_does_not_start_without_one(lab, run_in):
         weights.parent.mkdir(parents=True, exist_ok=True)
         weights.write_text("{}")
     assert "to run" in run_in(lab, "run", "--paper", "toy", "--profile", "gpu", "--dry-run").stdout  # planning needs none
+
+
+@pytest.mark.parametrize(("arguments", "hidden"), [(["traces", "tooy"], "1"), (["pretrained", "tooy"], "None")])
+def test_only_downloads_draw_the_libraries_bars(lab, arguments, hidden):
+    code = (f"import os, sys; sys.argv[1:] = {arguments!r}\nfrom common.__main__ import main\nmain()\n"
+            "print(os.environ.get('HF_HUB_DISABLE_PROGRESS_BARS'))")  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], cwd=lab, text=True, capture_output=True,
+                          env={"LAB_ROOT": str(lab), "PYTHONPATH": str(lab), "PATH": ""})
+    assert done.stdout == f"{hidden}\n", done.stderr

@@ -74,6 +74,7 @@ def test_without_files_the_hub_is_asked_and_its_refusal_told(env, monkeypatch):
             raise ConnectionError("Couldn't reach the hub\nmore")
         return ROWS[env](3)
 
+    monkeypatch.setattr("common.envs.user_rows.hub_answers", lambda: True)
     monkeypatch.setattr("datasets.load_dataset", load)
     words = f"needs .*'s rows, and the hub gave none .Couldn't reach the hub.; set {VARIABLE[env]} to a folder with {needed}, or go online"
     with pytest.raises(PanelError, match=words):

@@ -26,6 +26,11 @@ SMOL, COMMIT = "SmolLM2-135M-Instruct", "0123abc" + 33 * "0"
 HUB = f"someone/some-chat@{COMMIT}"
 
 
+@pytest.fixture(autouse=True)
+def answering(monkeypatch):
+    monkeypatch.setattr("common.lm.pretrained.hub_answers", lambda: True)
+
+
 @pytest.mark.parametrize(("name", "words"), [
     ("SmolLM2-135M-instruct", f'nearest is "{SMOL}"|{SMOL}'),
     ("HuggingFaceTB/SmolLM2-360M-Instruct", "names no commit.*HuggingFaceTB/SmolLM2-360M-Instruct@ and"),
@@ -101,6 +106,18 @@ def test_a_folder_without_a_model_is_one_sentence(left, tmp_path):
     with pytest.raises(ConfigError, match="mine' has no config.json with safetensors; give the folder that save_pretrained wrote"):
         fetch(tmp_path, str(tmp_path / "mine"))
     assert not (tmp_path / "pretrained").exists()
+
+
+def test_a_hub_that_does_not_answer_is_told_at_once(tmp_path, monkeypatch):
+    from huggingface_hub import errors
+
+    def absent(*_, **__):
+        raise errors.LocalEntryNotFoundError("offline mode is enabled")
+
+    monkeypatch.setattr("common.lm.pretrained.hub_answers", lambda: False)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", absent)
+    with pytest.raises(ConfigError, match=r"cannot be fetched \(the hub does not answer\); run the same command with a network"):
+        fetch(tmp_path, HUB)
 
 
 def test_what_the_hub_refuses_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch):

@@ -95,7 +95,7 @@ def test_a_killed_training_leaves_no_base_model(lab, trainer, monkeypatch):
 
 
 @pytest.mark.parametrize(("env", "message"), [
-    ("countdown", 'did you mean "countdown-v1"'), ("minatar-breakout-v1", "has no base model")])
+    ("countdown-v11", 'did you mean "countdown-v1"'), ("minatar-breakout-v1", "has no base model")])
 def test_wrong_names_train_nothing(lab, trainer, env, message):
     with pytest.raises(ConfigError, match=message):
         inputs.build_base(lab, env)

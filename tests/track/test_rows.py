@@ -66,10 +66,10 @@ def test_two_rows_of_one_identity_are_refused_and_nothing_is_written(tmp_path):
 
 
 def test_damaged_files_name_the_line(tmp_path):
-    file = tmp_path / "a.jsonl"
+    file = tmp_path / "results/ladder/a.jsonl"
     write_metrics(file, [row(), row(seed=4)])
     file.write_text(file.read_text().replace('"seed": 4', '"sead": 4'))
-    with pytest.raises(ConfigError, match="a.jsonl line 2 is not a metric row"):
+    with pytest.raises(ConfigError, match="^results/ladder/a.jsonl line 2 is not a metric row .*; take the committed file by git checkout -- results/ladder/a.jsonl"):
         read_metrics(file)
     with pytest.raises(ConfigError, match="gone.jsonl cannot be read"):
         read_metrics(tmp_path / "gone.jsonl")
