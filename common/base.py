@@ -15,8 +15,7 @@ from pathlib import Path
 import torch
 
 from common.envs import load_panel, make
-from common.envs.answers import Demonstration
-from common.envs.contract import Env
+from common.envs.contract import Demonstration, Env
 from common.learn.batches import SFTExample
 from common.learn.monitor import Log
 from common.learn.policy import sft

@@ -8,7 +8,6 @@ attempts depends on it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from common.types import Message, Observation, Task
@@ -19,14 +18,6 @@ GAMMA = 0.95
 def declared(text: str) -> str:
     """The answer that a turn declares: its last non-blank line, stripped; "" for a blank turn."""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
-
-
-@dataclass(frozen=True)
-class Demonstration:
-    """A dialogue to imitate. Messages from index ``learned`` on carry loss, the user's among them too."""
-
-    messages: tuple[Message, ...]
-    learned: int
 
 
 class AnswerState(NamedTuple):

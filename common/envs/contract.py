@@ -7,12 +7,21 @@ O(history)), so one environment object serves all nodes of many search trees.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from common.types import Message, Observation, Task
 
 Snapshot = Any
 """Immutable and hashable; equal snapshots are the same state of the same task."""
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """A dialogue to imitate. Messages from index ``learned`` on carry loss, the user's among them too."""
+
+    messages: tuple[Message, ...]
+    learned: int
 
 
 class Env(Protocol):

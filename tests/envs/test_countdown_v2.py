@@ -8,7 +8,7 @@ import pytest
 
 from common.base import CRITIC_QUESTION, imitated
 from common.envs import check_env
-from common.envs.answers import Demonstration
+from common.envs.contract import Demonstration
 from common.envs.countdown import SUMS, descending, short_sighted_step, solvable, step_actions
 from common.envs.versions.countdown_v2 import FALSE, SIZES, CountdownV2, build
 from common.lm.tokenizer import ASSISTANT, END, USER

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from common.envs.answers import Demonstration
+from common.envs.contract import Demonstration
 from common.envs.countdown import SUMS, short_sighted_step, sum_tasks
 from common.envs.versions.countdown_v1 import CountdownEnv
 from common.rng import generator
