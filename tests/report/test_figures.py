@@ -40,10 +40,12 @@ def test_a_ladder_has_means_intervals_and_n_and_colours_search_apart():
 
 
 def test_a_ladder_has_a_column_for_each_panel_and_leaves_out_what_was_not_run():
-    rows = [*LADDER, row("base", 0, 0.4, panel="e/other")]
-    columns = figures.ladder(rows, ["base", "base+mcts"]).axes
-    assert [axes.get_xlabel().split("\n")[1] for axes in columns] == ["e/other", "e/test"]
-    assert sum(line.get_marker() == "D" for line in columns[0].lines) == 1
+    rows = [*LADDER, row("base", 0, 0.4, panel="e/other"), row("more", 0, 0.4, panel="e/other"), row("base", 0, 0.6, panel="e/demos")]
+    columns = figures.ladder(rows, ["base", "more", "base+mcts"]).axes
+    assert [axes.get_xlabel().split("\n")[1] for axes in columns] == ["e/other", "e/test"]  # on e/demos nothing is compared
+    assert [sum(line.get_marker() == "D" for line in one.lines) for one in columns] == [2, 2]
+    [alone] = figures.ladder([row("base", 0, 0.6, panel="e/demos")], ["base", "more"]).axes
+    assert alone.get_xlabel().endswith("e/demos")  # where there is nothing else
 
 
 def test_a_forest_tells_verdicts_by_colour_and_leaves_out_what_was_not_run():
