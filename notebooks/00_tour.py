@@ -11,7 +11,6 @@ profile: str = "cpu"  # whose base model that is: smoke or cpu
 
 # %%
 import torch
-
 from common.envs.versions.countdown_v1 import CountdownEnv
 from common.evaluate.claims import Claim, PaperClaims
 from common.evaluate.tables import claims_table
@@ -25,7 +24,6 @@ from common.search.mcts import MCTSSettings, search
 from common.search.rollout import rollout
 from common.sweep.unit import base_dir, project_root
 from common.types import Task
-
 quiet()
 
 # %% [markdown]

@@ -197,7 +197,7 @@ def test_every_parameter_refuses_what_is_outside_its_range(paper):
                 resolve(cls, spec, "cpu", spec.envs[0], {name: given})
 
 
-@pytest.mark.parametrize("name", sorted(shared_parameters().keys() - {"only", "four_bit"}))
+@pytest.mark.parametrize("name", sorted(shared_parameters().keys() - {"only", "four_bit", "admission"}))
 def test_shared_parameters_have_theirs_once(name):
     from common.config import ModelParams, field_ranges
 

@@ -214,4 +214,4 @@ def test_agent_q_claims_cover_the_ladder():
     assert {c.id for c in claims if c.primary} == {f"D2.4{x}" for x in "abcd"}
     budgets = {c.id for c in claims if c.matched_on == "env_steps"}
     assert budgets == {"D2.4b", "D2.4c", "D2.5a", "D2.5b", "D2.6b"}  # what learns from experience gets as many steps
-    assert {c.env for c in claims if c.id in ("D2.5a", "D2.5b", "D2.6b")} == {"countdown-v2"} and len(claims) == 5 * 4 + 3
+    assert {c.env for c in claims if c.id in ("D2.5a", "D2.5b", "D2.6b")} == {"countdown-v2"} and len(claims) == 5 * 5 + 3

@@ -230,7 +230,7 @@ def test_every_published_verdict_can_be_told():
     results = Path(__file__).parents[2] / "results"
     rows = {path: {(row.env, row.profile) for row in read_metrics(path)} for path in results.glob("*/metrics*.jsonl")}
     for record in records:
-        assert re.fullmatch(r"effect [+-]\S+( \[\S+, \S+\], one of \d+ read together)?, \d seeds?|no effect was measured", _found(record))
+        assert re.fullmatch(r"effect [+-]\S+( \[\S+, \S+\], one of \d+ read together)?, \d+ seeds?|no effect was measured", _found(record))
         place = record["env"], record["profile"]
         assert place in rows[table_of(results, record["paper"], *place)]
     bare = dict.fromkeys(records[0], None) | {"n_seeds": 1}
