@@ -5,6 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
+from common.envs import user_rows
+
+
+@pytest.fixture(autouse=True)
+def anew():
+    """What was read of a user's files is forgotten before and after each test of a module that imports this."""
+    user_rows.forget()
+    yield
+    user_rows.forget()
+
 
 def write(folder: Path, **splits: list[dict]) -> None:
     """``<split>.jsonl`` in ``folder``."""

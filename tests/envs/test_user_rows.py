@@ -9,19 +9,12 @@ import pytest
 
 from common.envs import PanelError, data_hash, load_panel, user_rows
 from common.envs.versions import gsm8k_v1, math500_v1
-from tests.envs.rows import gsm8k_rows, math500_rows, write
+from tests.envs.rows import anew, gsm8k_rows, math500_rows, write  # noqa: F401
 
 GSM8K, MATH500 = gsm8k_v1.ENV_ID, math500_v1.ENV_ID
 VARIABLE = {GSM8K: "GSM8K_DATA", MATH500: "MATH500_DATA"}
 ROWS = {GSM8K: gsm8k_rows, MATH500: math500_rows}
 BOTH = pytest.mark.parametrize("env", [GSM8K, MATH500])
-
-
-@pytest.fixture(autouse=True)
-def _anew():
-    user_rows.forget()
-    yield
-    user_rows.forget()
 
 
 @pytest.fixture

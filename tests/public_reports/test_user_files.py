@@ -11,20 +11,13 @@ import pytest
 from common.envs import PanelError, load_panel, user_rows
 from common.envs.shop import webshop
 from common.envs.versions import gsm8k_v1, math500_v1
-from tests.envs.rows import gsm8k_rows, math500_rows
+from tests.envs.rows import anew, gsm8k_rows, math500_rows  # noqa: F401
 
 HELD_OUT = "held-out check"
 GSM8K, MATH500 = gsm8k_v1.ENV_ID, math500_v1.ENV_ID
 VARIABLE = {GSM8K: "GSM8K_DATA", MATH500: "MATH500_DATA"}
 ROWS = {GSM8K: gsm8k_rows(3), MATH500: math500_rows(3)}
 TEXT = {GSM8K: "question", MATH500: "problem"}
-
-
-@pytest.fixture(autouse=True)
-def _anew():
-    user_rows.forget()
-    yield
-    user_rows.forget()
 
 
 @pytest.fixture
