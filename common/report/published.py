@@ -67,9 +67,10 @@ def present(rows: Iterable[MetricRow], variants: Sequence[str], metric: str = "s
 
 
 def acting(rows: Iterable[MetricRow], policies: Sequence[str]) -> list[str]:
-    """Each of ``policies`` that was also tested with search, and after it its ``+bon`` and ``+mcts``."""
+    """Each of ``policies`` that was also tested with search, and after it its ``+bon`` and ``+mcts``; once, also where ``policies``
+    names one of its ways to act beside it."""
     known = {Label.of(row.variant) for row in rows}
-    labels = [Label.of(policy) for policy in policies]
+    labels = dict.fromkeys(replace(Label.of(policy), acting="") for policy in policies)
     ways = [replace(one, acting=how) for one in labels if replace(one, acting="mcts") in known for how in ("", "bon", "mcts")]
     return [str(one) for one in ways if one in known]
 

@@ -50,6 +50,7 @@ def test_published_rows_are_found_or_their_absence_is_one_sentence(tmp_path):
 def test_acting_lists_searched_policies_with_their_baselines():
     rows = toy_rows({name: (0.1,) for name in ("base", "base+mcts", "base+bon", "rft", "dpo", "dpo+mcts")})
     assert published.acting(rows, ["base", "rft", "dpo"]) == ["base", "base+bon", "base+mcts", "dpo", "dpo+mcts"]
+    assert published.acting(rows, ["base", "dpo", "dpo+mcts"]) == published.acting(rows, ["base", "dpo"])  # as a ladder names them
 
 
 def test_a_section_is_what_stands_under_its_heading(tmp_path):
