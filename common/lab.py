@@ -348,7 +348,7 @@ class Lab:
         what admission checks ask for, see :class:`common.config.UnitParams`.
         """
         engine, measured, admission = self.engine(trained), [], not trained.stage and self.p.admission
-        for panel, tasks in (self.panels | ({"demos": self.panel("demos")} if admission else {})).items():
+        for panel, tasks in self.panels_for(trained).items():
             tasks, metrics = tasks[: self.p.test.tasks], {}
             for prefix, temperature, draws in (("", 1.0, self.p.test.draws), ("greedy_", 0.0, 1)):
                 reported, examples = self.report(tasks, acting(self.policy(engine, temperature)), draws, passes=admission and not prefix)
@@ -357,6 +357,12 @@ class Lab:
                     self.keep(f"{self.artifact}.{variant.name}", examples)
             measured.append(Measured(panel, metrics, len(tasks)))
         return measured
+
+    def panels_for(self, trained: Trained) -> dict[str, list[Task]]:
+        """Tasks of every panel to measure ``trained`` on: the unit's, and for the base model, with ``admission``, those that were
+        demonstrated to it (``demos``)."""
+        demonstrated = {"demos": self.panel("demos")} if self.p.admission and not trained.stage else {}
+        return self.panels | demonstrated
 
     @property
     def artifact(self) -> str:

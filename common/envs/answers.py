@@ -62,6 +62,14 @@ class AnswerEnv:
         """The answer that a turn declares, in one spelling; "" for none."""
         return declared(text)
 
+    def attempt(self, text: str, before: str) -> str:
+        """What the dialogue holds of a turn ``text`` after the attempt ``before`` ("" at the first turn): here the turn itself."""
+        return text
+
+    def turn(self, answer: str, before: str) -> str:
+        """The turn after the attempt ``before`` by which the dialogue holds ``answer``, the reverse of ``attempt``: here the answer."""
+        return answer
+
     def score(self, action: str) -> float:
         """1 when ``action`` alone would solve the present task, else 0."""
         raise NotImplementedError
@@ -78,12 +86,12 @@ class AnswerEnv:
         state = self._state
         if state.over:
             raise RuntimeError(f"{self.id}: the episode of task {state.task_id} is over; call reset or restore first")
-        attempts = (*state.attempts, action)
+        attempts = (*state.attempts, self.attempt(action, state.attempts[-1] if state.attempts else ""))
         over = len(attempts) == self.max_steps
         self._state = state._replace(attempts=attempts, over=over)
         if not over:
             return Observation(self.RETRY)
-        return Observation("", reward=self.score(action), terminated=True)
+        return Observation("", reward=self.score(attempts[-1]), terminated=True)
 
     def prompt(self) -> tuple[Message, ...]:
         messages: list[Message] = [{"role": "user", "content": self.question()}]

@@ -8,9 +8,17 @@ hold rewards against the verifier of the reasoning-gym package. Two environments
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
+from itertools import combinations_with_replacement
+
+import numpy as np
+
+from common.types import Task
 
 OPERATORS = "+-*/"
+SUMS = "+-"
+"""Operators of the tasks that a model of half a million parameters can learn to play well: products are beyond it."""
 MAX_TOKENS = 64
 """Most numbers, operators and brackets of an expression: far above what a task needs, far below the recursion limit."""
 _TOKEN = re.compile(r"\s*(\d{1,9}|[-+*/()])", re.ASCII)
@@ -56,6 +64,37 @@ def solvable(numbers: tuple[int, ...], target: int, operators: str = OPERATORS) 
     if len(numbers) == 1:
         return numbers[0] == target
     return any(solvable(rest, target, operators) for _, rest in step_actions(numbers, operators))
+
+
+def short_sighted_step(
+    numbers: tuple[int, ...], target: int, operators: str, rng: np.random.Generator
+) -> tuple[str, tuple[int, ...]]:
+    """(action, remaining numbers) of a player who does not look ahead: a step at random, but the one that lands nearest the target
+    when it is the last (of several such, one at random)."""
+    options = step_actions(numbers, operators)
+    if len(numbers) == 2:
+        nearest = min(abs(rest[0] - target) for _, rest in options)
+        options = tuple(option for option in options if abs(option[1][0] - target) == nearest)
+    return options[int(rng.integers(len(options)))]
+
+
+def sum_tasks(
+    env_id: str, rng: np.random.Generator, sizes: Mapping[str, int], *, largest: int, most: int
+) -> dict[str, list[Task]]:
+    """Panels of ``sizes`` of solvable tasks with + and −: three numbers in 1…``largest``, no *set of numbers* in two panels. A set
+    gives at most ``most`` tasks."""
+    sets = list(combinations_with_replacement(range(largest, 0, -1), 3))
+    order, panels = iter(rng.permutation(len(sets))), {}
+    for split, size in sizes.items():
+        tasks: list[tuple[tuple[int, ...], int]] = []
+        while len(tasks) < size:
+            numbers = sets[next(order)]
+            targets = [target for target in range(1, 3 * largest + 1) if solvable(numbers, target, SUMS)]
+            tasks += [(numbers, targets[i]) for i in rng.permutation(len(targets))[:most]]
+        tasks = [tasks[i] for i in rng.permutation(len(tasks))[:size]]
+        panels[split] = [Task(f"{env_id}/{split}/{i:04d}", env_id, split, {"numbers": list(numbers), "target": target})
+                         for i, (numbers, target) in enumerate(tasks)]  # fmt: skip
+    return panels
 
 
 @lru_cache(maxsize=100_000)  # what a policy says is scored, judged and compared

@@ -3,7 +3,7 @@
     paper: agent_q
     family: tree_search_dpo
     source: arXiv 2408.07199
-    looks: [10, 20]                  # numbers of seeds at which verdicts are read; this is the default
+    looks: [10, 20]                  # numbers of seeds at which verdicts are read; this is the default. {ENV/PANEL: [5]}: there alone
     defaults: {metric: success, direction: higher, margin: 0.03, confidence: 0.95, tolerance: 0.05}
     admission:                       # what must hold before a panel can tell anything; see common/evaluate/admission.py
       - {id: headroom, says: the base model solves some tasks and not all, value: base/success, at_least: 0.05, at_most: 0.95}
@@ -165,7 +165,7 @@ def load_claims(path: Path, *, variants: Collection[str] | None = None) -> Paper
         raise ConfigError(f'{where}: paper is "{head["paper"]}" but the folder is "{path.parent.name}"; '
                           "make them agree")
     family = check_value(Literal[FAMILIES], raw["family"], f"{where}: family")
-    looks = _looks(raw.get("looks", list(LOOKS)), f"{where}: looks")
+    looks = _looks_by_panel(raw.get("looks", list(LOOKS)), f"{where}: looks")
     defaults = _mapping(raw.get("defaults", {}), f"{where}: defaults")
     require_keys(defaults, [], _SHARED, f"{where}: defaults")
     if not isinstance(raw["claims"], list) or not raw["claims"]:
@@ -178,7 +178,9 @@ def load_claims(path: Path, *, variants: Collection[str] | None = None) -> Paper
             raise ConfigError(f'{where}: the id "{expanded[0]["id"]}" appears twice; give each claim its own id')
         fields += expanded
     checks = read_checks(raw.get("admission", []), {one["id"] for one in fields}, {one["panel"] for one in fields}, f"{where}: admission")
-    claims = tuple(Claim(**one, looks=looks, checks=tuple(check for check in checks if check.concerns(one["id"], one["panel"])))
+    if unknown := [panel for panel in looks if panel and panel not in {one["panel"] for one in fields}]:
+        raise ConfigError(f'{where}: looks names the panel "{unknown[0]}", on which nothing is claimed; correct it')
+    claims = tuple(Claim(**one, looks=looks.get(one["panel"], looks[""]), checks=tuple(check for check in checks if check.concerns(one["id"], one["panel"])))
                    for one in fields)
     if idle := [check.id for check in checks if not any(check in claim.checks for claim in claims)]:
         raise ConfigError(f'{where}: admission "{idle[0]}" concerns no claim: none of those that it names is asked in its environment; correct one')
@@ -196,6 +198,13 @@ def _mapping(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ConfigError(f"{where} is {value!r} but must be a mapping; write name: value lines under it")
     return value
+
+
+def _looks_by_panel(value: Any, where: str) -> dict[str, tuple[int, ...]]:
+    """Looks by panel; those of all others under ""."""
+    if not isinstance(value, dict):
+        return {"": _looks(value, where)}
+    return {"": LOOKS} | {panel: _looks(looks, f"{where}: {panel}") for panel, looks in value.items()}
 
 
 def _looks(value: Any, where: str) -> tuple[int, ...]:

@@ -48,8 +48,11 @@ def attempts_of(env: AnswerEnv, tasks: Sequence[Task], trajectories: Sequence[Tr
     correct, answers = [], []
     for task, trajectory in zip(tasks, trajectories, strict=True):
         env.reset(task)
-        declared = tuple(env.declared(step.turn.text) for step in trajectory.steps)
-        answers.append(declared)
+        attempt, declared = "", []
+        for step in trajectory.steps:
+            attempt = env.attempt(step.turn.text, attempt)
+            declared.append(env.declared(attempt))
+        answers.append(tuple(declared))
         correct.append([env.score(answer) >= 1.0 for answer in declared])
     return Attempts(np.array(correct, dtype=bool), tuple(answers))
 

@@ -62,7 +62,7 @@ def exact_levels(
                 env.reset(task)
                 env.step(answer)
                 again.append(env.prompt())
-                wanted.append(right[i])
+                wanted.append([turn for turn in env.actions() if env.score(turn) == 1.0])
                 owner.append(i)
                 mass.append(float(chance))
                 good.append(answer in right[i])

@@ -131,7 +131,7 @@ def pools(env: AnswerEnv, tasks: Sequence[Task], answers: Sequence[Sequence[Turn
             env.reset(task)
             kept = env.score(text) == 1.0
             env.step(text)
-            found["confidence" if kept else "critique"].append(SFTExample(env.prompt(), text if kept else right))
+            found["confidence" if kept else "critique"].append(SFTExample(env.prompt(), env.turn(text if kept else right, text)))
     return found
 
 
@@ -154,10 +154,11 @@ def drawn(found: dict[str, list[SFTExample]], *, most: int, seed: int) -> dict[s
 def evaluate(lab: Lab, variant: Tuned, trained: Trained) -> list[Measured]:
     """The report on sampled dialogues of every panel and, as ``prob_…``, on exact probabilities of its first tasks."""
     engine, test, found = lab.engine(trained), lab.p.test, []
-    for panel, tasks in lab.panels.items():
+    for panel, tasks in lab.panels_for(trained).items():
         tasks = tasks[: test.tasks]
         sampled, kept = lab.report(tasks, lab.policy(engine), test.draws)
-        found.append(Measured(panel, sampled, len(tasks)))
+        greedy, _ = lab.report(tasks, lab.policy(engine, 0.0), 1)
+        found.append(Measured(panel, sampled | {f"greedy_{k}": v for k, v in greedy.items()}, len(tasks)))
         if panel == lab.p.panels[0]:
             lab.keep(f"dialogues.{variant.name}", kept)
         if listed := tasks[: test.exact_tasks]:

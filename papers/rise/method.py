@@ -32,7 +32,7 @@ Differs from the paper:
     of 12 nearly every update would be, those of ``rise_filtered`` never.
  7. Answers vote as texts. On Countdown two ways to write one expression are two candidates, and none is dropped for
     missing the target, which anybody could check: a vote may not use the reward. Ties count by their expectation.
- 8. Evaluated at temperature 1, as trained: greedily, nine answers of ten repeat, which leaves nothing to vote on.
+ 8. Evaluated at temperature 1, as trained, and greedily (``greedy_*``), which leaves nothing to vote on.
  9. A pretrained chat model (``model``) answers in prose: right or wrong, and what is voted on, is the answer that the
     environment reads in a turn, while whole turns are imitated; the oracle's turn is the answer alone. All weights are
     trained, or adapters of ``lora_rank``: new ones in each iteration, then added to the weights; beside 4-bit weights
@@ -178,22 +178,23 @@ def improve(
     before = env.max_steps - 1
     episodes = rollout(env, list(tasks), policy, keys=list(keys), max_steps=before)
     correct = attempts_of(env, tasks, episodes).correct
-    states, options = [], []
+    states, prompts, options = [], [], []
     for task, episode in zip(tasks, episodes, strict=True):
         env.reset(task)
         for step in episode.steps:
             env.step(step.turn.text)
-        states.append(env.prompt())
+        states.append(env.snapshot())
+        prompts.append(env.prompt())
         options.append([Turn(env.oracle(), 0.0, 0)])
     if not oracle:
-        options = policy.propose(states, [derive(key, "step", before) for key in keys], samples)
+        options = policy.propose(prompts, [derive(key, "step", before) for key in keys], samples)
     improved = []
-    for task, episode, right, state, turns in zip(tasks, episodes, correct, states, options, strict=True):
-        env.reset(task)
+    for episode, right, state, prompt, turns in zip(episodes, correct, states, prompts, options, strict=True):
+        env.restore(state)  # a turn may keep the attempt before it
         rewards = [env.score(turn.text) for turn in turns]
         chosen = best(turns, rewards)
         own = tuple((step.prompt, step.turn, float(r)) for step, r in zip(episode.steps, right, strict=True))
-        improved.append(Improved(own, state, turns[chosen], rewards[chosen]))
+        improved.append(Improved(own, prompt, turns[chosen], rewards[chosen]))
     return improved
 
 
@@ -236,7 +237,7 @@ def evaluate(lab: Lab, variant: Condition, trained: Trained) -> list[Measured]:
     """``turns`` dialogues of each task with ``turns`` turns; their first answers are the independent ones that vote."""
     engine, test, found = lab.engine(trained), lab.p.test, []
     env = lab.env.dialogue(test.turns, window=WINDOW)
-    for panel, tasks in lab.panels.items():
+    for panel, tasks in lab.panels_for(trained).items():
         tasks = tasks[: test.tasks]
         draws, episodes = dialogues(env, tasks, lab.policy(engine), seed=lab.seed, draws=test.turns)
         if panel == lab.p.panels[0]:
@@ -244,7 +245,11 @@ def evaluate(lab: Lab, variant: Condition, trained: Trained) -> list[Measured]:
         in_turn, in_parallel = votes(stacked(draws)), votes(parallel(draws))
         whole = correction(stacked(draws)) | in_turn | {f"parallel_{k}": v for k, v in in_parallel.items()}
         whole["success"] = whole[f"acc@{test.turns}"]
-        ways = {"turn1": whole["acc@1"], "vote": in_turn["vote"], "parallel": in_parallel["vote"]}
+        greedy, _ = dialogues(env, tasks, lab.policy(engine, 0.0), seed=lab.seed, draws=1)
+        whole |= {f"greedy_{k}": v for k, v in correction(stacked(greedy)).items()}
+        whole["greedy_success"] = whole[f"greedy_acc@{test.turns}"]
+        ways = {"turn1": {"success": whole["acc@1"], "greedy_success": whole["greedy_acc@1"]},
+                "vote": {"success": in_turn["vote"]}, "parallel": {"success": in_parallel["vote"]}}  # fmt: skip
         found.append(Measured(panel, whole, len(tasks)))
-        found += [Measured(panel, {"success": value}, len(tasks), acting=way) for way, value in ways.items()]
+        found += [Measured(panel, metrics, len(tasks), acting=way) for way, metrics in ways.items()]
     return found

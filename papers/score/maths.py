@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from common.evaluate.correction import Attempts
 from common.learn.batches import SFTExample
@@ -21,8 +21,10 @@ def star_examples(attempts: Attempts, episodes: Sequence[Trajectory]) -> list[SF
     ]
 
 
-def pair_examples(attempts: Attempts, episodes: Sequence[Trajectory], *, most: int) -> list[SFTExample]:
-    """Second turns after a wrong first answer, completed by a right first answer to the same task.
+def pair_examples(
+    attempts: Attempts, episodes: Sequence[Trajectory], *, most: int, turn: Callable[[str, str], str]
+) -> list[SFTExample]:
+    """Second turns after a wrong first answer, completed by a right first answer to the same task, by the turn that ``turn(right answer, wrong answer)`` gives.
 
     At most ``most`` per task; distinct wrong answers in the order sampled, right ones in turn.
     """
@@ -34,7 +36,7 @@ def pair_examples(attempts: Attempts, episodes: Sequence[Trajectory], *, most: i
         elif (text := episode.steps[0].turn.text) not in right.setdefault(episode.task_id, []):
             right[episode.task_id].append(text)
     return [
-        SFTExample(episode.steps[1].prompt, answers[i % len(answers)])
+        SFTExample(episode.steps[1].prompt, turn(answers[i % len(answers)], answer))
         for task, answers in right.items()
-        for i, episode in enumerate(list(wrong.get(task, {}).values())[:most])
+        for i, (answer, episode) in enumerate(list(wrong.get(task, {}).items())[:most])
     ]

@@ -14,8 +14,8 @@ All variants start from one base model and see as many sampled answers in as man
     repeat                single_turn_rl's first answers written again: Δ = 0 and copy = 1 by definition
 
 Differs from the paper:
- 1. Nano policies trained from scratch instead of Gemini 1.5; countdown-answer-v1 (finding is harder than checking) and
-    arithmetic-v1 (it is not) instead of MATH and HumanEval. Sizes will not carry over.
+ 1. Nano policies trained from scratch instead of Gemini 1.5; countdown-worked-v1 (an answer is found by trying and checked by
+    reading) and arithmetic-v1 (checking is calculating again) instead of MATH and HumanEval. Sizes will not carry over.
  2. The base's demonstrations hold second turns (a right answer kept, a wrong one replaced), which a nano policy could not
     write otherwise; the wrong ones are not its own mistakes.
  3. The KL is exact at every token of the policy's own sample (the paper does not state its estimator).
@@ -44,7 +44,7 @@ from common.lab import BASE, Collected, Lab, Measured, Trained, Variant, spent
 from common.learn.policy_gradient import CreditedTurn, Dialogue, leave_one_out, turn_rewards
 from common.lm.engine import Engine
 from common.lm.policy import LMPolicy
-from common.types import Cost, Message, Trajectory, Turn
+from common.types import Cost, Message, Task, Trajectory, Turn
 from papers.score.maths import pair_examples, star_examples
 
 WARMUP = 4
@@ -190,7 +190,7 @@ def imitate(lab: Lab, variant: Condition) -> Trained:
         episodes, attempts, cost = lab.once("traces", lambda: traces(lab))
         if variant.traces == "star":
             return Collected(star_examples(attempts, episodes), cost)
-        return Collected(pair_examples(attempts, episodes, most=lab.p.sft.pairs_per_task), cost)
+        return Collected(pair_examples(attempts, episodes, most=lab.p.sft.pairs_per_task, turn=lab.env.turn), cost)
 
     return lab.fit(variant.name, collect, lr=lab.p.sft.lr, max_steps=lab.p.rl.updates, batch_size=lab.p.sft.batch,
                    order=("sft", variant.traces))  # fmt: skip
@@ -229,6 +229,20 @@ class Repeating:
 
 
 def evaluate(lab: Lab, variant: Condition, trained: Trained) -> list[Measured]:
-    """The standard evaluation, by the variant's way to answer."""
+    """The standard evaluation, by the variant's way to answer; of the base also how well its critic tells answers apart."""
     ways = {"": lambda policy: policy, "repeat": Repeating, "refine": lambda policy: Repeating(policy, lab.p.critic)}
-    return lab.evaluate(variant, trained, acting=ways[variant.acting])
+    found = lab.evaluate(variant, trained, acting=ways[variant.acting])
+    if not variant.phases and not variant.traces and not variant.acting:
+        found += [Measured(panel, checks(lab, tasks[: lab.p.test.tasks]), len(tasks)) for panel, tasks in lab.panels.items()]
+    return found
+
+
+def checks(lab: Lab, tasks: Sequence[Task]) -> dict[str, float]:
+    """``checks``: balanced accuracy of the base's critic on one of its own first answers to each task; {} where all are right, or
+    none is."""
+    engine = lab.engine()
+    episodes, attempts = lab.attempts(lab.policy(engine), tasks, "checks", turns=1)
+    asked = [episode.steps[0] for episode in episodes]
+    good = np.array(engine.judge([step.prompt for step in asked], [[step.turn.text] for step in asked], question=lab.p.critic))[:, 0] >= 0.5
+    right = attempts.correct[:, 0]
+    return {"checks": float((good[right].mean() + (~good[~right]).mean()) / 2)} if right.any() and not right.all() else {}

@@ -39,6 +39,11 @@ def test_rule_sha_is_the_hash_of_the_rule_and_of_nothing_else(tmp_path):
     assert load_claims(claims_file(tmp_path, {"at_least": 0})).claims[0].rule_sha == claim.rule_sha  # 0 and 0.0 are one
 
 
+def test_looks_may_differ_by_panel(tmp_path):
+    paper = load_claims(claims_file(tmp_path, {"panels": [COUNTDOWN, "shop-v1/test"]}, looks={"shop-v1/test": [5]}))
+    assert {claim.panel: claim.looks for claim in paper.claims} == {COUNTDOWN: (10, 20), "shop-v1/test": (5,)}
+
+
 # -- bad input -----------------------------------------------------------------------------------------
 
 
@@ -94,6 +99,7 @@ def test_bad_claims_are_refused_in_one_sentence(tmp_path, claim, words):
         ({"looks": [20, 10]}, ["looks is [20, 10]"]),
         ({"looks": [5, 10, 20]}, ["one or two"]),
         ({"looks": [1]}, ["the first at least 2"]),
+        ({"looks": {"env/nowhere": [5]}}, ['looks names the panel "env/nowhere"', "nothing is claimed"]),
         ({"looks": [10.5]}, ["looks[0] is 10.5", "whole number"]),
         ({"clams": 1}, ['did you mean "claims"']),
         ({"defaults": {"metric": "success", "panels": [COUNTDOWN], "matched_on": "none"}}, ['"why" is missing']),

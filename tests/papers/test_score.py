@@ -216,9 +216,10 @@ def test_star_learns_right_answers_of_traces_that_end_right():
 def test_pairs_set_distinct_wrong_first_answers_against_right_ones():
     episodes = [episode("a", "x", "Q"), episode("a", "X", "q"), episode("a", "z", "q"), episode("a", "x", "q"),
                 episode("a", "Y", "q"), episode("a", "w", "q"), episode("b", "x", "Q"), episode("c", "X", "Q")]  # fmt: skip
-    found = method.pair_examples(judged(*episodes), episodes, most=8)
-    assert [(e.prompt[0]["content"], e.completion) for e in found] == [("a:x", "X"), ("a:z", "Y"), ("a:w", "X")]
-    assert len(method.pair_examples(judged(*episodes), episodes, most=2)) == 2
+    pairs = partial(method.pair_examples, judged(*episodes), episodes, turn="{} for {}".format)
+    assert [(e.prompt[0]["content"], e.completion) for e in pairs(most=8)] == [
+        ("a:x", "X for x"), ("a:z", "Y for z"), ("a:w", "X for w")]  # fmt: skip
+    assert len(pairs(most=2)) == 2
 
 
 def test_dialogues_carry_each_turn_s_own_advantage_and_beta(whole):

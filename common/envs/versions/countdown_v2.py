@@ -13,21 +13,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from common.envs.contract import Demonstration
-from common.envs.countdown import solvable, step_actions
+from common.envs.countdown import SUMS, short_sighted_step, sum_tasks
 from common.envs.versions.countdown_v1 import CountdownEnv
 from common.rng import generator
 from common.types import Task
 
-LARGEST = 30
-MOST = 3
-"""Tasks of one set of numbers."""
 CHECKED = 1.0
 """Share of demonstrated steps with another one that the critic judges."""
 FALSE = 0.1
@@ -39,16 +35,10 @@ class CountdownV2(CountdownEnv):
     """Step-wise Countdown with + and −, see :class:`common.envs.versions.countdown_v1.CountdownEnv`."""
 
     id = "countdown-v2"
-    operators = "+-"
+    operators = SUMS
 
     def expert(self, rng: np.random.Generator) -> tuple[str, str]:
-        """A player who does not look ahead: a step at random, but the one that lands nearest the target when it is the last (of
-        several such, one at random)."""
-        options = step_actions(self._state.numbers, self.operators)
-        if len(self._state.numbers) == 2:
-            nearest = min(abs(rest[0] - self._state.target) for _, rest in options)
-            options = tuple(option for option in options if abs(option[1][0] - self._state.target) == nearest)
-        action = options[int(rng.integers(len(options)))][0]
+        action, _ = short_sighted_step(self._state.numbers, self._state.target, self.operators, rng)
         return action, action
 
     def demonstrations(self, task: Task, rng: np.random.Generator, critic: str) -> Iterator[Demonstration]:
@@ -67,20 +57,8 @@ class CountdownV2(CountdownEnv):
 
 
 def build(seed: int) -> dict[str, list[dict[str, Any]]]:
-    """Solvable tasks of three numbers in 1…30; no *set of numbers* is in two panels."""
-    rng, env_id = generator(seed, CountdownV2.id, "panels"), CountdownV2.id
-    sets = list(combinations_with_replacement(range(LARGEST, 0, -1), 3))
-    order, panels = iter(rng.permutation(len(sets))), {}
-    for split, size in SIZES.items():
-        tasks: list[tuple[tuple[int, ...], int]] = []
-        while len(tasks) < size:
-            numbers = sets[next(order)]
-            targets = [target for target in range(1, 3 * LARGEST + 1) if solvable(numbers, target, CountdownV2.operators)]
-            tasks += [(numbers, targets[i]) for i in rng.permutation(len(targets))[:MOST]]
-        tasks = [tasks[i] for i in rng.permutation(len(tasks))[:size]]
-        panels[split] = [asdict(Task(f"{env_id}/{split}/{i:04d}", env_id, split, {"numbers": list(numbers), "target": target}))
-                         for i, (numbers, target) in enumerate(tasks)]  # fmt: skip
-    return panels
+    panels = sum_tasks(CountdownV2.id, generator(seed, CountdownV2.id, "panels"), SIZES, largest=30, most=3)
+    return {name: list(map(asdict, tasks)) for name, tasks in panels.items()}
 
 
 def make(data_dir: Path) -> CountdownV2:
