@@ -2,7 +2,7 @@
 
 On the same processor the same code, data and libraries give the same bits, so a difference is news. On another one, or with other
 code or libraries, a new value should lie in the prediction interval of the published seeds: where one more seed of the same
-distribution would fall with the confidence asked for. Which of the two a comparison is comes first, and what to do last.
+distribution would fall with the confidence asked for, or within what rounding moves (the tolerance of probes). Which of the two a comparison is comes first, and what to do last.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from common.sweep.plan import Planned, default_envs, plan
 from common.sweep.inputs import published_processors, same_weights, table_of
 from common.sweep.unit import Unit, base_dir, results_dir
 from common.track import processor
+from common.track.fingerprints import NEAR_ZERO, TOLERANCE
 from common.track.store import Run, finished_rows, unit_path
 
 CONFIDENCE = 0.95
@@ -75,7 +76,10 @@ def compare(name: str, new: Sequence[MetricRow], published: Sequence[MetricRow])
             identical += 1
             continue
         expected = prediction_interval(list(others.values()), confidence=CONFIDENCE)
+        # A base model's numbers are the same for all seeds, so that their interval is a point, which rounding alone would leave.
+        rounding = max(TOLERANCE * abs(others[seed]), NEAR_ZERO)
         low, high = (expected.mean if end is None else end for end in (expected.low, expected.high))
+        low, high = min(low, others[seed] - rounding), max(high, others[seed] + rounding)
         if low <= value <= high:
             inside += 1
         else:
