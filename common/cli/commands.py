@@ -341,10 +341,11 @@ def repro(
     if not all(one.finished for one in planned):
         results = execute_plan(root, planned, workers, "make repro")
         failed = [one.planned.name for one in results if one.state == "failed"]
-    from common.sweep.verify import against_published
-    from common.track.store import finished_rows, unit_path
+    from common.sweep.verify import against_published, conclusion
+    from common.track.store import unit_path
 
-    good = [against_published(root, one, finished_rows(unit_path(root, one.unit))) for one in planned if one.name not in failed]
+    found = [against_published(root, one, unit_path(root, one.unit)) for one in planned if one.name not in failed]
+    good = [one.good for one in found]
     print(flush=True)
     claims(root, profile=profile, paper=None)
     report(root)
@@ -352,6 +353,8 @@ def repro(
     counts += [f"{good.count(None)} from another base model than the published ones"] * (None in good)
     counts += [f"{good.count(False)} with other numbers than published"] * (False in good) + [f"{len(failed)} failed"] * bool(failed)
     print(f"repro: {', '.join(counts)}; the report is site/index.html")
+    if found:
+        print(f"repro: {conclusion(found)}")
     return 1 if failed or False in good else 0
 
 

@@ -57,6 +57,19 @@ typedef struct {
     float *x, *q, *h, *wide, *scores;
 } Work;
 
+/* The instructions that this was built for, in a word. */
+const char *instructions(void) {
+#if defined(__AVX512F__)
+    return "AVX512";
+#elif defined(__AVX2__)
+    return "AVX2";
+#elif defined(__AVX__)
+    return "AVX";
+#else
+    return "baseline";
+#endif
+}
+
 static int64_t padded(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 /* -- what comes from outside ------------------------------------------------------------------------- */

@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
-from ctypes import POINTER, Structure, c_double, c_float, c_int64, c_void_p
+from ctypes import POINTER, Structure, c_char_p, c_double, c_float, c_int64, c_void_p
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -27,11 +27,16 @@ import numpy as np
 import torch
 from torch import nn
 
+from common.config import ConfigError
 from common.lm import decode
 from common.lm.llama import Llama, Prefilled, weight_of
 
 SOURCE = Path(__file__).with_suffix(".c")
-FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fPIC", "-shared")
+FLAGS = ("-O3", "-std=gnu11", "-fPIC", "-shared")
+ARCHITECTURE = "LAB_NATIVE_ARCH"
+"""Variable that names the processor that the source is built for, as the compiler's ``-march`` does: ``x86-64-v3`` for AVX2 on one that
+has AVX-512. Without it, for this machine's."""
+
 PANEL = 32
 """Columns of a packed panel, ``P`` of the source."""
 
@@ -88,29 +93,42 @@ def library() -> ctypes.CDLL | str:
     version = subprocess.run([cc, "--version"], capture_output=True, text=True, check=False).stdout
     cpuinfo = Path("/proc/cpuinfo")
     flags = next((line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), "") if cpuinfo.exists() else ""
-    parts = (SOURCE.read_text(encoding="utf-8"), *FLAGS, cc, version, platform.machine(), platform.processor(), flags)
+    flags_used = (*FLAGS, f"-march={os.environ.get(ARCHITECTURE) or 'native'}")
+    parts = (SOURCE.read_text(encoding="utf-8"), *flags_used, cc, version, platform.machine(), platform.processor(), flags)
     name = f"native-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:16]}.so"
     for folder in (SOURCE.parent / "__pycache__", Path(tempfile.gettempdir()) / f"native-{os.getuid()}"):
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
-            return ctypes.CDLL(str(_built(cc, folder / name)))
+            return ctypes.CDLL(str(_built(cc, flags_used, folder / name)))
         except subprocess.CalledProcessError as error:
+            if asked := os.environ.get(ARCHITECTURE):  # what was asked for is not replaced by something else in silence
+                raise ConfigError(f"{ARCHITECTURE} is {asked} but {cc} builds {SOURCE.name} for no such processor; name one as its -march "
+                                  f"does, such as x86-64-v3, or unset {ARCHITECTURE}") from None
             return f"{cc} could not build {SOURCE.name}: {next(iter(error.stderr.splitlines()), error)}"
         except OSError as error:
             reason = str(error)
     return f"{name} could not be kept or loaded: {reason}"
 
 
-def _built(cc: str, path: Path) -> Path:
+def _built(cc: str, flags: Sequence[str], path: Path) -> Path:
     if not path.exists():
         handle, made = tempfile.mkstemp(suffix=".so", dir=path.parent)  # two workers may build at once
         os.close(handle)
         try:
-            subprocess.run([cc, *FLAGS, str(SOURCE), "-o", made, "-lm"], capture_output=True, text=True, check=True)
+            subprocess.run([cc, *flags, str(SOURCE), "-o", made, "-lm"], capture_output=True, text=True, check=True)
             os.replace(made, path)
         finally:
             Path(made).unlink(missing_ok=True)
     return path
+
+
+def instructions() -> str:
+    """The instructions that the source is built for, "none" where it is not built."""
+    built = library()
+    if isinstance(built, str):
+        return "none"
+    built.instructions.restype = c_char_p
+    return built.instructions().decode()
 
 
 def usable(model: nn.Module) -> bool:

@@ -29,10 +29,11 @@ from common.evaluate.claims import load_claims
 from common.evaluate.publish import read_claims
 from common.rows import MetricRow, read_metrics
 from common.sweep.identity import Identities
-from common.sweep.inputs import table_of, table_state
+from common.sweep.inputs import published_processors, table_of, table_state
 from common.sweep.plan import Planned, plan, read_json
 from common.sweep.unit import results_dir
 from common.track.mlflow_store import local_database, local_uri, one_line_error, quiet_environment, store_errors
+from common.track.processor import described
 from common.track.provenance import lock_hash
 from common.track.state import WORDS, result_state
 from common.track.store import UnitSpec, finished_rows, read_unit, unit_path
@@ -148,6 +149,7 @@ def _trace(root: Path, table: Path, mine: Sequence[MetricRow], variants: Sequenc
     yield f"rows      {len(mine)} in {table.relative_to(root)}, sha256 {_sha(table)[:12]}: {_pipeline(root, table)}"
     identities = Identities(root)
     yield f"source    {table_state(root, table, paper, env, profile, identities)}"
+    yield f"processor {described(published_processors(table, env, profile)) or 'not recorded, of tables from before it was'}"
     planned = plan(root, paper, seeds=sorted({row.seed for row in mine}), profile=profile, envs=[env], dry=True)
     store = _store(root, paper, env, profile)
     units: dict[str, UnitSpec] = {}

@@ -2,7 +2,8 @@
 
 ``results/<paper>/source.json`` is written beside a table, so that a clone in which nothing was computed can tell its state:
 table → profile → environment → hashes of parameters, data panels, of what the base model was made by and of the numeric libraries;
-room, layers, ``code`` and ``digests`` of the code, as :class:`common.track.store.UnitSpec` has them.
+room, layers, ``code`` and ``digests`` of the code, as :class:`common.track.store.UnitSpec` has them; and ``processors``, on which its
+units were computed (:mod:`common.track.processor`), which decide nothing and are absent where one of the units does not say.
 
 ``results/identity/<paper>.json`` is what every paper's results would be computed from now, its parameters aside: environment → room,
 layers, hashes of the panels and of the base model's weights. The pipeline's stage ``run`` depends on it instead of on files of code.
@@ -35,8 +36,10 @@ from common.sweep.plan import USER_ENVS, Planned, default_envs, read_json, verif
 from common.sweep.unit import (
     MissingInput, base_dir, base_hash, data_hashes, params_class,
 )
+from common.track import processor
 from common.track.provenance import lock_hash, pins_hash
 from common.track.state import UNKNOWN, ResultState, result_state
+from common.track.store import unit_path
 
 BASE_SEED = 0
 """Training seed of a base model that all units start from; where there are several, each is trained with its unit's seed."""
@@ -184,6 +187,8 @@ def record(root: Path, planned: Sequence[Planned], table: Path) -> None:
         unit = one.unit
         entry = _entry(unit, params=unit.params, data=dict(unit.data), pins=unit.pins, lock=unit.lock,
                        base=WEIGHTS + base_hash(root, one.env, one.profile, unit.params) if unit.base else "")
+        where = [processor.read(unit_path(root, other.unit)) for other in planned if (other.profile, other.env) == (one.profile, one.env)]
+        entry |= {"processors": processor.merged(where)} if all(where) else {}
         found.setdefault(table.name, {}).setdefault(one.profile, {})[one.env] = entry
     write_atomic(table.parent / "source.json", json.dumps(found, indent=1, sort_keys=True) + "\n")
 
@@ -246,6 +251,11 @@ def same_weights(table: Path, env: str, profile: str) -> bool:
     """Whether the rows of ``env`` in ``table`` are known to come from the base model that is shipped, or from none."""
     base = _recorded(table, env, profile).get("base", "")
     return not base or base.startswith(WEIGHTS)
+
+
+def published_processors(table: Path, env: str, profile: str) -> list[processor.Processor]:
+    """Where the rows of ``env`` in ``table`` were computed; none where that is not known."""
+    return _recorded(table, env, profile).get("processors", [])
 
 
 def params_digest(params: str) -> str:

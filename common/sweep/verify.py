@@ -1,8 +1,8 @@
 """Recompute a random sample of published units from nothing and compare every number.
 
-On a CPU the same code, data and libraries give the same bits, so a difference is news. Where it is not the same
-machine, code or library, a new value should lie in the prediction interval of the published seeds: where one more seed
-of the same distribution would fall with the confidence asked for.
+On the same processor the same code, data and libraries give the same bits, so a difference is news. On another one, or with other
+code or libraries, a new value should lie in the prediction interval of the published seeds: where one more seed of the same
+distribution would fall with the confidence asked for, or within what rounding moves (the tolerance of probes). Which of the two a comparison is comes first, and what to do last.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from common.evaluate.stats import prediction_interval
 from common.rng import generator
 from common.rows import MetricRow, read_metrics
 from common.sweep.plan import Planned, default_envs, plan
-from common.sweep.inputs import same_weights, table_of
+from common.sweep.inputs import published_processors, same_weights, table_of
 from common.sweep.unit import Unit, base_dir, results_dir
-from common.track.store import Run
+from common.track import processor
+from common.track.fingerprints import NEAR_ZERO, TOLERANCE
+from common.track.store import Run, finished_rows, unit_path
 
 CONFIDENCE = 0.95
 
@@ -74,7 +76,10 @@ def compare(name: str, new: Sequence[MetricRow], published: Sequence[MetricRow])
             identical += 1
             continue
         expected = prediction_interval(list(others.values()), confidence=CONFIDENCE)
+        # A base model's numbers are the same for all seeds, so that their interval is a point, which rounding alone would leave.
+        rounding = max(TOLERANCE * abs(others[seed]), NEAR_ZERO)
         low, high = (expected.mean if end is None else end for end in (expected.low, expected.high))
+        low, high = min(low, others[seed] - rounding), max(high, others[seed] + rounding)
         if low <= value <= high:
             inside += 1
         else:
@@ -83,16 +88,71 @@ def compare(name: str, new: Sequence[MetricRow], published: Sequence[MetricRow])
     return Compared(name, identical, inside, tuple(outside))
 
 
-def against_published(root: Path, one: Planned, rows: Sequence[MetricRow]) -> bool | None:
-    """Print how the recomputed ``rows`` of a unit compare with its published ones. False when they are not in order; None
-    when they are not, but the table was recorded with other weights of the base model, whose randomness no seed has."""
+def _stages(found: Sequence[Finding]) -> str:
+    return " ".join(dict.fromkeys(f"run@{one.paper}" for one in found))
+
+
+@dataclass(frozen=True)
+class Finding:
+    """How one recomputed unit compares. ``elsewhere``: on another processor or with other instructions than the published ones, or
+    than may be known. ``other_base``: the table was recorded with other weights of the base model, whose randomness no seed has."""
+
+    paper: str
+    compared: Compared
+    elsewhere: bool
+    other_base: bool
+
+    @property
+    def good(self) -> bool | None:
+        """False when the numbers are not in order, None when they are not but need not be."""
+        return True if self.compared.ok else None if self.other_base else False
+
+    @property
+    def identical(self) -> bool:
+        return not self.compared.inside and not self.compared.outside
+
+
+def another_processor(published: Sequence[processor.Processor], here: Sequence[processor.Processor]) -> str:
+    """A sentence where the two are not known to be the same one processor with the same instructions, else ""."""
+    if len(published) == len(here) == 1 and processor.alike(published[0], here[0]):
+        return ""
+    was = f"published on {processor.described(published)}" if published else "the table does not say which it was computed on"
+    own = f"recomputed on {processor.described(here)}" if here else "nor is it known of the recomputed unit"
+    return f"another processor: compared by the prediction interval ({was}; {own})"
+
+
+def against_published(root: Path, one: Planned, folder: Path) -> Finding:
+    """Print how the recomputed unit in the run folder ``folder`` compares with its published rows: the processor first."""
     table = table_of(results_dir(root, one.profile), one.paper, one.env, one.profile)
-    compared = compare(one.name, rows, read_metrics(table))
-    print(compared, flush=True)
-    if compared.ok or same_weights(table, one.env, one.profile):
-        return compared.ok
-    print("  the table was recorded with other weights of the base model, so equal numbers are not to be expected", flush=True)
-    return None
+    compared = compare(one.name, finished_rows(folder), read_metrics(table))
+    sentence = another_processor(published_processors(table, one.env, one.profile), processor.read(folder))
+    print(*([f"{one.name}: {sentence}"] if sentence else []), compared, sep="\n", flush=True)
+    found = Finding(one.paper, compared, bool(sentence), not same_weights(table, one.env, one.profile))
+    if found.good is None:
+        print("  the table was recorded with other weights of the base model, so equal numbers are not to be expected", flush=True)
+    return found
+
+
+def conclusion(found: Sequence[Finding]) -> str:
+    """One sentence of what was found and what to do next; the worst that was found decides."""
+    wrong = [one for one in found if one.good is False]
+    moved = [one for one in found if one.good and not one.identical]
+    other = [one for one in found if one.good is None]
+    odd = [one for one in moved if not one.elsewhere]
+    if wrong:
+        return (f"found: {len(wrong)} of {len(found)} units have more values outside the prediction interval than chance explains; next: "
+                f"python -m common doctor (are packages, panels and base models the published ones?), then dvc status {_stages(wrong)} (is "
+                "the table out of date?)")
+    if other:
+        return ("found: numbers from another base model than the table's, which need not come out again; next, for a table of the base "
+                f"model that is there: dvc repro {_stages(other)}")
+    if odd:
+        return ("found: values inside the prediction interval but not identical, though the processor is the published one; next, for "
+                f"what else is another: python -m common doctor, then dvc status {_stages(odd)}")
+    if moved:
+        return ("found: values that one more seed would give, as another processor should and no closer than it can; next: nothing, or "
+                "the same command on the published processor to compare digit by digit")
+    return "found: every value identical; next: nothing"
 
 
 def sample_units(root: Path, lab: LabParams, *, papers: Sequence[str], n: int, seed: int) -> list[Planned]:
@@ -126,7 +186,7 @@ def verify(root: Path, lab: LabParams, *, papers: Sequence[str], n: int, seed: i
     known = [one.minutes for one in chosen if one.minutes is not None]
     print(f"verify: {len(chosen)} units from nothing, about {sum(known):.0f} min (sample {seed}): "
           f"{', '.join(one.name for one in chosen)}", flush=True)  # fmt: skip
-    good = True
+    found = []
     for one in chosen:
         store, start = Path(tempfile.mkdtemp(prefix="verify.", dir=_scratch(root))), time.monotonic()
         try:
@@ -138,11 +198,11 @@ def verify(root: Path, lab: LabParams, *, papers: Sequence[str], n: int, seed: i
                     print(f"  {one.name}: {(time.monotonic() - start) / 60:.1f} min so far", flush=True)
             if process.exitcode:
                 raise ConfigError(f"verify: {one.name} ended with exit code {process.exitcode}; see the lines above")
-            new = read_metrics(store / "runs" / one.paper / one.unit.key / "rows.jsonl")
-            good = against_published(root, one, new) is not False and good
+            found.append(against_published(root, one, unit_path(store, one.unit)))
         finally:
             shutil.rmtree(store, ignore_errors=True)
-    return good
+    print(f"verify: {conclusion(found)}", flush=True)
+    return all(one.good is not False for one in found)
 
 
 def _scratch(root: Path) -> Path:

@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 from common.config.strict import ConfigError
+from common.track.processor import model
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "mlflow", "dvc", "papermill", "vllm")
 """Packages whose versions are recorded; the lock holds all the others."""
@@ -95,16 +96,7 @@ def _hardware() -> dict[str, str]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     names = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").strip().splitlines()
-    return {"cpu": _cpu_model(), "cores": str(cores), "memory_gb": f"{memory:.1f}", "gpu": ", ".join(names) or "none"}
-
-
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.machine()
+    return {"cpu": model(), "cores": str(cores), "memory_gb": f"{memory:.1f}", "gpu": ", ".join(names) or "none"}
 
 
 def _output(*command: str) -> str:

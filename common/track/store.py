@@ -1,6 +1,6 @@
 """The run store: one folder per unit, finished stages are resume points, one process at a time.
 
-``runs/<paper>/<key>/``: ``unit.json``, ``config.resolved.json``, ``events.jsonl``, ``stages/<name>.json``
+``runs/<paper>/<key>/``: ``unit.json``, ``config.resolved.json``, ``processor.json``, ``events.jsonl``, ``stages/<name>.json``
 with an optional folder ``stages/<name>/`` and the sizes and hashes of its files in ``stages/.<name>.files``,
 ``rows.jsonl``, ``artifacts/``, ``notebook.ipynb`` (put there by the sweep), and ``DONE``, written last.
 
@@ -37,6 +37,7 @@ from typing import Any
 from common.config.strict import ConfigError
 from common.files import StoreError, canonical, folder_atomic, storage, write_atomic
 from common.rows import MetricRow, read_metrics, write_metrics
+from common.track import processor
 
 _STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.,=+@-]{0,119}")
 
@@ -170,6 +171,7 @@ class Run:
             self._require_open(f"compute stage {name}")
             value = compute()
             write_atomic(file, canonical(value, f"the result of stage {name}") + "\n")
+            processor.keep(self.path)
         value = json.loads(file.read_text(encoding="utf-8"))
         return load(value) if load else value
 
@@ -265,6 +267,7 @@ class Run:
         self._require_open("finish")
         if not (self.path / "rows.jsonl").exists():
             raise StoreError(f"{self.unit.name} has no metric rows; call write_rows before finish")
+        processor.keep(self.path)
         write_atomic(self.path / "DONE", canonical({"rows": _sha256(self.path / "rows.jsonl")}, "DONE") + "\n")
         self.close()
 

@@ -16,7 +16,7 @@ from common.rows import MetricRow, cost_of, read_metrics
 from common.sweep import explain as explaining
 from common.sweep.explain import _found, _mlflow, _pipeline
 from common.sweep.inputs import table_of
-from common.sweep.verify import compare
+from common.sweep.verify import Finding, compare, conclusion
 from common.types import Cost
 
 CLAIMS = """paper: toy
@@ -161,11 +161,13 @@ def test_a_target_that_is_not_there(published, explained, target, message):
 def test_verify_recomputes_and_notices_a_changed_table(copied, run_in):
     done = run_in(copied, "verify", "--units", "2", "--sample", "1")
     assert done.returncode == 0 and done.stdout.count("all 2 values identical") == 2, done.stdout
+    assert "another processor" not in done.stdout and done.stdout.endswith("verify: found: every value identical; next: nothing\n")
     table = copied / "results/toy/metrics.jsonl"
     lines = [json.loads(line) for line in table.read_text().splitlines()]
     table.write_text("".join(json.dumps(line | {"value": 5.0}) + "\n" for line in lines))
     done = run_in(copied, "verify", "--units", "1", "--sample", "1")
     assert done.returncode == 1 and "2 outside" in done.stdout, done.stdout
+    assert "verify: found: 1 of 1 units have more values outside" in done.stdout and "dvc status run@toy" in done.stdout
     assert not list((copied / "runs").glob("verify.*"))
 
 
@@ -179,8 +181,37 @@ def test_rows_are_identical_inside_outside_or_not_comparable():
     assert (compare("u", [row(2, 2.0)], published).identical, compare("u", [row(2, 6.9)], published).inside) == (1, 1)
     out = compare("u", [row(2, 7.1)], published)
     assert not out.ok and "published 2" in out.outside[0]
+    constant = [row(seed, 0.4) for seed in (1, 2, 3)]  # the base model's, say: no seed moves it, but rounding does
+    assert (compare("u", [row(2, 0.40007)], constant).inside, len(compare("u", [row(2, 0.4001)], constant).outside)) == (1, 1)
     with pytest.raises(ConfigError, match="1 rows are in one table only"):
         compare("u", [row(2, 2.0), row(2, 1.0, "b")], published)
+
+
+def test_a_table_names_its_processor_and_verify_compares_it_first(copied, explained, run_in):
+    source = copied / "results/toy/source.json"
+    content = json.loads(source.read_text())
+    entry = content["metrics.jsonl"]["cpu"]["toy-v1"]
+    assert [set(one) - {"PyTorch", "native.c"} for one in entry["processors"]] == [{"model", "limits"}]  # all units were computed here
+    assert f"processor {entry['processors'][0]['model']}" in explained(copied, "toy/D0.1")
+    entry["processors"] = [{"model": "Z80", "limits": ""}]
+    source.write_text(json.dumps(content))
+    first, second, last = run_in(copied, "verify", "--units", "1", "--sample", "1").stdout.splitlines()[1:]
+    assert "another processor: compared by the prediction interval (published on Z80; recomputed on " in first
+    assert "all 2 values identical" in second and last == "verify: found: every value identical; next: nothing"
+
+
+def finding(value: float, elsewhere: bool = False, other_base: bool = False) -> Finding:
+    return Finding("p", compare("u", [row(2, value)], [row(seed, float(seed)) for seed in (1, 2, 3)]), elsewhere, other_base)
+
+
+def test_the_last_sentence_is_about_the_worst_that_was_found():
+    same, close, far = finding(2.0), finding(2.5), finding(99.0)
+    assert conclusion([same]) == "found: every value identical; next: nothing"
+    assert "as another processor should" in conclusion([same, finding(2.5, elsewhere=True)])
+    assert "though the processor is the published one" in conclusion([close, finding(2.5, elsewhere=True)])
+    assert "dvc repro run@p" in conclusion([close, finding(99.0, other_base=True)])
+    assert conclusion([finding(99.0, other_base=True), far, same, far]).startswith("found: 2 of 4 units have more values outside")
+    assert (close.good, far.good, finding(99.0, other_base=True).good) == (True, False, None)
 
 
 def test_runs_are_looked_for_in_the_store_that_is_named(tmp_path, monkeypatch, capsys):
