@@ -8,6 +8,7 @@ attempts depends on it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from common.types import Message, Observation, Task
@@ -62,12 +63,12 @@ class AnswerEnv:
         """The answer that a turn declares, in one spelling; "" for none."""
         return declared(text)
 
-    def attempt(self, text: str, before: str) -> str:
-        """What the dialogue holds of a turn ``text`` after the attempt ``before`` ("" at the first turn): here the turn itself."""
+    def attempt(self, text: str, before: Sequence[str]) -> str:
+        """What the dialogue holds of a turn ``text`` after the attempts ``before``: here the turn itself."""
         return text
 
     def turn(self, answer: str, before: str) -> str:
-        """The turn after the attempt ``before`` by which the dialogue holds ``answer``, the reverse of ``attempt``: here the answer."""
+        """The turn after the attempt ``before`` by which the dialogue comes to hold ``answer``: here the answer itself."""
         return answer
 
     def score(self, action: str) -> float:
@@ -86,7 +87,7 @@ class AnswerEnv:
         state = self._state
         if state.over:
             raise RuntimeError(f"{self.id}: the episode of task {state.task_id} is over; call reset or restore first")
-        attempts = (*state.attempts, self.attempt(action, state.attempts[-1] if state.attempts else ""))
+        attempts = (*state.attempts, self.attempt(action, state.attempts))
         over = len(attempts) == self.max_steps
         self._state = state._replace(attempts=attempts, over=over)
         if not over:

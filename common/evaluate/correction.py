@@ -48,11 +48,11 @@ def attempts_of(env: AnswerEnv, tasks: Sequence[Task], trajectories: Sequence[Tr
     correct, answers = [], []
     for task, trajectory in zip(tasks, trajectories, strict=True):
         env.reset(task)
-        attempt, declared = "", []
+        attempts: list[str] = []
         for step in trajectory.steps:
-            attempt = env.attempt(step.turn.text, attempt)
-            declared.append(env.declared(attempt))
-        answers.append(tuple(declared))
+            attempts.append(env.attempt(step.turn.text, attempts))
+        declared = tuple(map(env.declared, attempts))
+        answers.append(declared)
         correct.append([env.score(answer) >= 1.0 for answer in declared])
     return Attempts(np.array(correct, dtype=bool), tuple(answers))
 

@@ -95,7 +95,7 @@ class Spelling:
 
     # what environments of answers offer beside
 
-    def attempt(self, text: str, before: str) -> str:
+    def attempt(self, text: str, before: Sequence[str]) -> str:
         return text
 
     def declared(self, text: str) -> str:
@@ -156,7 +156,7 @@ class Sums:
     def restore(self, snapshot: tuple[int, tuple[str, ...]]) -> None:
         self._state = snapshot
 
-    def attempt(self, text: str, before: str) -> str:
+    def attempt(self, text: str, before: Sequence[str]) -> str:
         return text
 
     def declared(self, text: str) -> str:

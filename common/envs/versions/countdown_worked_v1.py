@@ -18,7 +18,7 @@ it keeps right answers hardly more often than wrong ones: the base can check and
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -92,16 +92,15 @@ class CountdownWorkedEnv(AnswerEnv):
     def question(self) -> str:
         return f"numbers {' '.join(map(str, self._state.numbers))} target {self._state.target}"
 
-    def attempt(self, text: str, before: str) -> str:
+    def attempt(self, text: str, before: Sequence[str]) -> str:
         said = declared(text)
-        return before if said == KEEP else said.removeprefix(REPLACE.rstrip()).strip()
+        return "".join(before[-1:]) if said == KEEP else said.removeprefix(REPLACE.rstrip()).strip()
 
     def turn(self, answer: str, before: str) -> str:
         return KEEP if answer == before else REPLACE + answer
 
     def score(self, action: str) -> float:
-        last = self._state.attempts[-1] if self._state.attempts else ""
-        return float(result_of(self.attempt(action, last), self._state.numbers) == self._state.target)
+        return float(result_of(self.attempt(action, self._state.attempts), self._state.numbers) == self._state.target)
 
     def solvable(self, state: AnswerState) -> bool:
         return solvable(state.numbers, state.target, SUMS)
