@@ -17,7 +17,7 @@ from typing import Any
 from common.config.index import IMPLEMENTED, INDEX, Entry, entries
 from common.evaluate.claims import headline_metric, load_claims
 from common.evaluate.publish import judge_all, load_rows
-from common.evaluate.tables import NANO, _number, admission_table, blocks, changed_rule
+from common.evaluate.tables import NANO, _number, admission_table, blocks, changed_rule, looks_apart
 from common.evaluate.verdicts import Judged
 from common.report import overview, pictures, published, tables
 from common.report.notebooks import Executed, executed
@@ -28,7 +28,8 @@ from common.sweep.inputs import Tables, table_of, table_states
 from common.sweep.plan import USER_ENVS
 from common.sweep.unit import results_dir
 
-DOCUMENTS = {"results.md": ("docs/results.md", "All verdicts"), "verdicts.md": ("docs/verdicts.md", "How a verdict is made"),
+DOCUMENTS = {"results.md": ("docs/results.md", "All verdicts"), "pretrained.md": ("docs/pretrained.md", "Looks at pretrained models"),
+             "verdicts.md": ("docs/verdicts.md", "How a verdict is made"),
              "adding-a-paper.md": ("docs/adding-a-paper.md", "How to add a paper"),
              "pipeline.md": ("docs/pipeline.md", "The pipeline"), "walkthrough.md": ("docs/walkthrough.md", "A walk through the laboratory"),
              "sweeps.md": ("docs/sweeps.md", "Sweeps"), "scaling.md": ("docs/scaling.md", "Many GPUs"),
@@ -80,7 +81,8 @@ def read_lab(root: Path, profile: str) -> SiteData:
     """Read what ``root`` has; a clone in which nothing was run has the published tables and no executed notebooks."""
     folder = results_dir(root, profile)
     rows, judged = load_rows(folder), judge_all(folder, root / "papers")
-    return SiteData(root, profile, rows, judged, papers(root), executed(root, rows), table_states(root, folder, judged.claims))
+    states = table_states(root, folder, judged.claims)
+    return SiteData(root, profile, rows, looks_apart(judged)[0], papers(root), executed(root, rows), states)
 
 
 def papers(root: Path) -> list[Paper]:

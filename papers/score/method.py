@@ -22,8 +22,7 @@ Differs from the paper:
  4. The baseline is the mean reward of the other samples of the same task, by turn.
  5. With credit by turn −α·r₁ is a constant of the state in which turn 2 is written: in expectation the bonus multiplies turn
     2's reward by 1 + α (tested). Our α is smaller than the paper's 10.
- 6. Stage I takes two updates of three; the last weights are taken; no offline first attempts are mixed in. Single-turn RL has a learning
-    rate of its own.
+ 6. Stage I takes two updates of three; the last weights are taken; no offline first attempts are mixed in.
  7. One round of STaR. Only right answers of its traces carry loss.
  8. Evaluated sampling at temperature 1, as trained, and greedily (``greedy_*``).
  9. A pretrained chat model (``model``) answers in prose: right or wrong, and ``copy``, is the number that a solution
@@ -63,8 +62,6 @@ class Reinforce:
     group: int
     """Samples of each task."""
     lr: float
-    single_lr: float
-    """Of single-turn RL, which learns best at another rate."""
     alpha: float
     beta1: float
     beta2: float
@@ -157,8 +154,7 @@ def reinforce(lab: Lab, name: str, phase: Phase, *, start: Trained, part: int) -
         rows = dialogues_of(episodes, attempts.correct, phase, group=p.group)
         return Collected(rows, spent(engine, attempts.correct.size), correction(attempts))
 
-    lr = p.lr if phase.turns > 1 else p.single_lr
-    return lab.reinforce(name, collect, lr=lr, updates=len(phase.updates), warmup=WARMUP, start=start, part=part)
+    return lab.reinforce(name, collect, lr=p.lr, updates=len(phase.updates), warmup=WARMUP, start=start, part=part)
 
 
 def sample(lab: Lab, engine: Engine, update: int, *, turns: int) -> tuple[list[Trajectory], Attempts]:
