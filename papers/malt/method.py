@@ -30,7 +30,8 @@ Differs from the paper:
  5. The DPO reference is the role's own SFT policy. On countdown-worked-roles-v1 the chosen side's likelihood is added to the loss (the
     term of Pang et al. 2024, iterative RPO; ``dpo.nll``): by DPO alone both sides lose probability to what nobody said.
  6. A fixed number of updates instead of epochs, so that variants of one claim are trained equally long.
- 7. Votes are compared as texts, ties go to the answer given first (the paper votes on final numbers). Means over ``test.elections``.
+ 7. Votes are compared as texts, ties go to the answer given first (the paper votes on final numbers). Each task is voted on
+    ``test.elections`` times, with chains of their own; results are means.
  8. ``malt_outcome`` shares the tree: the label is the reward of the first leaf below. The paper's own baseline is STaR.
  9. The roles' ablations keep a role and give it the base's weights; leaving it out would change the prompts.
 10. A pretrained chat model plays the roles by our own prompts (:mod:`common.envs.word_problem_roles`), at 0.3.
