@@ -249,15 +249,41 @@ def _mean_cell(values: Sequence[float], most: int) -> str:
     return text if interval.n == most else f"{text} (n = {interval.n})"
 
 
+def is_look(record: Mapping[str, Any]) -> bool:
+    """Whether a record is of one seed of a pretrained model: a look, which decides nothing and stands on a page of its own."""
+    return record["scale"] != NANO and record["n_seeds"] == 1
+
+
+def looks_apart(judged: Judged) -> tuple[Judged, Judged]:
+    """The records without looks (:func:`is_look`), and the looks."""
+    def chosen(looks: bool) -> Judged:
+        return Judged([one for one in judged.claims if is_look(one) is looks], [one for one in judged.admission if is_look(one) is looks])
+
+    return chosen(False), chosen(True)
+
+
+def _rows_of_looks(rows: Sequence[MetricRow]) -> list[MetricRow]:
+    """The rows behind looks: of tables of a pretrained model that hold one seed."""
+    def table(row: MetricRow) -> tuple[str, ...]:
+        return row.paper, row.scale, row.profile, row.env
+
+    seeds: dict[tuple[str, ...], set[int]] = {}
+    for row in rows:
+        seeds.setdefault(table(row), set()).add(row.seed)
+    return [row for row in rows if row.scale != NANO and len(seeds[table(row)]) < 2]
+
+
 def blocks(judged: Judged, rows: Sequence[MetricRow], papers: Sequence[str] = ()) -> dict[str, str]:
     """Every block a document may hold, by name: ``families`` in one line each, ``verdicts`` of models trained here and ``pretrained`` of others, in short,
     ``admission`` checks, ``claims`` and ``ladder`` over all papers, and ``claims/<paper>``, ``ladder/<paper>`` for one (those of
-    ``papers`` even where nothing was run)."""
-    records = judged.claims
+    ``papers`` even where nothing was run); ``looks`` and ``looks/ladder`` hold what the others leave out, see :func:`is_look`."""
+    (judged, looks), glanced = looks_apart(judged), _rows_of_looks(rows)
+    looked_at = set(map(id, glanced))
+    rows, records = [row for row in rows if id(row) not in looked_at], judged.claims
     other = [record for record in records if record["scale"] != NANO]
     made = {"verdicts": verdicts_table([record for record in records if record["scale"] == NANO]),
             "families": families_table(records), "pretrained": pretrained_table(other), "admission": admission_table(judged.admission),
-            "claims": claims_table(judged), "ladder": _ladders(rows)}
+            "claims": claims_table(judged), "ladder": _ladders(rows), "looks": claims_table(looks), "looks/ladder": _ladders(glanced)}
     for paper in sorted({row.paper for row in rows} | {record["paper"] for record in records} | set(papers)):
         own = judged.of(paper=paper)
         made[f"claims/{paper}"] = claims_table(own)

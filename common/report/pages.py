@@ -17,20 +17,19 @@ from typing import Any
 from common.config.index import IMPLEMENTED, INDEX, Entry, entries
 from common.evaluate.claims import headline_metric, load_claims
 from common.evaluate.publish import judge_all, load_rows
-from common.evaluate.tables import NANO, _number, admission_table, blocks, changed_rule
+from common.evaluate.tables import NANO, _number, admission_table, blocks, changed_rule, looks_apart
 from common.evaluate.verdicts import Judged
-from common.report import pictures, published, tables
+from common.report import overview, pictures, published, tables
 from common.report.notebooks import Executed, executed
+from common.report.overview import FAMILIES, SIGNS
 from common.report.show import svg
 from common.rows import MetricRow
 from common.sweep.inputs import Tables, table_of, table_states
 from common.sweep.plan import USER_ENVS
 from common.sweep.unit import results_dir
 
-SIGNS = {"supported": "▲", "contradicted": "▼", "no effect": "=", "undecided": "○", "not testable here": "–"}
-FAMILIES = {"self_correction": "Self-correction", "tree_search_dpo": "Tree-search DPO", 
-            "multi_agent": "Multi-agent training", "world_models": "World models"}  # fmt: skip
-DOCUMENTS = {"results.md": ("docs/results.md", "All verdicts"), "verdicts.md": ("docs/verdicts.md", "How a verdict is made"),
+DOCUMENTS = {"results.md": ("docs/results.md", "All verdicts"), "pretrained.md": ("docs/pretrained.md", "Looks at pretrained models"),
+             "verdicts.md": ("docs/verdicts.md", "How a verdict is made"),
              "adding-a-paper.md": ("docs/adding-a-paper.md", "How to add a paper"),
              "pipeline.md": ("docs/pipeline.md", "The pipeline"), "walkthrough.md": ("docs/walkthrough.md", "A walk through the laboratory"),
              "sweeps.md": ("docs/sweeps.md", "Sweeps"), "scaling.md": ("docs/scaling.md", "Many GPUs"),
@@ -82,7 +81,8 @@ def read_lab(root: Path, profile: str) -> SiteData:
     """Read what ``root`` has; a clone in which nothing was run has the published tables and no executed notebooks."""
     folder = results_dir(root, profile)
     rows, judged = load_rows(folder), judge_all(folder, root / "papers")
-    return SiteData(root, profile, rows, judged, papers(root), executed(root, rows), table_states(root, folder, judged.claims))
+    states = table_states(root, folder, judged.claims)
+    return SiteData(root, profile, rows, looks_apart(judged)[0], papers(root), executed(root, rows), states)
 
 
 def papers(root: Path) -> list[Paper]:
@@ -104,7 +104,8 @@ def index(root: Path) -> dict[str, Entry]:
 
 def pages(lab: SiteData) -> dict[str, str]:
     """All pages and pictures, address → text."""
-    made = {"index.md": front(lab), "papers/index.md": paper_list(lab), "notebooks/index.md": notebook_list(lab)}
+    drawn = {"images/verdicts.svg": svg(overview.draw(lab.records))} if lab.records else {}
+    made = drawn | {"index.md": front(lab), "papers/index.md": paper_list(lab), "notebooks/index.md": notebook_list(lab)}
     for paper in lab.papers:
         pictured = _pictures(lab, paper)
         made |= {f"images/{name}": text for name, (text, _) in pictured.items()}
@@ -151,7 +152,9 @@ def front(lab: SiteData) -> str:
              "*no effect* does: none as large as the claim's smallest effect of interest.\n",
              (f"{len(lab.records)} verdicts: {counted}.\n" if lab.records
               else "No claim has been judged yet: run `make repro`.\n"),
-             "## At a glance\n", glance(lab), "\n## Every verdict\n", verdict_table(lab)]
+             "## At a glance\n", *([f"![A line for each paper, a cell for each claim: {', '.join(f'{sign} {verdict}' for verdict, sign in SIGNS.items())}]"
+               "(images/verdicts.svg)\n"] if lab.records else []), glance(lab),
+             "\n## Every verdict\n", verdict_table(lab)]
     if lab.judged.admission:
         parts += ["\n## Admission checks\n", "Where one does not hold, its claims are not testable here.\n",
                   admission_table(lab.judged.admission).replace("/README.md)", ".md)"), ""]

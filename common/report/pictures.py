@@ -16,16 +16,17 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from common.evaluate.claims import headline_metric
-from common.evaluate.publish import load_rows
+from common.evaluate.publish import load_rows, read_claims
 from common.evaluate.tables import NANO
 from common.files import storage
-from common.report import figures, published
+from common.report import figures, overview, published
 from common.report.story import notebook_content
 from common.rows import MetricRow
 from common.sweep.plan import USER_ENVS
 from common.sweep.unit import project_root
 
 FOLDER = "docs/images"
+CLAIMS = "results/claims"
 SHOWS = {"ladder": "its variants from the bottom to the top, as the paper orders them",
          "acting": "the same policies alone, as the best of n episodes, and searching, on the same tasks",
          "audit": "preference pairs that exact values confirm, and their number, against the threshold",
@@ -34,9 +35,12 @@ SHOWS = {"ladder": "its variants from the bottom to the top, as the paper orders
 
 
 def draw(root: Path) -> dict[str, tuple[Figure, str]]:
-    """File name → (figure, hash of its rows): for each paper with results its ladder, what search adds when
+    """File name → (figure, hash of its rows): the verdicts of all papers; for each paper with results its ladder, what search adds when
     acting, and its pair audit, of models trained here. Environments that need a user's files are left to the report."""
     made = {}
+    if list((root / CLAIMS).glob("*.json")):
+        records = read_claims(root / CLAIMS).claims
+        made["verdicts.png"] = (overview.draw(records), overview.source(records))
     rows = [row for row in load_rows(root / "results") if row.env not in USER_ENVS and row.scale == NANO]
     for paper in sorted({row.paper for row in rows}):
         mine = [row for row in rows if row.paper == paper]

@@ -16,9 +16,9 @@ answers on training tasks, equally many examples for each in equally many update
     mixture       half of each (the paper's CCT)
 
 Differs from the paper:
- 1. Nano policies trained from scratch instead of instruction-tuned models of 7B and more; Countdown and sums.
- 2. The second request is the environment's "check the answer and write it again"; the paper asks the question again.
-    The base's demonstrations have such second turns.
+ 1. Nano policies trained from scratch instead of instruction-tuned models of 7B and more; Countdown with worked answers.
+ 2. The second request is the environment's; the paper asks the question again. The base's demonstrations have such second turns: a word
+    keeps the answer, another one begins a new answer.
  3. The right answers are the environment's oracle's, as the paper's are its data set's, but for ``confidence``, which
     repeats what the policy wrote: on Countdown several expressions are right, and another one is not a repetition.
  4. The paper's probability mode takes questions of a few options and the model's choice among them. Ours is exact on

@@ -19,10 +19,10 @@ the majority of five independent first answers (maj@5), which costs as many samp
 and each at test with ``+turn1`` (one answer), ``+vote`` (m1@t5) and ``+parallel`` (maj@5).
 
 Differs from the paper:
- 1. Nano policies trained from scratch instead of Llama and Mistral 7B; Countdown and sums instead of GSM8K and MATH.
+ 1. Nano policies trained from scratch instead of Llama and Mistral 7B; Countdown with worked answers instead of GSM8K and MATH.
     Sizes will not carry over.
- 2. The base's demonstrations have a second turn, since a nano policy could not write one otherwise: RISE improves a
-    habit of checking here, where the paper has to install it.
+ 2. The base's demonstrations have a second turn that keeps or replaces an answer, since a nano policy could not write one otherwise, and
+    that hardly depends on whether the answer was right: the base can check and does not use it.
  3. A dialogue goes on after a right answer. The released code stops there: its later turns follow wrong attempts only,
     after a request that calls them wrong. Our request never does, and a policy that was never trained on a right
     attempt no longer keeps one. This makes confidence easier to keep.

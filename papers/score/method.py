@@ -16,15 +16,15 @@ All variants start from one base model and see as many sampled answers in as man
 Differs from the paper:
  1. Nano policies trained from scratch instead of Gemini 1.5; countdown-worked-v1 (an answer is found by trying and checked by
     reading) and arithmetic-v1 (checking is calculating again) instead of MATH and HumanEval. Sizes will not carry over.
- 2. The base's demonstrations hold second turns (a right answer kept, a wrong one replaced), which a nano policy could not
-    write otherwise; the wrong ones are not its own mistakes.
+ 2. The base's demonstrations hold second turns that keep an answer by a word, or replace it, hardly more often the wrong ones: a nano
+    policy could not write any otherwise, and could not copy its answer letter by letter.
  3. The KL is exact at every token of the policy's own sample (the paper does not state its estimator).
  4. The baseline is the mean reward of the other samples of the same task, by turn.
  5. With credit by turn −α·r₁ is a constant of the state in which turn 2 is written: in expectation the bonus multiplies turn
     2's reward by 1 + α (tested). Our α is smaller than the paper's 10.
- 6. Each stage takes half of the updates; the last weights are taken; no offline first attempts are mixed in.
+ 6. Stage I takes two updates of three; the last weights are taken; no offline first attempts are mixed in.
  7. One round of STaR. Only right answers of its traces carry loss.
- 8. Evaluated sampling at temperature 1, as trained; greedily (``greedy_*``) the base repeats nine answers of ten.
+ 8. Evaluated sampling at temperature 1, as trained, and greedily (``greedy_*``).
  9. A pretrained chat model (``model``) answers in prose: right or wrong, and ``copy``, is the number that a solution
     declares last; whole solutions are imitated. Adapters (``lora_rank``) are new in each phase, then added to the weights;
     beside 4-bit weights stage II goes on with stage I's.

@@ -200,12 +200,18 @@ def test_pretrained_models_are_told_in_short_and_apart(project):
     made = blocks(Judged(nano + other + tiny + single + none), [])
     assert made["verdicts"] == verdicts_table(nano)
     assert made["pretrained"].splitlines()[2:] == [
-        "| [demo](papers/demo/README.md) | Once-2B (`cpu`) | countdown-v1/test | 1 | 1 of 5 seeds: read at 5 |",
         "| [demo](papers/demo/README.md) | Zero-1B (`cpu`) | countdown-v1/test | 5 | **no effect** D1; not testable here (x: other) |",
         "| [demo](papers/demo/README.md) | Some-1B (`smol`) | countdown-v1/test | 5 | **supported** D1; undecided D2 |",
         "| [demo](papers/demo/README.md) | Some-1B (`smol`) | shop-v1/test | 0 | undecided D2 |",
         "| [demo](papers/demo/README.md) | Tiny-9M (`smol`) | countdown-v1/test | 5 | not testable here "
         "(headroom: base/success is 0.01, not at least 0.05) |"]
+    assert "Once-2B" in made["looks"] and not any("Once-2B" in text for name, text in made.items() if name != "looks")
+
+
+def test_one_seed_of_a_pretrained_model_is_a_look_and_its_rows_stand_with_it():
+    made = blocks(Judged(), _rows("a", [0.5], scale="Once-2B") + _rows("b", [0.5]) + _rows("c", [0.5, 0.6], scale="Some-1B"))
+    assert "`a`" in made["looks/ladder"] and "`b`" not in made["looks/ladder"] and "`c`" not in made["looks/ladder"]
+    assert "`a`" not in made["ladder"] and "`b`" in made["ladder"] and "`c`" in made["ladder"]
 
 
 def test_admission_checks_are_told_with_their_paper():
@@ -282,7 +288,7 @@ def test_records_of_another_format_hold_no_history(project, content):
 
 
 def test_blocks_exist_before_any_result():
-    assert {k: v for k, v in blocks(Judged(), []).items() if k != "families"} == {"verdicts": "No claim has been judged yet.", "claims": "No claim has been judged yet.",
+    assert {k: v for k, v in blocks(Judged(), []).items() if k != "families" and not k.startswith("looks")} == {"verdicts": "No claim has been judged yet.", "claims": "No claim has been judged yet.",
                               "admission": "No admission check has been made yet.",
                               "pretrained": "No pretrained model has been judged yet.",
                               "ladder": "\n\n".join(f"No {m} has been measured yet."

@@ -114,7 +114,7 @@ def test_the_project_has_the_pictures_of_its_results():
     if not list((ROOT / "results").glob("*/metrics*.jsonl")):
         pytest.skip("no results are published yet, so there is nothing to draw")
     assert to_draw(ROOT) == [], "draw them again: python -m common.report.pictures"
-    empty = [name for name, (figure, _) in pictures.draw(ROOT).items() if not any(axes.lines for axes in figure.axes)]
+    empty = [name for name, (figure, _) in pictures.draw(ROOT).items() if not any(axes.lines or axes.patches for axes in figure.axes)]
     assert empty == []
 
 
