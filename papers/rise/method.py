@@ -23,20 +23,17 @@ Differs from the paper:
     Sizes will not carry over.
  2. The base's demonstrations have a second turn that keeps or replaces an answer, since a nano policy could not write one otherwise, and
     that hardly depends on whether the answer was right: the base can check and does not use it.
- 3. A dialogue goes on after a right answer. The released code stops there: its later turns follow wrong attempts only,
-    after a request that calls them wrong. Our request never does, and a policy that was never trained on a right
-    attempt no longer keeps one. This makes confidence easier to keep.
+ 3. A dialogue goes on after a right answer. The released code stops there: its later turns follow wrong attempts only, after a request
+    that calls them wrong. Ours never does, and a policy never trained on a right attempt no longer keeps one. This makes that easier.
  4. The oracle stands for the stronger teacher (gpt-3.5); it is never wrong.
  5. Each iteration trains the policy of the one before on its own new data alone, with a new Adam (paper: unstated).
- 6. Weights are exp(r/τ) divided by exp(1/τ). Only their ratio matters to Adam, but gradients are clipped: with weights
-    of 12 nearly every update would be, those of ``rise_filtered`` never.
- 7. Answers vote as texts. On Countdown two ways to write one expression are two candidates, and none is dropped for
-    missing the target, which anybody could check: a vote may not use the reward. Ties count by their expectation.
+ 6. Weights are exp(r/τ) divided by exp(1/τ): only their ratio matters to Adam, but with weights of 12 gradients would be clipped.
+ 7. Answers vote as texts. Two ways to write one answer are two candidates, and none is dropped for missing the target, which anybody
+    could check: a vote may not use the reward. Ties count by their expectation.
  8. Evaluated at temperature 1, as trained, and greedily (``greedy_*``), which leaves nothing to vote on.
- 9. A pretrained chat model (``model``) answers in prose: right or wrong, and what is voted on, is the answer that the
-    environment reads in a turn, while whole turns are imitated; the oracle's turn is the answer alone. All weights are
-    trained, or adapters of ``lora_rank``: new ones in each iteration, then added to the weights; beside 4-bit weights
-    (``four_bit``) the second iteration goes on with those of the first.
+ 9. A pretrained chat model (``model``) answers in prose: right or wrong, and what is voted on, is the answer that the environment reads in a
+    turn, while whole turns are imitated; the oracle's turn is the answer alone. All weights are trained, or adapters of ``lora_rank``: new
+    ones in each iteration, then added to the weights; beside 4-bit weights (``four_bit``) the second goes on with those of the first.
 """
 
 from __future__ import annotations
@@ -248,8 +245,7 @@ def evaluate(lab: Lab, variant: Condition, trained: Trained) -> list[Measured]:
         greedy, _ = dialogues(env, tasks, lab.policy(engine, 0.0), seed=lab.seed, draws=1)
         whole |= {f"greedy_{k}": v for k, v in correction(stacked(greedy)).items()}
         whole["greedy_success"] = whole[f"greedy_acc@{test.turns}"]
-        ways = {"turn1": {"success": whole["acc@1"], "greedy_success": whole["greedy_acc@1"]},
+        ways = {"": whole, "turn1": {"success": whole["acc@1"], "greedy_success": whole["greedy_acc@1"]},
                 "vote": {"success": in_turn["vote"]}, "parallel": {"success": in_parallel["vote"]}}  # fmt: skip
-        found.append(Measured(panel, whole, len(tasks)))
         found += [Measured(panel, metrics, len(tasks), acting=way) for way, metrics in ways.items()]
     return found
