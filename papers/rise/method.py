@@ -19,10 +19,9 @@ the majority of five independent first answers (maj@5), which costs as many samp
 and each at test with ``+turn1`` (one answer), ``+vote`` (m1@t5) and ``+parallel`` (maj@5).
 
 Differs from the paper:
- 1. Nano policies trained from scratch instead of Llama and Mistral 7B; Countdown with worked answers instead of GSM8K and MATH.
-    Sizes will not carry over.
- 2. The base's demonstrations have a second turn that keeps or replaces an answer, since a nano policy could not write one otherwise, and
-    that hardly depends on whether the answer was right: the base can check and does not use it.
+ 1. Nano policies trained from scratch instead of 7B ones; Countdown with worked answers instead of GSM8K and MATH.
+ 2. The base's demonstrations have a second turn that keeps or replaces an answer, which hardly depends on whether that was right: a nano
+    policy could not write one otherwise. The base can check its answers and does not use it.
  3. A dialogue goes on after a right answer. The released code stops there: its later turns follow wrong attempts only, after a request
     that calls them wrong. Ours never does, and a policy never trained on a right attempt no longer keeps one. This makes that easier.
  4. The oracle stands for the stronger teacher (gpt-3.5); it is never wrong.
