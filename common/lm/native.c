@@ -12,8 +12,14 @@
 
 typedef float v8 __attribute__((vector_size(32), aligned(4), may_alias));
 typedef float v16 __attribute__((vector_size(64), aligned(4), may_alias));
+typedef int32_t i8 __attribute__((vector_size(32)));
 typedef int32_t i16 __attribute__((vector_size(64), aligned(4), may_alias));
 #define INLINE static inline __attribute__((always_inline))
+#ifdef __clang__
+#define MIX(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define MIX(a, b, ...) __builtin_shuffle(a, b, (i8){__VA_ARGS__})
+#endif
 
 enum { DONE = 0, NO_MEMORY = -1, OUT_OF_RANGE = -2, NOT_FINITE = -3 }; /* what functions return; nothing was computed unless DONE */
 
@@ -21,8 +27,10 @@ enum { DONE = 0, NO_MEMORY = -1, OUT_OF_RANGE = -2, NOT_FINITE = -3 }; /* what f
 #define BLOCK 120 /* rows that stay in the second-level cache between two products */
 #ifdef __AVX512F__
 #define R 12 /* rows of a tile: 24 of 32 registers are sums */
+#define TOGETHER 4 /* heads whose values are summed at once: enough sums to wait for none */
 #else
 #define R 3
+#define TOGETHER 2
 #endif
 
 typedef struct {
@@ -55,6 +63,7 @@ typedef struct {
 
 typedef struct {
     float *x, *q, *h, *wide, *scores;
+    const float **at; /* keys, then values, of the tokens that a row attends to */
 } Work;
 
 /* The instructions that this was built for, in a word. */
@@ -184,45 +193,89 @@ INLINE float total16(v16 a) {
     return total8(*(v8 *)&a + *((v8 *)&a + 1));
 }
 
-INLINE void attend_of(const int64_t D, const Model *m, const Memory *memory, int64_t depth, const Row *row, const float *q, float *s, float *o) {
-    const int64_t width = m->kv_heads * D, group = m->heads / m->kv_heads, T = row->known + row->mine, S = padded(T, 16);
-    const float *keys = memory->kv + 2 * depth * memory->capacity * width, *values = keys + memory->capacity * width;
-    const int64_t all = memory->seats * memory->room;
-    const float *mine = row->mine ? memory->own + (2 * depth * all + row->seat * memory->room) * width : 0;
-    for (int64_t t = 0; t < T; t++) {
-        const float *k = t < row->known ? keys + row->path[t] * width : mine + (t - row->known) * width;
-        for (int64_t h = 0; h < m->heads; h++) {
-            const float *a = q + h * D, *b = k + h / group * D;
-            v8 sum = {};
-            for (int64_t d = 0; d < D; d += 8) sum += *(const v8 *)(a + d) * *(const v8 *)(b + d);
-            s[h * S + t] = total8(sum);
+/* total8 of each of eight vectors. */
+INLINE v8 totals(v8 *a) {
+    for (int i = 0; i < 4; i++) a[i] = MIX(a[i], a[i + 4], 0, 1, 2, 3, 8, 9, 10, 11) + MIX(a[i], a[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+    for (int i = 0; i < 2; i++) a[i] = MIX(a[i], a[i + 2], 0, 1, 8, 9, 4, 5, 12, 13) + MIX(a[i], a[i + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+    return MIX(a[0], a[1], 0, 8, 2, 10, 4, 12, 6, 14) + MIX(a[0], a[1], 1, 9, 3, 11, 5, 13, 7, 15);
+}
+
+INLINE float highest16(v16 a) {
+    float most = a[0];
+    for (int i = 1; i < 16; i++) most = a[i] > most ? a[i] : most;
+    return most;
+}
+
+/* o = the sum over t of s[t] values[t], times scale, of ``many`` heads that lie beside each other in s [heads][S]. */
+INLINE void mix(const int64_t D, const int many, int64_t T, int64_t S, const float *s, const float *const *at, const int64_t *part,
+                const float *scale, float *o) {
+    v16 a[many][D / 16 + 1];
+    for (int h = 0; h < many; h++)
+        for (int64_t d = 0; d < D / 16 + 1; d++) a[h][d] = (v16){};
+    for (int64_t t = 0; t < T; t++)
+        for (int h = 0; h < many; h++) {
+            const float *v = at[t] + part[h], p = s[h * S + t];
+            for (int64_t d = 0; d < D / 16; d++) a[h][d] += p * *(const v16 *)(v + 16 * d);
+            if (D % 16) *(v8 *)&a[h][D / 16] += p * *(const v8 *)(v + D - 8);
         }
-    }
-    mine += row->mine ? all * width : 0;
-    for (int64_t h = 0; h < m->heads; h++, s += S, o += D) {
-        for (int64_t t = T; t < S; t++) s[t] = -INFINITY;
-        float most = s[0];
-        for (int64_t t = 1; t < T; t++) most = s[t] > most ? s[t] : most;
-        v16 sums = {};
-        for (int64_t t = 0; t < S; t += 16) sums += *(v16 *)(s + t) = exponential(*(v16 *)(s + t) - most);
-        const float scale = 1.0f / total16(sums);
-        v8 a[D / 8];
-        for (int64_t d = 0; d < D / 8; d++) a[d] = (v8){};
-        for (int64_t t = 0; t < T; t++) {
-            const float *v = (t < row->known ? values + row->path[t] * width : mine + (t - row->known) * width) + h / group * D;
-            for (int64_t d = 0; d < D / 8; d++) a[d] += s[t] * *(const v8 *)(v + 8 * d);
-        }
-        for (int64_t d = 0; d < D / 8; d++) *(v8 *)(o + 8 * d) = a[d] * scale;
+    for (int h = 0; h < many; h++) {
+        for (int64_t d = 0; d < D / 16; d++) *(v16 *)(o + h * D + 16 * d) = a[h][d] * scale[h];
+        if (D % 16) *(v8 *)(o + h * D + D - 8) = *(v8 *)&a[h][D / 16] * scale[h];
     }
 }
 
-static void attend(const Model *m, const Memory *memory, int64_t depth, const Row *row, const float *q, float *s, float *o) {
+INLINE void attend_of(const int64_t D, const Model *m, const Memory *memory, int64_t depth, const Row *row, const float *q,
+                      const Work *work, float *o) {
+    const int64_t width = m->kv_heads * D, group = m->heads / m->kv_heads, T = row->known + row->mine, S = padded(T, 16);
+    const int64_t all = memory->seats * memory->room, known = memory->capacity * width, own = all * width;
+    const float *keys = memory->kv + 2 * depth * known;
+    const float *mine = row->mine ? memory->own + 2 * depth * own + row->seat * memory->room * width : 0;
+    const float **at = work->at;
+    float *s = work->scores;
+    for (int64_t t = 0; t < row->known; t++) at[t] = keys + row->path[t] * width;
+    for (int64_t t = row->known; t < T; t++) at[t] = mine + (t - row->known) * width;
+    for (int64_t t = T; t < padded(T, 8); t++) at[t] = at[T - 1];
+    for (int64_t t = 0; t < T; t += 8)
+        for (int64_t h = 0; h < m->heads; h++) {
+            const float *a = q + h * D;
+            const int64_t part = h / group * D;
+            v8 sums[8];
+#pragma GCC unroll 8
+            for (int i = 0; i < 8; i++) {
+                sums[i] = (v8){};
+                for (int64_t d = 0; d < D; d += 8) sums[i] += *(const v8 *)(a + d) * *(const v8 *)(at[t + i] + part + d);
+            }
+            *(v8 *)(s + h * S + t) = totals(sums);
+        }
+    for (int64_t t = 0; t < row->known; t++) at[t] += known;
+    for (int64_t t = row->known; t < T; t++) at[t] += own;
+    float scale[TOGETHER];
+    int64_t part[TOGETHER];
+    for (int64_t first = 0; first < m->heads; first += TOGETHER, s += TOGETHER * S, o += TOGETHER * D) {
+        const int many = m->heads - first < TOGETHER ? (int)(m->heads - first) : TOGETHER;
+        for (int h = 0; h < many; h++) {
+            float *own_s = s + h * S;
+            for (int64_t t = T; t < S; t++) own_s[t] = -INFINITY;
+            v16 high = *(v16 *)own_s, sums = {};
+            for (int64_t t = 16; t < S; t += 16) high = either(*(v16 *)(own_s + t) > high, *(v16 *)(own_s + t), high);
+            const float most = highest16(high);
+            for (int64_t t = 0; t < S; t += 16) sums += *(v16 *)(own_s + t) = exponential(*(v16 *)(own_s + t) - most);
+            scale[h] = 1.0f / total16(sums);
+            part[h] = (first + h) / group * D;
+        }
+        if (many == TOGETHER) mix(D, TOGETHER, T, S, s, at, part, scale, o);
+        else
+            for (int h = 0; h < many; h++) mix(D, 1, T, S, s + h * S, at, part + h, scale + h, o + h * D);
+    }
+}
+
+static void attend(const Model *m, const Memory *memory, int64_t depth, const Row *row, const float *q, const Work *work, float *o) {
     switch (m->size) {
-        case 16: attend_of(16, m, memory, depth, row, q, s, o); break;
-        case 24: attend_of(24, m, memory, depth, row, q, s, o); break;
-        case 32: attend_of(32, m, memory, depth, row, q, s, o); break;
-        case 64: attend_of(64, m, memory, depth, row, q, s, o); break;
-        default: attend_of(m->size, m, memory, depth, row, q, s, o);
+        case 16: attend_of(16, m, memory, depth, row, q, work, o); break;
+        case 24: attend_of(24, m, memory, depth, row, q, work, o); break;
+        case 32: attend_of(32, m, memory, depth, row, q, work, o); break;
+        case 64: attend_of(64, m, memory, depth, row, q, work, o); break;
+        default: attend_of(m->size, m, memory, depth, row, q, work, o);
     }
 }
 
@@ -258,11 +311,12 @@ static int reserve(Work *k, const Model *m, int64_t n, int64_t longest) {
     k->h = malloc(BLOCK * (x > q ? x : q) * 4);
     k->wide = malloc(BLOCK * widest(m) * 4);
     k->scores = malloc(m->heads * padded(longest, 16) * 4);
-    return k->x && k->q && k->h && k->wide && k->scores;
+    k->at = malloc(padded(longest, 8) * sizeof(float *));
+    return k->x && k->q && k->h && k->wide && k->scores && k->at;
 }
 
 static void release(Work *k) {
-    free(k->x), free(k->q), free(k->h), free(k->wide), free(k->scores);
+    free(k->x), free(k->q), free(k->h), free(k->wide), free(k->scores), free(k->at);
 }
 
 /* Final hidden states of the tokens ``asked`` (ascending; all where it is 0) in the first rows of work->x. */
@@ -307,7 +361,7 @@ static void forward(const Model *m, const Memory *memory, const Work *work, int6
         for (int64_t at = 0; at < n; at += BLOCK) {
             const int64_t many = n - at < BLOCK ? n - at : BLOCK;
             for (int64_t i = at; i < at + many; i++)
-                attend(m, memory, depth, rows + (only ? only[i] : i), q + i * Q, work->scores, h + (i - at) * Q);
+                attend(m, memory, depth, rows + (only ? only[i] : i), q + i * Q, work, h + (i - at) * Q);
             product(ADD, many, h, Q, layer->out, HD, W, x + at * X, X);
             for (int64_t i = 0; i < many; i++) rms(m, x + (at + i) * X, 0, h + i * X);
             product(GATE, many, h, X, layer->gate_up, W, m->inner, work->wide, I);

@@ -140,9 +140,11 @@ def test_dvc_reruns_what_changed_and_nothing_else(tmp_path, new_lab, environment
         subprocess.run(["git", *command], cwd=root, check=True, env=environment)
     dvc(root, "init", "-q", environment=environment)
     shutil.copytree(ROOT / ".dvc/plots", root / ".dvc/plots")
+    shutil.copy(ROOT / ".dvc/config", root / ".dvc/config")
 
     def repro(*targets: str) -> list[str]:
         identity = dvc(root, "repro", *targets, environment=environment)
+        assert "git add" not in identity  # dvc.lock and tables are staged (core.autostage) instead of listed after every command
         return re.findall(r"Running stage '([^']+)'", identity)
 
     def units() -> set[str]:
