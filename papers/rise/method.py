@@ -11,7 +11,7 @@ the action an answer, the reward r ∈ {0, 1} its correctness. Iteration i takes
 At test the policy answers five times in a row; the last answer, or the majority over turns (m1@t5), is compared with
 the majority of five independent first answers (maj@5), which costs as many samples. Variants, from one model, ``base``:
 
-    rise_self, rise_distil       two iterations; ``…_it1`` is the policy after the first
+    rise_self, rise_distil       two iterations; ``rise_self_it1`` is the policy after the first
     rise_filtered                rise_self with weights 0 and 1 instead of exp(r/τ)
     rft                          fine-tuned on right first answers only, as many samples and updates as rise_self
     rise_once                    rise_self's two iterations in a single one of twice the tasks and updates
@@ -114,9 +114,9 @@ def variants(p: Params) -> list[Condition]:
     return [
         Condition("base"),
         *iterations("rise_self", "best"),
-        *iterations("rise_filtered", "best", filtered=True),
-        *iterations("rise_distil", "oracle"),
-        *iterations("rft", "first", filtered=True),
+        *iterations("rise_filtered", "best", filtered=True)[-1:],
+        *iterations("rise_distil", "oracle")[-1:],
+        *iterations("rft", "first", filtered=True)[-1:],
         Condition("rise_once", "best", ("rise_once",), size=p.collect.iterations),
     ]
 
