@@ -39,7 +39,7 @@ class BaseSettings:
 def _rows() -> dict[str, Any]:
     """Environment → its row, or "none" where there is no base model."""
     rows = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
-    return {**rows["shipped"], **rows["supplied"], **dict.fromkeys(rows["none"], "none")}
+    return {**rows["shipped"], **rows["waiting"], **rows["supplied"], **dict.fromkeys(rows["none"], "none")}
 
 
 def has_base(env_id: str) -> bool:

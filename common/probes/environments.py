@@ -159,7 +159,7 @@ def _shop(env: Any, tasks: list[Task]) -> Found:
 
 MORE: dict[str, Callable[[Any, list[Task]], Found]] = {
     "arithmetic-v1": _answers, "countdown-answer-v1": _answers, "countdown-roles-v1": _roles, "deduction-v1": _deduction,
-    "gsm8k-v1": _answers, "math500-v1": _answers, "reasoning-gym-v1": _answers, "shop-v1": _shop, "webshop-1k": _shop,
+    "gsm8k-v1": _answers, "math500-v1": _answers, "reasoning-gym-v1": _answers, "shop-v1": _shop, "shop-v2": _shop, "webshop-1k": _shop,
 }  # fmt: skip
 
 

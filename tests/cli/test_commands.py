@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
     (["repro", "--papers", "tooy"], 'unknown paper "tooy"; did you mean "toy"?'),
     (["repro", "--profile", "cpuu"], 'unknown profile "cpuu"; did you mean "cpu"?'),
     (["claims", "--paper", "tooy"], 'unknown paper "tooy"; did you mean "toy"?'),
-    (["base", "--env", "shop-v2"], 'unknown environment "shop-v2"; did you mean "shop-v1"?'),
+    (["base", "--env", "shop-1"], 'unknown environment "shop-1"; did you mean "shop-v1"?'),
     (["base", "--env", "gsm8k-v1"], "gsm8k-v1 has no base model"),
     (["traces", "tooy"], 'unknown paper "tooy"; did you mean "toy"?'),
     (["traces", "toy"], "no unit of toy is finished here at profile cpu"),

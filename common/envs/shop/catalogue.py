@@ -9,6 +9,7 @@ make search as hard as on the real shop), and price limits are derived from the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product as combinations
 from typing import Any
 
@@ -37,13 +38,8 @@ GROUP_RATE = 0.75
 Row = dict[str, Any]
 
 
-def _kinds() -> list[tuple[str, Aisle, Kind]]:
-    return [
-        (department, aisle, kind)
-        for department, aisles in DEPARTMENTS.items()
-        for aisle in aisles
-        for kind in aisle.kinds
-    ]
+def _kinds(departments: Sequence[str] = tuple(DEPARTMENTS)) -> list[tuple[str, Aisle, Kind]]:
+    return [(department, aisle, kind) for department in departments for aisle in DEPARTMENTS[department] for kind in aisle.kinds]
 
 
 def _ids(seed: int, count: int) -> list[str]:
@@ -57,8 +53,7 @@ def _pick(rng: np.random.Generator, pool: tuple[str, ...], count: int) -> list[s
     return [pool[k] for k in rng.permutation(len(pool))[:count].tolist()]
 
 
-def _product(seed: int, index: int, id_: str) -> Row:
-    kinds = _kinds()
+def _product(seed: int, index: int, id_: str, kinds: list[tuple[str, Aisle, Kind]]) -> Row:
     department, aisle, kind = kinds[index % len(kinds)]
     shared = _pick(generator("shop kind", seed, kind.title), SHARED_ATTRIBUTES, 6)
     base_price = generator("shop price level", seed, kind.title).uniform(12, 60)
@@ -89,10 +84,20 @@ def _product(seed: int, index: int, id_: str) -> Row:
     }
 
 
-def build_catalogue(seed: int = 0, n_products: int = N_PRODUCTS) -> list[Row]:
-    """The generated shop as JSON-able rows (fields of ``products.Product``), types in turn."""
-    ids = _ids(seed, n_products)
-    return [_product(seed, index, ids[index]) for index in range(n_products)]
+def build_catalogue(
+    seed: int = 0, n_products: int = N_PRODUCTS, departments: Sequence[str] = tuple(DEPARTMENTS)
+) -> list[Row]:
+    """The generated shop as JSON-able rows (fields of ``products.Product``), the types of ``departments`` in turn.
+
+    Raises:
+        ValueError: a department that the lexicon lacks, or none.
+    """
+    unknown = [name for name in departments if name not in DEPARTMENTS]
+    if unknown or not departments:
+        raise ValueError(f"departments: {unknown or 'an empty list'} must name departments of the lexicon; take some of "
+                         f"{', '.join(DEPARTMENTS)}")  # fmt: skip
+    kinds, ids = _kinds(departments), _ids(seed, n_products)
+    return [_product(seed, index, ids[index], kinds) for index in range(n_products)]
 
 
 def instruction(attributes: list[str], wording: str, options: dict[str, str], limit: float) -> str:
@@ -103,8 +108,9 @@ def instruction(attributes: list[str], wording: str, options: dict[str, str], li
     return text if limit >= NO_LIMIT else f"{text}, and price lower than {limit:.0f} dollars"
 
 
-def _goals(row: Row, seed: int) -> list[dict[str, Any]]:
-    """Task data of a product's goals: one instruction, some of its option combinations."""
+def goals_of(row: Row, seed: int, most: int = GOALS_PER_PRODUCT) -> list[dict[str, Any]]:
+    """Task data of a product's goals: one choice of attributes and of the word for its type, and at most ``most`` of its
+    option combinations."""
     rng = generator("shop goal", seed, row["id"])
     attributes = _pick(rng, tuple(row["attributes"]), int(rng.integers(1, 4)))
     kind = next(kind for _, _, kind in _kinds() if kind.title == row["query"])
@@ -113,7 +119,7 @@ def _goals(row: Row, seed: int) -> list[dict[str, Any]]:
         wordings.reverse()
     names = sorted(row["options"])
     combos = list(combinations(*(row["options"][name] for name in names)))
-    selected = sorted(rng.permutation(len(combos))[:GOALS_PER_PRODUCT].tolist())
+    selected = sorted(rng.permutation(len(combos))[:most].tolist())
     goals = []
     for k in selected:
         options = dict(zip(names, combos[k], strict=True))
@@ -145,7 +151,7 @@ def build_panels(catalogue: list[Row], seed: int = 0) -> dict[str, list[Task]]:
 
     def tasks(indices: list[int]) -> list[tuple[str, dict[str, Any]]]:
         rows = (catalogue[index] for index in sorted(indices))
-        return [(f"{ENV_ID}/{row['id']}-{n}", goal) for row in rows for n, goal in enumerate(_goals(row, seed))]
+        return [(f"{ENV_ID}/{row['id']}-{n}", goal) for row in rows for n, goal in enumerate(goals_of(row, seed))]
 
     held_out, common = tasks(order[:n_held_out]), tasks(order[n_held_out:])
     shuffled = [common[k] for k in generator("shop split by goal", seed).permutation(len(common)).tolist()]
