@@ -12,7 +12,7 @@ from statistics import fmean
 
 from common.config import ConfigError, load_lab
 from common.envs import ENV_IDS
-from common.lm.bases import has_base
+from common.lm.bases import has_base, is_shipped
 from common.lm.native import compiler, library
 from common.lm.vllm import installed
 from common.cli.commands import missing_user_files
@@ -90,6 +90,10 @@ def _inputs(root: Path, good: list[str], bad: list[str]) -> None:
             bad.append(str(error))
             continue
         model = root / "models" / env
+        if has_base(env) and not model.is_dir() and not is_shipped(env):
+            good.append(f"{env}: panels are what their manifest says; its base model is not shipped, to train it: python -m common base "
+                        f"--env {env}")  # fmt: skip
+            continue
         if has_base(env) and not model.is_dir():
             bad.append(f"models/{env}; run: dvc pull, or to train it: python -m common base --env {env}")
             continue

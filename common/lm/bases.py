@@ -36,15 +36,25 @@ class BaseSettings:
 
 
 @cache
+def _sections() -> dict[str, Any]:
+    return yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+
+
+@cache
 def _rows() -> dict[str, Any]:
     """Environment → its row, or "none" where there is no base model."""
-    rows = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+    rows = _sections()
     return {**rows["shipped"], **rows["waiting"], **rows["supplied"], **dict.fromkeys(rows["none"], "none")}
 
 
 def has_base(env_id: str) -> bool:
     """Whether policies of ``env_id`` start from a base model of ours."""
     return _rows().get(env_id) != "none"
+
+
+def is_shipped(env_id: str) -> bool:
+    """Whether the base models of ``env_id`` come with the project; those that wait for a paper or a user's files do not."""
+    return env_id in _sections()["shipped"]
 
 
 def base_seeds(env_id: str) -> int:
