@@ -102,7 +102,7 @@ def test_the_split_follows_from_its_arguments_and_drops_a_repeated_sentence():
     first = split(rows, 1, sizes)
     assert first == split(rows, 1, sizes) != split(rows, 2, sizes)
     assert {name: len(goals) for name, goals in first.items() if name != "demos"} == sizes
-    # the same shop twice under other ids sells the same goals: the attributes asked for are drawn by id, so some sentences return
+    # one attribute, no options and one price each: some products are asked for in the same words
     bare = [row | {"options": {}, "attributes": row["attributes"][:1], "price": 94} for row in rows]
     sentences = [data["instruction"] for goals in split(bare, 1, sizes | {"test_products": 2, "train": 3}).values() for _, data in goals]
     assert len(set(sentences)) == len(sentences) < len(rows)
@@ -114,6 +114,14 @@ def test_departments_are_an_argument_with_a_sentence_for_wrong_ones():
         build_catalogue(0, 50, ("home", "toys"))
     with pytest.raises(ValueError, match="departments: an empty list must"):
         build_catalogue(0, 50, ())
+
+
+def test_first_queries_of_test_were_demonstrated_and_of_test_products_were_not(panels):
+    """As the module says: .97 and .12."""
+    queries = {name: [" ".join([*task.data["attributes"], task.data["wordings"][0]]) for task in tasks] for name, tasks in panels.items()}
+    shown = set(queries["demos"])
+    assert np.mean([query in shown for query in queries["test"]]) == pytest.approx(0.97, abs=0.01)
+    assert np.mean([query in shown for query in queries["test_products"]]) == pytest.approx(0.12, abs=0.01)
 
 
 # -- the environment -----------------------------------------------------------------------------------------

@@ -27,8 +27,8 @@ from common.envs.shop.products import BACK, BUY, NEXT, PREV, words
 from common.envs.shop.reading import goal_of, page_of, wanted
 
 FORGETS_ON_LIST = 0.15
-"""Chance that one check of a list (type, price) is not made at a step. Source: ours, a pilot on validation tasks
-(docs/lab-log.md): with these rates the base model is good enough to succeed and bad enough to learn."""
+"""Chance that one check of a list (type, price) is not made at a step. Source: ours, from a pilot; what each rate costs stands
+in docs/lab-log.md."""
 FORGETS_ON_PRODUCT = 0.15
 """Chance that one check of a product's page (type, price, attributes, options offered, values chosen) is not made. Source as above."""
 SLIPS = 0.1

@@ -17,7 +17,8 @@ Panels, each of whose goals has a sentence that no other goal has:
 
 No goal is in two panels. Products of ``test`` are disjoint from those of ``validation``, and products of ``test_products`` from
 all others; ``train`` and ``demos`` share products with each other, with ``test`` and with ``validation``, as in WebShop's official
-split. Goals of one product ask for the same attributes with other option values.
+split. Goals of one product ask for the same attributes with other option values: the words of a first query were demonstrated
+for 97 of 100 goals of ``test`` and for 12 of 100 of ``test_products``, so that the latter tell who copies and who remembers.
 """
 
 from __future__ import annotations
