@@ -109,7 +109,9 @@ def _answers(env: Any, tasks: list[Task]) -> Found:
         long.reset(task)
         for text in (long.lazy(), "so\n " + long.oracle(), "\n"):
             lines.append(repr((long.declared(text), long.score(text), _observation_text(long.step(text)), long.prompt())))
-    return {"dialogues": "\n".join(lines)}
+    env.reset(tasks[0])
+    first, other = env.lazy(), env.oracle()
+    return {"dialogues": "\n".join(lines), "turns": repr([env.turn(answer, first) for answer in (first, other)])}
 
 
 def _roles(env: Any, tasks: list[Task]) -> Found:
@@ -158,8 +160,8 @@ def _shop(env: Any, tasks: list[Task]) -> Found:
 
 
 MORE: dict[str, Callable[[Any, list[Task]], Found]] = {
-    "arithmetic-v1": _answers, "countdown-answer-v1": _answers, "countdown-roles-v1": _roles, "deduction-v1": _deduction,
-    "gsm8k-v1": _answers, "math500-v1": _answers, "reasoning-gym-v1": _answers, "shop-v1": _shop, "webshop-1k": _shop,
+    "arithmetic-v1": _answers, "countdown-answer-v1": _answers, "countdown-roles-v1": _roles, "countdown-worked-v1": _answers,
+    "deduction-v1": _deduction, "gsm8k-v1": _answers, "math500-v1": _answers, "reasoning-gym-v1": _answers, "shop-v1": _shop, "webshop-1k": _shop,
 }  # fmt: skip
 
 

@@ -23,7 +23,8 @@ LAYERS = known_layers()
 NOT_RUN = {
     "common/base.py": {"imitated"},  # of environments that demonstrate dialogues; the probe's does not
     "common/envs/versions/countdown_v2.py": {"CountdownV2.demonstrations"},  # what its base models are shown: their weights are in keys
-    "common/envs/answers.py": {"AnswerEnv.start", "AnswerEnv.question", "AnswerEnv.score", "AnswerEnv.turn"},  # every environment has its own
+    "common/envs/versions/countdown_worked_v1.py": {"CountdownWorkedEnv.demonstrations"},  # the same
+    "common/envs/answers.py": {"AnswerEnv.start", "AnswerEnv.question", "AnswerEnv.score"},  # every environment has its own
     "common/envs/build.py": {"build_all"},  # one after the other
     "common/envs/contract.py": {"check_env"},  # what tests ask of an environment
     "common/envs/latex_answer.py": {"same_answer", "_balanced",  # no environment asks
@@ -38,6 +39,7 @@ NOT_RUN = {
                                 "MonitoredTrainer._require_finite.<locals>.batch",  # a training that failed
                                 "MonitoredTrainer._save_checkpoint", "MonitoredTrainer.identity"},  # checkpoints, which units do not write
     "common/lm/engine.py": {"Engine._not_finite", "Engine._why_not"},  # sentences of errors
+    "common/lm/native.py": {"instructions"},  # a word for records
     "common/lm/device.py": {"has_bf16"}, "common/lm/models.py": {"_nf4", "_check_blocks"},  # a GPU; 4-bit weights
     "common/search/draw.py": {"draw_tree", "_label", "_plain", "_rows", "_depth_first"},  # a figure
 }  # fmt: skip
