@@ -255,14 +255,14 @@ def panel_axes(panels: Collection[str], height: float, empty: str = "nothing was
 
 
 def by_panel(rows: Sequence[MetricRow], variants: Sequence[str], metric: str) -> dict[str, dict[str, list[MetricRow]]]:
-    """panel → variant (in the order given) → rows by seed. Panels without any are absent, and those on which one variant alone was
-    measured (what the base model was shown) where others hold comparisons."""
+    """panel → variant (in the order given) → rows by seed. Panels without any are absent, and those on which few variants were
+    measured (what the base model was shown) where others hold twice as many."""
     panels: dict[str, dict[str, list[MetricRow]]] = {}
     for row in sorted(rows, key=lambda r: (r.panel, variants.index(r.variant) if r.variant in variants else 0, r.seed)):
         if row.metric == metric and row.variant in variants:
             panels.setdefault(row.panel, {}).setdefault(row.variant, []).append(row)
     most = max(map(len, panels.values()), default=0)
-    return {panel: found for panel, found in panels.items() if len(found) > 1 or most == 1}
+    return {panel: found for panel, found in panels.items() if 2 * len(found) > most}
 
 
 def values_of(points: Mapping[float, Sequence[MetricRow]]) -> dict[float, list[float]]:
