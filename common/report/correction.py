@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from common.evaluate.decompose import Levels, change
 from common.evaluate.stats import t_interval
 from common.report.figures import (
-    BLUE, CYCLE, GREEN, GREY, INK, MARKERS, NOTE, ORANGE, RED, margin_note, mean_on_line, panel_axes,
+    BLUE, CYCLE, GREEN, GREY, INK, MARKERS, NOTE, ORANGE, RED, by_panel, margin_note, mean_on_line, panel_axes,
 )  # fmt: skip
 from common.report.tables import markdown, mean_and_half
 from common.rows import MetricRow
@@ -165,8 +165,8 @@ def seed_values(rows: Sequence[MetricRow], panel: str, variant: str, metric: str
 def panel_columns(
     rows: Sequence[MetricRow], variants: Sequence[str], metric: str, height: float
 ) -> tuple[Figure, list[tuple[Axes, str]]]:
-    """A figure of ``height`` inches with a column for each panel that has ``metric`` of a variant: (axes, panel)."""
-    panels = sorted({row.panel for row in rows if row.metric == metric and row.variant in variants})
+    """A figure of ``height`` inches with a column for each panel that compares variants by ``metric``: (axes, panel)."""
+    panels = sorted(by_panel(rows, variants, metric))
     figure, axes = panel_axes(
         panels, height, "nothing was measured yet, or it is not defined (no right answer, no wrong one)")
     return figure, list(zip(axes, panels))

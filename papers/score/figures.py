@@ -37,8 +37,7 @@ def toy() -> list[str]:
 
 def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure | str]:
     """The paper decodes greedily; beside the sampled results of the family."""
-    return ["SCoRe reports greedy decoding. Here the greedy base already repeats nearly all of its answers, so that hardly "
-            "anything is left to be seen between two turns; this is why everything above was sampled.",
+    return ["SCoRe reports greedy decoding; everything above was sampled, as the policies were trained. The same, decoded greedily:",
             correction.turns(rows, variants, prefix="greedy_")]  # fmt: skip
 
 
