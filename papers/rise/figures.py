@@ -17,10 +17,10 @@ from common.report.show import code, source
 from common.rows import MetricRow
 from papers.rise.maths import reward_weight
 
-LADDER = ("base", "rft", "rise_self_it1", "rise_self", "rise_filtered", "rise_once", "rise_distil_it1", "rise_distil")
+LADDER = ("base", "rft", "rise_self_it1", "rise_self", "rise_filtered", "rise_once", "rise_distil")
 COLUMNS = ("acc@1", "acc@5", "delta", "vote", "any", "parallel_vote", "parallel_any")
 CURVES = ("loss", "logp", "grad_norm")
-SHOWN = ("rft_it1", "rft", "rise_self_it1", "rise_self", "rise_distil_it1", "rise_distil")
+SHOWN = ("rft", "rise_self_it1", "rise_self", "rise_distil")
 DIALOGUES = ("base", "rft", "rise_self", "rise_distil")
 
 

@@ -11,7 +11,7 @@ the action an answer, the reward r ∈ {0, 1} its correctness. Iteration i takes
 At test the policy answers five times in a row; the last answer, or the majority over turns (m1@t5), is compared with
 the majority of five independent first answers (maj@5), which costs as many samples. Variants, from one model, ``base``:
 
-    rise_self, rise_distil       two iterations; ``…_it1`` is the policy after the first
+    rise_self, rise_distil       two iterations; ``rise_self_it1`` is the policy after the first
     rise_filtered                rise_self with weights 0 and 1 instead of exp(r/τ)
     rft                          fine-tuned on right first answers only, as many samples and updates as rise_self
     rise_once                    rise_self's two iterations in a single one of twice the tasks and updates
@@ -19,24 +19,20 @@ the majority of five independent first answers (maj@5), which costs as many samp
 and each at test with ``+turn1`` (one answer), ``+vote`` (m1@t5) and ``+parallel`` (maj@5).
 
 Differs from the paper:
- 1. Nano policies trained from scratch instead of Llama and Mistral 7B; Countdown and sums instead of GSM8K and MATH.
-    Sizes will not carry over.
- 2. The base's demonstrations have a second turn, since a nano policy could not write one otherwise: RISE improves a
-    habit of checking here, where the paper has to install it.
- 3. A dialogue goes on after a right answer. The released code stops there: its later turns follow wrong attempts only,
-    after a request that calls them wrong. Our request never does, and a policy that was never trained on a right
-    attempt no longer keeps one. This makes confidence easier to keep.
+ 1. Nano policies trained from scratch instead of 7B ones; Countdown with worked answers instead of GSM8K and MATH.
+ 2. The base's demonstrations have a second turn that keeps or replaces an answer, which hardly depends on whether that was right: a nano
+    policy could not write one otherwise. The base can check its answers and does not use it.
+ 3. A dialogue goes on after a right answer. The released code stops there: its later turns follow wrong attempts only, after a request
+    that calls them wrong. Ours never does, and a policy never trained on a right attempt no longer keeps one. This makes that easier.
  4. The oracle stands for the stronger teacher (gpt-3.5); it is never wrong.
  5. Each iteration trains the policy of the one before on its own new data alone, with a new Adam (paper: unstated).
- 6. Weights are exp(r/τ) divided by exp(1/τ). Only their ratio matters to Adam, but gradients are clipped: with weights
-    of 12 nearly every update would be, those of ``rise_filtered`` never.
- 7. Answers vote as texts. On Countdown two ways to write one expression are two candidates, and none is dropped for
-    missing the target, which anybody could check: a vote may not use the reward. Ties count by their expectation.
- 8. Evaluated at temperature 1, as trained: greedily, nine answers of ten repeat, which leaves nothing to vote on.
- 9. A pretrained chat model (``model``) answers in prose: right or wrong, and what is voted on, is the answer that the
-    environment reads in a turn, while whole turns are imitated; the oracle's turn is the answer alone. All weights are
-    trained, or adapters of ``lora_rank``: new ones in each iteration, then added to the weights; beside 4-bit weights
-    (``four_bit``) the second iteration goes on with those of the first.
+ 6. Weights are exp(r/τ) divided by exp(1/τ): only their ratio matters to Adam, but with weights of 12 gradients would be clipped.
+ 7. Answers vote as texts. Two ways to write one answer are two candidates, and none is dropped for missing the target, which anybody
+    could check: a vote may not use the reward. Ties count by their expectation.
+ 8. Evaluated at temperature 1, as trained, and greedily (``greedy_*``), which leaves nothing to vote on.
+ 9. A pretrained chat model (``model``) answers in prose: right or wrong, and what is voted on, is the answer that the environment reads in a
+    turn, while whole turns are imitated; the oracle's turn is the answer alone. All weights are trained, or adapters of ``lora_rank``: new
+    ones in each iteration, then added to the weights; beside 4-bit weights (``four_bit``) the second goes on with those of the first.
 """
 
 from __future__ import annotations
@@ -118,9 +114,9 @@ def variants(p: Params) -> list[Condition]:
     return [
         Condition("base"),
         *iterations("rise_self", "best"),
-        *iterations("rise_filtered", "best", filtered=True),
-        *iterations("rise_distil", "oracle"),
-        *iterations("rft", "first", filtered=True),
+        *iterations("rise_filtered", "best", filtered=True)[-1:],
+        *iterations("rise_distil", "oracle")[-1:],
+        *iterations("rft", "first", filtered=True)[-1:],
         Condition("rise_once", "best", ("rise_once",), size=p.collect.iterations),
     ]
 
@@ -178,22 +174,23 @@ def improve(
     before = env.max_steps - 1
     episodes = rollout(env, list(tasks), policy, keys=list(keys), max_steps=before)
     correct = attempts_of(env, tasks, episodes).correct
-    states, options = [], []
+    states, prompts, options = [], [], []
     for task, episode in zip(tasks, episodes, strict=True):
         env.reset(task)
         for step in episode.steps:
             env.step(step.turn.text)
-        states.append(env.prompt())
+        states.append(env.snapshot())
+        prompts.append(env.prompt())
         options.append([Turn(env.oracle(), 0.0, 0)])
     if not oracle:
-        options = policy.propose(states, [derive(key, "step", before) for key in keys], samples)
+        options = policy.propose(prompts, [derive(key, "step", before) for key in keys], samples)
     improved = []
-    for task, episode, right, state, turns in zip(tasks, episodes, correct, states, options, strict=True):
-        env.reset(task)
+    for episode, right, state, prompt, turns in zip(episodes, correct, states, prompts, options, strict=True):
+        env.restore(state)  # a turn may keep the attempt before it
         rewards = [env.score(turn.text) for turn in turns]
         chosen = best(turns, rewards)
         own = tuple((step.prompt, step.turn, float(r)) for step, r in zip(episode.steps, right, strict=True))
-        improved.append(Improved(own, state, turns[chosen], rewards[chosen]))
+        improved.append(Improved(own, prompt, turns[chosen], rewards[chosen]))
     return improved
 
 
@@ -236,7 +233,7 @@ def evaluate(lab: Lab, variant: Condition, trained: Trained) -> list[Measured]:
     """``turns`` dialogues of each task with ``turns`` turns; their first answers are the independent ones that vote."""
     engine, test, found = lab.engine(trained), lab.p.test, []
     env = lab.env.dialogue(test.turns, window=WINDOW)
-    for panel, tasks in lab.panels.items():
+    for panel, tasks in lab.panels_for(trained).items():
         tasks = tasks[: test.tasks]
         draws, episodes = dialogues(env, tasks, lab.policy(engine), seed=lab.seed, draws=test.turns)
         if panel == lab.p.panels[0]:
@@ -244,7 +241,10 @@ def evaluate(lab: Lab, variant: Condition, trained: Trained) -> list[Measured]:
         in_turn, in_parallel = votes(stacked(draws)), votes(parallel(draws))
         whole = correction(stacked(draws)) | in_turn | {f"parallel_{k}": v for k, v in in_parallel.items()}
         whole["success"] = whole[f"acc@{test.turns}"]
-        ways = {"turn1": whole["acc@1"], "vote": in_turn["vote"], "parallel": in_parallel["vote"]}
-        found.append(Measured(panel, whole, len(tasks)))
-        found += [Measured(panel, {"success": value}, len(tasks), acting=way) for way, value in ways.items()]
+        greedy, _ = dialogues(env, tasks, lab.policy(engine, 0.0), seed=lab.seed, draws=1)
+        whole |= {f"greedy_{k}": v for k, v in correction(stacked(greedy)).items()}
+        whole["greedy_success"] = whole[f"greedy_acc@{test.turns}"]
+        ways = {"": whole, "turn1": {"success": whole["acc@1"], "greedy_success": whole["greedy_acc@1"]},
+                "vote": {"success": in_turn["vote"]}, "parallel": {"success": in_parallel["vote"]}}  # fmt: skip
+        found += [Measured(panel, metrics, len(tasks), acting=way) for way, metrics in ways.items()]
     return found
