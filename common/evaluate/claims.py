@@ -180,7 +180,8 @@ def load_claims(path: Path, *, variants: Collection[str] | None = None) -> Paper
     checks = read_checks(raw.get("admission", []), {one["id"] for one in fields}, {one["panel"] for one in fields}, f"{where}: admission")
     if unknown := [panel for panel in looks if panel and panel not in {one["panel"] for one in fields}]:
         raise ConfigError(f'{where}: looks names the panel "{unknown[0]}", on which nothing is claimed; correct it')
-    claims = tuple(Claim(**one, looks=looks.get(one["panel"], looks[""]), checks=tuple(check for check in checks if check.concerns(one["id"], one["panel"])))
+    claims = tuple(Claim(**one, looks=looks.get(one["panel"], looks[""]),
+                         checks=tuple(check for check in checks if check.concerns(one["id"], one["panel"])))
                    for one in fields)
     if idle := [check.id for check in checks if not any(check in claim.checks for claim in claims)]:
         raise ConfigError(f'{where}: admission "{idle[0]}" concerns no claim: none of those that it names is asked in its environment; correct one')

@@ -262,24 +262,24 @@ def looks_apart(judged: Judged) -> tuple[Judged, Judged]:
     return chosen(False), chosen(True)
 
 
-def _rows_of_looks(rows: Sequence[MetricRow]) -> list[MetricRow]:
-    """The rows behind looks: of tables of a pretrained model that hold one seed."""
+def _rows_apart(rows: Sequence[MetricRow]) -> tuple[list[MetricRow], list[MetricRow]]:
+    """The rows without those of looks, and those of looks: a pretrained model's, of tables that hold one seed."""
     def table(row: MetricRow) -> tuple[str, ...]:
         return row.paper, row.scale, row.profile, row.env
 
     seeds: dict[tuple[str, ...], set[int]] = {}
     for row in rows:
         seeds.setdefault(table(row), set()).add(row.seed)
-    return [row for row in rows if row.scale != NANO and len(seeds[table(row)]) < 2]
+    looks = [row.scale != NANO and len(seeds[table(row)]) < 2 for row in rows]
+    return [row for row, look in zip(rows, looks) if not look], [row for row, look in zip(rows, looks) if look]
 
 
 def blocks(judged: Judged, rows: Sequence[MetricRow], papers: Sequence[str] = ()) -> dict[str, str]:
     """Every block a document may hold, by name: ``families`` in one line each, ``verdicts`` of models trained here and ``pretrained`` of others, in short,
     ``admission`` checks, ``claims`` and ``ladder`` over all papers, and ``claims/<paper>``, ``ladder/<paper>`` for one (those of
     ``papers`` even where nothing was run); ``looks`` and ``looks/ladder`` hold what the others leave out, see :func:`is_look`."""
-    (judged, looks), glanced = looks_apart(judged), _rows_of_looks(rows)
-    looked_at = set(map(id, glanced))
-    rows, records = [row for row in rows if id(row) not in looked_at], judged.claims
+    (judged, looks), (rows, glanced) = looks_apart(judged), _rows_apart(rows)
+    records = judged.claims
     other = [record for record in records if record["scale"] != NANO]
     made = {"verdicts": verdicts_table([record for record in records if record["scale"] == NANO]),
             "families": families_table(records), "pretrained": pretrained_table(other), "admission": admission_table(judged.admission),

@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 from common.evaluate.tables import NANO
-from common.report.figures import GREY, INK, NOTE, WIDTH
+from common.report.figures import BLUE, GREY, INK, NOTE, RED, WIDTH
 
 SIGNS = {"supported": "▲", "contradicted": "▼", "no effect": "=", "undecided": "○", "not testable here": "–"}
-FILLS = {"supported": "#0072B2", "contradicted": "#D55E00", "no effect": "#bfe3d6", "undecided": "#ffffff", "not testable here": "#ececec"}
+FILLS = {"supported": BLUE, "contradicted": RED, "no effect": "#bfe3d6", "undecided": "#ffffff", "not testable here": "#ececec"}
 """Dark for what speaks for or against a claim, light for the rest; printed without colour the signs tell them apart."""
 DARK = ("supported", "contradicted")
 FAMILIES = {"self_correction": "Self-correction", "tree_search_dpo": "Tree-search DPO",

@@ -142,6 +142,8 @@ def front(lab: SiteData) -> str:
     """At a glance, then every verdict in a table that a script makes sortable and filterable."""
     counts = Counter(record["verdict"] for record in lab.records)
     counted = ", ".join(f"**{counts[verdict]} {verdict}**" for verdict in SIGNS)
+    signs = ", ".join(f"{sign} {verdict}" for verdict, sign in SIGNS.items())
+    picture = [f"![A line for each paper, a cell for each claim: {signs}](images/verdicts.svg)\n"] if lab.records else []
     how = " ([how a verdict is made](verdicts.md))" if (lab.root / DOCUMENTS["verdicts.md"][0]).exists() else ""
     parts = ["---\ntitle: Verdicts\nhide: [navigation, toc]\n---\n\n# Do the papers' claims hold?\n",
              "Training methods of papers on LLM agents, replicated with nano policies trained from scratch and with pretrained "
@@ -152,9 +154,7 @@ def front(lab: SiteData) -> str:
              "*no effect* does: none as large as the claim's smallest effect of interest.\n",
              (f"{len(lab.records)} verdicts: {counted}.\n" if lab.records
               else "No claim has been judged yet: run `make repro`.\n"),
-             "## At a glance\n", *([f"![A line for each paper, a cell for each claim: {', '.join(f'{sign} {verdict}' for verdict, sign in SIGNS.items())}]"
-               "(images/verdicts.svg)\n"] if lab.records else []), glance(lab),
-             "\n## Every verdict\n", verdict_table(lab)]
+             "## At a glance\n", *picture, glance(lab), "\n## Every verdict\n", verdict_table(lab)]
     if lab.judged.admission:
         parts += ["\n## Admission checks\n", "Where one does not hold, its claims are not testable here.\n",
                   admission_table(lab.judged.admission).replace("/README.md)", ".md)"), ""]

@@ -2,7 +2,8 @@
 
 On the same processor the same code, data and libraries give the same bits, so a difference is news. On another one, or with other
 code or libraries, a new value should lie in the prediction interval of the published seeds: where one more seed of the same
-distribution would fall with the confidence asked for, or within what rounding moves (the tolerance of probes). Which of the two a comparison is comes first, and what to do last.
+distribution would fall with the confidence asked for, or within what rounding moves (the tolerance of probes). Which of the two a
+comparison is comes first, and what to do last.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ def star_examples(attempts: Attempts, episodes: Sequence[Trajectory]) -> list[SF
 def pair_examples(
     attempts: Attempts, episodes: Sequence[Trajectory], *, most: int, turn: Callable[[str, str], str]
 ) -> list[SFTExample]:
-    """Second turns after a wrong first answer, completed by a right first answer to the same task, by the turn that ``turn(right answer, wrong answer)`` gives.
+    """Second turns after a wrong first answer, completed by a right first answer to the same task, as ``turn(right, wrong)`` says it.
 
     At most ``most`` per task; distinct wrong answers in the order sampled, right ones in turn.
     """
