@@ -11,7 +11,7 @@ from common.envs import check_env, load_panel, make
 from common.envs.answers import GAMMA
 from common.envs.build import build_all
 from common.envs.versions.countdown_roles_v1 import (
-    INVALID, LARGEST, ROLES, SHOWN, CountdownRolesEnv, build_panels, candidates, computed, role_of, visible_answer, verdict,
+    INVALID, LARGEST, ROLES, CountdownRolesEnv, build_panels, candidates, computed, role_of, verdict, visible,
 )  # fmt: skip
 from common.learn.batches import encode
 from common.base import demonstrations
@@ -109,10 +109,10 @@ def test_a_critique_is_read_by_its_last_word_and_its_value(critique, expected, v
 
 def test_what_is_babbled_stays_short_and_ascii_in_later_prompts(env):
     env.step("é" * 500 + "\n")
-    assert env.prompt()[0]["content"].endswith("answer " + "?" * SHOWN["generator"])
+    assert env.prompt()[0]["content"].endswith("answer " + "?" * env.SHOWN["generator"])
     env.step("right " * 100)
     assert env.prompt()[0]["content"].endswith("critique " + "right right right right")
-    assert visible_answer("a\n  8 - 6  \n", "generator") == "8 - 6"
+    assert visible("a\n  8 - 6  \n", 16) == "8 - 6"
 
 
 def play(env: CountdownRolesEnv, one: Task, choose) -> float:

@@ -27,9 +27,6 @@ from common.rng import generator
 from common.types import Message, Observation, Task
 
 VERBS = dict(zip(("generate", "verify", "refine"), ROLES, strict=True))
-SHOWN = {"generator": 16, "verifier": 24}
-"""Most characters of a turn that later roles are shown: above what demonstrators write, so that a prompt fits the
-context whatever a policy babbles."""
 LARGEST = 99
 """Targets and the values of demonstrated wrong answers are at most this: a nano policy's own misses seldom are larger,
 and its table of sums and products stays one that can be learned in a minute."""
@@ -64,6 +61,9 @@ class CountdownRolesEnv(AnswerEnv):
     """Three turns at one task, each by another role; the state is that of the answer environments."""
 
     id = "countdown-roles-v1"
+    SHOWN = {"generator": 16, "verifier": 24}
+    """Most characters of a turn that later roles are shown: above what demonstrators write, so that a prompt fits the
+    context whatever a policy babbles."""
     SLIP = 0.6
     """Error rate of the noisy generator: about that of the base model itself, so that the verifier does not learn to
     expect right answers."""
@@ -92,8 +92,16 @@ class CountdownRolesEnv(AnswerEnv):
     def _given(self) -> str:
         return f"numbers {' '.join(map(str, self._state.numbers))} target {self._state.target}"
 
+    def _shown(self) -> list[str]:
+        """The turns so far as later roles see them."""
+        return [visible(text, self.SHOWN[role]) for text, role in zip(self._state.attempts, self.SHOWN)]
+
+    def answers(self) -> tuple[tuple[str, int], ...]:
+        """All answers to the present task with what they make."""
+        return candidates(self._state.numbers)
+
     def prompt(self) -> tuple[Message, ...]:
-        turns = [visible_answer(text, role) for text, role in zip(self._state.attempts, ROLES)]
+        turns = self._shown()
         texts = [self.question()]
         if turns:
             texts.append(f"verify {self._given()} answer {turns[0]}")
@@ -148,21 +156,21 @@ class CountdownRolesEnv(AnswerEnv):
         if self._state.over:
             return []
         if self.role() == "verifier":
-            answer = visible_answer(self._state.attempts[0], "generator")
+            answer = self._shown()[0]
             return [self.critique(answer), *self.false_critiques(answer)]
-        return [text for text, _ in candidates(self._state.numbers)]
+        return [text for text, _ in self.answers()]
 
     def oracle(self) -> str:
         if self.role() == "verifier":
             return self.actions()[0]
-        options = candidates(self._state.numbers)
+        options = self.answers()
         return next((text for text, value in options if value == self._state.target), options[0][0])
 
     def lazy(self) -> str:
-        """Adds the two largest numbers; calls that right; writes it again."""
+        """Adds the largest numbers; calls that right; writes it again."""
         if self.role() == "verifier":
             return "right"
-        return self._state.attempts[0] if self._state.attempts else candidates(self._state.numbers)[0][0]
+        return self._state.attempts[0] if self._state.attempts else self.answers()[0][0]
 
     # -- demonstrations ------------------------------------------------------------------------
 
@@ -198,9 +206,9 @@ class CountdownRolesEnv(AnswerEnv):
         return chosen[int(rng.integers(len(chosen)))] if chosen else action
 
 
-def visible_answer(text: str, role: str) -> str:
-    """What later roles see of a turn: its declared line in ASCII, cut to ``SHOWN`` characters."""
-    return declared(text).encode("ascii", "replace").decode()[: SHOWN[role]].strip()
+def visible(text: str, most: int) -> str:
+    """What later roles see of a turn: its declared line in ASCII, cut to ``most`` characters."""
+    return declared(text).encode("ascii", "replace").decode()[:most].strip()
 
 
 def _parts(answer: str) -> tuple[int, str, int]:

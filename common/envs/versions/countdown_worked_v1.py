@@ -62,9 +62,9 @@ def result_of(answer: str, numbers: tuple[int, ...]) -> int | None:
     return left[0]
 
 
-def _with_result(action: str) -> str:
+def _result(action: str) -> int:
     left, op, right = action.split()
-    return f"{action} = {apply(int(left), op, int(right))}"
+    return apply(int(left), op, int(right))
 
 
 @lru_cache(maxsize=20_000)
@@ -74,10 +74,27 @@ def worked(numbers: tuple[int, ...]) -> tuple[tuple[str, int], ...]:
         return (("", numbers[0]),)
     found: dict[str, int] = {}
     for action, rest in step_actions(numbers, SUMS):
-        step = _with_result(action)
+        step = f"{action} = {_result(action)}"
         for text, result in worked(rest):
             found.setdefault(f"{step} , {text}" if text else step, result)
     return tuple(found.items())
+
+
+def short_sighted_answer(numbers: tuple[int, ...], target: int, rng: np.random.Generator, *, slip: int = -1, off: int = 0) -> str:
+    """A worked answer by :func:`~common.envs.countdown.short_sighted_step`. The result of step ``slip`` (from 0) is wrong by ``off``, or
+    by -``off`` where it would not be positive, and what follows goes on from that."""
+    steps: list[str] = []
+    while len(numbers) > 1:
+        action, rest = short_sighted_step(numbers, target, SUMS, rng)
+        result = _result(action)
+        if len(steps) == slip:
+            others = list(rest)
+            others.remove(result)
+            result += off if result + off > 0 else -off
+            rest = descending([*others, result])
+        steps.append(f"{action} = {result}")
+        numbers = rest
+    return " , ".join(steps)
 
 
 class CountdownWorkedEnv(AnswerEnv):
@@ -124,11 +141,7 @@ class CountdownWorkedEnv(AnswerEnv):
         return action, action
 
     def _try(self, rng: np.random.Generator) -> str:
-        numbers, steps = self._state.numbers, []
-        while len(numbers) > 1:
-            action, numbers = short_sighted_step(numbers, self._state.target, SUMS, rng)
-            steps.append(_with_result(action))
-        return " , ".join(steps)
+        return short_sighted_answer(self._state.numbers, self._state.target, rng)
 
     def lazy(self) -> str:
         """Combines as listed first, without looking at the target."""
