@@ -160,8 +160,9 @@ def _shop(env: Any, tasks: list[Task]) -> Found:
 
 
 MORE: dict[str, Callable[[Any, list[Task]], Found]] = {
-    "arithmetic-v1": _answers, "countdown-answer-v1": _answers, "countdown-roles-v1": _roles, "countdown-worked-v1": _answers,
-    "deduction-v1": _deduction, "gsm8k-v1": _answers, "math500-v1": _answers, "reasoning-gym-v1": _answers, "shop-v1": _shop, "webshop-1k": _shop,
+    "arithmetic-v1": _answers, "countdown-answer-v1": _answers, "countdown-roles-v1": _roles, "countdown-worked-roles-v1": _roles,
+    "countdown-worked-v1": _answers, "deduction-v1": _deduction, "gsm8k-v1": _answers, "math500-v1": _answers,
+    "reasoning-gym-v1": _answers, "shop-v1": _shop, "webshop-1k": _shop,
 }  # fmt: skip
 
 
