@@ -5,9 +5,11 @@ environment with roles, which reads critiques by ``verdict`` and ``computed``.""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
+
+import numpy as np
 
 from common.envs.contract import Env
 from common.evaluate.correction import Attempts, attempts_of, correction
@@ -44,8 +46,8 @@ def verification(verdicts: Sequence[bool | None], correct: Sequence[bool]) -> di
     """How well verdicts (True: "it is right") agree with the truth; a verdict of None agrees with nothing.
 
     ``verifier_acc``: share that agrees; ``verifier_acc_right`` and ``verifier_acc_wrong``: of right and of wrong
-    answers, absent where there is none; ``verifier_chance``: the share that always saying the more frequent of both
-    would reach.
+    answers, absent where there is none; ``verifier_balanced``: the mean of both, where there are both; ``verifier_chance``:
+    the share that always saying the more frequent of both would reach.
     """
     agreed = [said is not None and said == truth for said, truth in zip(verdicts, correct, strict=True)]
     found = {"verifier_acc": fmean(agreed), "verifier_chance": max(fmean(correct), 1 - fmean(correct))}
@@ -53,7 +55,38 @@ def verification(verdicts: Sequence[bool | None], correct: Sequence[bool]) -> di
         mine = [ok for ok, right in zip(agreed, correct, strict=True) if bool(right) == truth]
         if mine:
             found[f"verifier_acc_{name}"] = fmean(mine)
+    if {"verifier_acc_right", "verifier_acc_wrong"} <= found.keys():
+        found["verifier_balanced"] = (found["verifier_acc_right"] + found["verifier_acc_wrong"]) / 2
     return found
+
+
+def elections(rounds: Sequence, number: int) -> list[Sequence]:
+    """The rounds dealt to ``number`` elections, one after the other."""
+    return [rounds[i::number] for i in range(number)]
+
+
+def elected(rounds: Sequence[Attempts], number: int) -> dict[str, float]:
+    """:func:`vote`, the mean over ``number`` elections, each by its own share of the rounds."""
+    return averaged([vote(*ballots(one)) for one in elections(rounds, number)])
+
+
+def elected_within(
+    rounds: Sequence[Attempts], drawn: Sequence[Sequence[Trajectory]], number: int, budget: int, cost: Cost
+) -> tuple[dict[str, float], Cost]:
+    """:func:`vote_within`, means over ``number`` elections; ``cost`` is that of all rounds together."""
+    each = [vote_within(judged, episodes, budget, share_of(cost, number))
+            for judged, episodes in zip(elections(rounds, number), elections(drawn, number), strict=True)]  # fmt: skip
+    return averaged([found for found, _ in each]), share_of(sum((paid for _, paid in each), Cost()), number)
+
+
+def averaged(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: fmean(one[name] for one in found) for name in found[0]}
+
+
+def affords(drawn: Sequence[Sequence[Trajectory]], number: int, votes: int, budget: int) -> bool:
+    """Whether the rounds give each of ``number`` elections ``votes`` rounds and ``budget`` tokens."""
+    return all(len(one) >= votes and sum(episode.n_tokens for episodes in one for episode in episodes) >= budget
+               for one in elections(drawn, number))  # fmt: skip
 
 
 def vote_within(
@@ -94,9 +127,14 @@ def votes_within(costs: Sequence[Sequence[int]], budget: int) -> list[int]:
 
 
 def answers_of(env: Env, tasks: Sequence[Task], chains: Sequence[Trajectory]) -> Attempts:
-    """First and last turn of every chain as two attempts at its task: what the generator and the refiner declared."""
-    ends = [Trajectory(chain.task_id, (chain.steps[0], chain.steps[-1])) for chain in chains]
-    return attempts_of(env, tasks, ends)
+    """First and last turn of every chain as two attempts at its task: what the generator answered and what the refiner left."""
+    whole = attempts_of(env, tasks, chains)
+    return Attempts(whole.correct[:, [0, -1]], tuple((said[0], said[-1]) for said in whole.answers))
+
+
+def passes(rounds: Sequence[Attempts]) -> dict[str, float]:
+    """``pass@<rounds>``: the share of tasks to which one of the first answers is right."""
+    return {f"pass@{len(rounds)}": float(np.any([one.correct[:, 0] for one in rounds], axis=0).mean())}
 
 
 def report(env: Env, tasks: Sequence[Task], drawn: Sequence[Sequence[Trajectory]]) -> dict[str, float]:
@@ -174,7 +212,7 @@ def credit_audit(env: Env, tasks: Sequence[Task], found: Sequence[Labelled]) -> 
             if branch.depth == 1:
                 truth.append(env.verdict(branch.turn.text) == truth[branch.parent])
             else:
-                truth.append(env.score(branch.turn.text) >= 1.0)
+                truth.append(env.score(branch.turn.text) >= 1.0 if branch.depth == 0 else branch.reward >= 1.0)
             if branch.depth < 2:
                 agree[branch.depth].append(good[i] == truth[i])
         for pair in sibling_pairs(tree, good, depth=1):

@@ -23,13 +23,14 @@ ends with weights of its own. At test time several chains are sampled and the la
     …+vote_tok            one agent with as many votes as cost what the trio's chains cost in tokens
 
 Differs from the paper:
- 1. A nano policy instead of an instruction-tuned 8B model, countdown-roles-v1 instead of GSM8K, CSQA and MATH.
+ 1. A nano policy instead of an instruction-tuned 8B model, countdown-worked-roles-v1 instead of GSM8K, CSQA and MATH.
  2. All weights are trained unless ``lora_rank`` is set (the paper: LoRA), each role from the same base.
  3. The tree is sampled at temperature 1: a nano policy's samples at 0.3 are nearly all alike.
  4. Equal completions are imitated as often as they were sampled; siblings of the same text make no pair (not stated).
- 5. The DPO reference is the role's own SFT policy.
+ 5. The DPO reference is the role's own SFT policy. On countdown-worked-roles-v1 the chosen side's likelihood is added to the loss (the
+    term of Pang et al. 2024, iterative RPO; ``dpo.nll``): by DPO alone both sides lose probability to what nobody said.
  6. A fixed number of updates instead of epochs, so that variants of one claim are trained equally long.
- 7. Votes are compared as texts, ties go to the answer given first (the paper votes on final numbers).
+ 7. Votes are compared as texts, ties go to the answer given first (the paper votes on final numbers). Means over ``test.elections``.
  8. ``malt_outcome`` shares the tree: the label is the reward of the first leaf below. The paper's own baseline is STaR.
  9. The roles' ablations keep a role and give it the base's weights; leaving it out would change the prompts.
 10. A pretrained chat model plays the roles by our own prompts (:mod:`common.envs.word_problem_roles`), at 0.3.
@@ -53,37 +54,9 @@ from common.rows import cost_of
 from common.search.rollout import rollout
 from common.types import Cost, Task, Trajectory
 from papers.malt import measures, tree
+from papers.malt.params import Collect, Imitate, Prefer, Test
 
 GENERATOR, VERIFIER, _ = ROLES
-
-
-@dataclass(frozen=True)
-class Collect:
-    tasks: int
-    branching: int
-    """n: samples of each role at every node, n³ leaves."""
-    temperature: float
-
-
-@dataclass(frozen=True)
-class Imitate:
-    lr: float
-    batch: int
-    updates: int
-    """Of each role that is trained so."""
-
-
-@dataclass(frozen=True)
-class Prefer(Imitate):
-    beta: float
-
-
-@dataclass(frozen=True)
-class Test:
-    tasks: int
-    votes: int
-    """Chains, or answers of one agent, sampled for each task."""
-    temperature: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +154,7 @@ def train_role(lab: Lab, role: str, credit: str, how: str) -> Trained:
 
     if how == "dpo":
         return lab.fit(name, preferred, order=order, start=train_role(lab, role, credit, "sft"), lr=p.dpo.lr,
-                       max_steps=p.dpo.updates, batch_size=p.dpo.batch, beta=p.dpo.beta)  # fmt: skip
+                       max_steps=p.dpo.updates, batch_size=p.dpo.batch, beta=p.dpo.beta, nll=p.dpo.nll)  # fmt: skip
     return lab.fit(name, lambda _: Collected(tree.positives(labelled(lab, credit), depth)), order=order, lr=p.sft.lr,
                    max_steps=p.sft.updates + p.dpo.updates * (how == "sft_long"), batch_size=p.sft.batch)  # fmt: skip
 
@@ -222,26 +195,29 @@ def play(lab: Lab, tasks: list[Task], policy: TeamPolicy, draw: int, turns: int)
 
 
 def evaluate(lab: Lab, variant: Condition, trained: Team) -> list[Measured]:
-    """``test.votes`` chains of every task, one by one and voting, and one greedy chain; of one agent also as many votes
-    as its peer's chains cost in sampled tokens."""
+    """``test.elections`` times ``test.votes`` chains of every task, one by one and voting, and a greedy one, which is its own vote; of
+    one agent also as many votes as its peer's chains cost in sampled tokens."""
     p, env, turns, found = lab.p.test, lab.env, 1 if variant.peer else len(ROLES), []
-    for panel, tasks in lab.panels.items():
+    bare = variant.peer and not trained.roles  # the base itself, which admission checks ask about
+    for panel, tasks in (lab.panels_for(trained) if bare else lab.panels).items():
         tasks, policy, drawn, costs = tasks[: p.tasks], team(lab, trained, p.temperature, turns), [], []
         budget = sum(one.cost.sampled_tokens for one in lab.results[variant.peer].measured
                      if (one.panel, one.acting) == (panel, "vote")) if variant.peer else 0  # fmt: skip
-        while len(drawn) < p.votes or costs[-1].sampled_tokens < budget:
+        while not measures.affords(drawn, p.elections, p.votes, budget):
             drawn.append(play(lab, tasks, policy, len(drawn), turns))
             costs.append(measures.turns_cost(policy.cost(), len(drawn) * turns * len(tasks)))
-        judged, cost = [measures.answers_of(env, tasks, episodes) for episodes in drawn], costs[p.votes - 1]
-        greedy = measures.answers_of(env, tasks, play(lab, tasks, team(lab, trained, 0.0, turns), 0, turns))
-        one = measures.report(env, tasks, drawn[: p.votes]) | {"greedy_success": float(greedy.correct[:, -1].mean())}
-        elected = measures.vote(*measures.ballots(judged[: p.votes]))
-        found.append(Measured(panel, one, len(tasks), cost=measures.share_of(cost, p.votes)))
-        found.append(Measured(panel, elected, len(tasks), "vote", cost))
-        if variant.peer:
-            many, paid = measures.vote_within(judged, drawn, budget, costs[-1])
-            found.append(Measured(panel, many, len(tasks), "vote_tok", paid))
-        elif panel == lab.p.panels[0]:
+        judged, chains = [measures.answers_of(env, tasks, episodes) for episodes in drawn], p.votes * p.elections
+        greedy = measures.report(env, tasks, [play(lab, tasks, team(lab, trained, 0.0, turns), 0, turns)])
+        one = measures.report(env, tasks, drawn[:chains]) | {f"greedy_{name}": value for name, value in greedy.items()}
+        one |= measures.passes(judged[:chains]) if bare and lab.p.admission else {}
+        same = {"greedy_success": greedy["success"]}
+        found.append(Measured(panel, one, len(tasks), cost=measures.share_of(costs[chains - 1], chains)))
+        found.append(Measured(panel, measures.elected(judged[:chains], p.elections) | same, len(tasks), "vote",
+                              measures.share_of(costs[chains - 1], p.elections)))  # fmt: skip
+        if budget:
+            many, paid = measures.elected_within(judged, drawn, p.elections, budget, costs[-1])
+            found.append(Measured(panel, many | same, len(tasks), "vote_tok", paid))
+        elif not variant.peer and panel == lab.p.panels[0]:
             kept = measures.records(env, tasks[:KEPT_TASKS], drawn[0][:KEPT_TASKS], ROLES)
             lab.keep(f"dialogues.{variant.name}", kept)
     if variant.audit:

@@ -20,6 +20,7 @@ from common.envs import user_rows
 from common.envs.roles import ROLES
 from common.envs.versions import gsm8k_v1
 from common.envs.versions.countdown_roles_v1 import CountdownRolesEnv
+from common.envs.versions.countdown_worked_roles_v1 import KEEP
 from common.envs.word_problem_roles import RIGHT, WRONG, WordProblemRolesEnv
 from common.evaluate.claims import load_claims
 from common.lab import Lab, run
@@ -32,7 +33,7 @@ from common.types import PreferencePair, Task
 from papers.malt import method, tree
 from tests.papers.units import adapters_alone_moved, open_unit, operators, sums, teach, write_panels
 
-ENV = "countdown-roles-v1"
+ENV, WORKED = "countdown-roles-v1", "countdown-worked-roles-v1"
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +133,32 @@ def test_trees_and_dialogues_are_kept_to_be_read(whole):
     for name in ("trio", "malt", "malt_sft"):
         lines = [json.loads(line) for line in (folder / f"dialogues.{name}.jsonl").read_text().splitlines()]
         assert len(lines) == 3 * p.test.tasks and {line["role"] for line in lines} == set(ROLES)
+
+
+# -- worked answers ---------------------------------------------------------------------------------------------
+
+
+def test_worked_answers_are_measured_as_admission_checks_and_verdicts_ask(world_of, tmp_path):
+    unit = open_unit(world_of(WORKED), "malt", WORKED, tmp_path / "lab", only=["trio", "malt", "base", "rft"], admission=True,
+                     dpo__nll=1.0, test__elections=3, test__tasks=20, collect__branching=3)  # fmt: skip
+    rows = run(unit)
+    found = {(row.variant, row.panel.removeprefix(f"{WORKED}/"), row.metric): row.value for row in rows}
+    costs = {(row.variant, row.panel.removeprefix(f"{WORKED}/")): row.cost for row in rows if row.metric == "success"}
+    p = unit.params.test
+    # nine or so chains are measured, and a vote costs what one election's chains cost
+    assert costs["trio+vote", "test"]["samples"] == 3 * p.votes * p.tasks and costs["trio", "test"]["samples"] == 3 * p.tasks
+    assert costs["base+vote_tok", "test"]["sampled_tokens"] == pytest.approx(costs["trio+vote", "test"]["sampled_tokens"], rel=0.2)
+    assert {(variant, panel) for variant, panel, _ in found if panel == "demos"} == {("base", "demos"), ("base+vote", "demos")}
+    single, several = found["base", "test", "success"], found["base", "test", f"pass@{p.votes * p.elections}"]
+    assert 0 < single < several <= 1 and 0 < found["base", "demos", "success"]
+    balanced = (found["trio", "test", "verifier_acc_right"] + found["trio", "test", "verifier_acc_wrong"]) / 2
+    assert found["trio", "test", "verifier_balanced"] == pytest.approx(balanced)
+    for variant in ("trio+vote", "malt+vote", "base+vote", "rft+vote_tok"):  # all chains of a greedy team are the same
+        assert found[variant, "test", "greedy_success"] == found[variant.split("+")[0], "test", "greedy_success"]
+    assert {"greedy_verifier_acc", "greedy_acc@1"} <= {metric for variant, _, metric in found if variant == "malt"}
+    dialogues = [json.loads(line) for line in (unit.run.artifacts / "dialogues.trio.jsonl").read_text().splitlines()]
+    kept = [i for i, line in enumerate(dialogues) if line["text"] == KEEP]
+    assert kept and all(dialogues[i]["right"] == dialogues[i - 2]["right"] and dialogues[i]["role"] == "refiner" for i in kept)
 
 
 # -- in prose, from a pretrained model --------------------------------------------------------------------------

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 
 from common.envs.versions.countdown_roles_v1 import ROLES, CountdownRolesEnv
+from common.envs.versions.countdown_worked_roles_v1 import CountdownWorkedRolesEnv
 from common.envs.word_problem_roles import RIGHT as SAID_RIGHT
 from common.envs.word_problem_roles import WRONG as SAID_WRONG
 from common.envs.word_problem_roles import WordProblemRolesEnv
 from common.evaluate.correction import Attempts
 from common.types import Cost, Observation, Step, Task, Trajectory, Turn
 from papers.malt.measures import (
-    answers_of, ballots, chain_report, credit_audit, majority, records, report, share_of, turns_cost, verification,
-    vote, vote_within, votes_within,
+    affords, answers_of, ballots, chain_report, credit_audit, elected, elected_within, elections, majority, passes, records, report, share_of,
+    turns_cost, verification, vote, vote_within, votes_within,
 )  # fmt: skip
 from papers.malt.tree import Branch, Expansion, values
 
@@ -46,8 +47,8 @@ def test_a_vote_compares_texts_and_counts_the_winner_s_correctness():
 def test_verdicts_against_the_truth_by_hand():
     found = verification([True, True, False, False, None], [True, False, False, True, True])
     assert found == {"verifier_acc": 2 / 5, "verifier_chance": 3 / 5, "verifier_acc_right": 1 / 3,
-                     "verifier_acc_wrong": 1 / 2}  # fmt: skip
-    assert "verifier_acc_right" not in verification([False], [False])
+                     "verifier_acc_wrong": 1 / 2, "verifier_balanced": pytest.approx(5 / 12)}  # fmt: skip
+    assert {"verifier_acc_right", "verifier_balanced"}.isdisjoint(verification([False], [False]))
     yes = verification([True] * 4, [True, False, False, False])  # always "right": no better than its prior
     assert (yes["verifier_acc"], yes["verifier_acc_right"], yes["verifier_acc_wrong"]) == (0.25, 1.0, 0.0)
 
@@ -73,6 +74,22 @@ def test_an_election_within_a_budget_pays_for_the_answers_it_counts():
     assert (found["success"], found["votes"]) == (0.5, 1.0)
     assert paid == Cost(lm_calls=4, sampled_tokens=10, env_steps=2, samples=2)
     assert ballots(rounds) == ([["a", "c", "c"], ["b", "b", "d"]], [[False, True, True], [True, True, False]])
+    assert affords(drawn, 1, 3, 30) and not affords(drawn, 1, 3, 31) and not affords(drawn, 1, 4, 0) and not affords([], 1, 1, 0)
+    assert affords(drawn, 3, 1, 10) and not affords(drawn, 3, 1, 11)
+    assert passes(rounds) == {"pass@3": 1.0} and passes(rounds[:1]) == {"pass@1": 0.5}
+
+
+def test_elections_share_the_rounds_and_are_averaged():
+    answers = ((("a",),), (("b",),), (("a",),), (("a",),))
+    rounds = [Attempts(np.array([[right]]), said) for right, said in zip((True, False, False, True), answers)]
+    assert elections("abcd", 2) == ["ac", "bd"] and elections("abcd", 1) == ["abcd"]
+    # the first election hears a right and a wrong "a" and takes the first; the second hears a wrong "b" first
+    assert elected(rounds, 2) == {"success": 0.5, "agreement": 0.75} and elected(rounds, 1) == vote(*ballots(rounds))
+    three = Trajectory("t", (Step((), Turn("a", -1.0, 3), Observation("")),))
+    whole = Cost(lm_calls=4, sampled_tokens=12, env_steps=4, samples=4)
+    found, paid = elected_within(rounds, [[three]] * 4, 2, 3, whole)
+    assert found == {"success": 0.5, "agreement": 1.0, "votes": 1.0} and paid == Cost(lm_calls=2, sampled_tokens=3, env_steps=1, samples=1)
+    assert elected_within(rounds, [[three]] * 4, 1, 12, whole) == (vote(*ballots(rounds)) | {"votes": 4.0}, whole)
 
 
 CHAINS = [
@@ -137,6 +154,30 @@ def test_credit_is_held_against_what_the_environment_knows():
 
 def test_a_finished_chain_is_what_the_environment_says():
     assert CHAINS[0].success and not CHAINS[1].success and isinstance(CHAINS[0].steps[-1].observation, Observation)
+
+
+# -- worked answers ------------------------------------------------------------------------------------------------
+
+SUM = Task("t", "countdown-worked-roles-v1", "test", {"numbers": [14, 5, 3], "target": 16})
+WORKED, MISS = "14 + 5 = 19 , 19 - 3 = 16", "14 + 5 = 19 , 19 + 3 = 22"
+
+
+def test_what_a_refiner_keeps_is_the_generator_s_answer_in_every_measure():
+    env = CountdownWorkedRolesEnv()
+    texts = [(WORKED, "makes 16 right", "keep"), (MISS, "makes 22 wrong", WORKED), (MISS, "makes 16 right", "keep"),
+             (WORKED, "makes 19 wrong", MISS)]  # fmt: skip
+    chains = [chain(*said, env=env, task=SUM) for said in texts]
+    judged = answers_of(env, [SUM] * 4, chains)
+    assert judged.answers == ((WORKED, WORKED), (MISS, WORKED), (MISS, MISS), (WORKED, MISS))
+    assert judged.correct.tolist() == [[True, True], [False, True], [False, False], [True, False]]
+    assert ballots([judged]) == ([[WORKED], [WORKED], [MISS], [MISS]], [[True], [True], [False], [False]])
+    found = chain_report(env, [SUM] * 4, chains)
+    expected = {"success": 1 / 2, "cl": 1 / 2, "cs": 1 / 2, "copy": 1 / 2, "verifier_balanced": 1 / 2, "verifier_value": 1 / 2,
+                "follow_right": 1.0, "follow_wrong": 1.0}  # fmt: skip
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
+    assert [row["right"] for row in records(env, [SUM], chains[:1], ROLES)] == [True, True, True]
+    first = [chain(said[0], env=env, task=SUM) for said in texts]
+    assert report(env, [SUM] * 4, [first]) == {"success": 1 / 2} and passes([answers_of(env, [SUM] * 4, first)]) == {"pass@1": 1 / 2}
 
 
 # -- in prose ------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from common.envs.versions import arithmetic_v1, countdown_v1, deduction_v1
 from common.envs.versions.arithmetic_v1 import ArithmeticEnv
 from common.envs.versions.countdown_roles_v1 import CountdownRolesEnv
 from common.envs.versions.countdown_v1 import CountdownEnv
+from common.envs.versions.countdown_worked_roles_v1 import CountdownWorkedRolesEnv
 from common.envs.versions.deduction_v1 import DeductionEnv
 from common.learn.batches import SFTExample
 from common.base import CRITIC_QUESTION, demonstrations
@@ -24,7 +25,7 @@ from common.lm.tokenizer import ASSISTANT, END, USER
 from common.rng import generator
 from common.types import Task
 from tests.papers import small_shop, sums
-from tests.papers.units import operators, spec_of, sums as sum_tasks, teach, write_panels
+from tests.papers.units import PAIRS, operators, spec_of, sums as sum_tasks, teach, write_panels
 
 TRIPLES = list(combinations_with_replacement(range(13, 0, -1), 3))
 
@@ -64,6 +65,19 @@ def countdown_roles(root: Path) -> Path:
     return root
 
 
+def countdown_worked_roles(root: Path) -> Path:
+    """Sums and differences of two numbers, for a policy that was shown what all three roles say of them, now and then falsely."""
+    env, order = CountdownWorkedRolesEnv(), generator("worked roles").permutation(len(PAIRS)).tolist()
+    panels = {
+        split: [Task(f"{env.id}/{split}/{k}.{target}", env.id, split, {"numbers": list(PAIRS[k]), "target": target})
+                for k in chosen for target in (sum(PAIRS[k]), PAIRS[k][0] - PAIRS[k][1])]
+        for split, chosen in {"train": order[:50], "test": order[50:], "demos": order[:50]}.items()
+    }  # fmt: skip
+    write_panels(root, env.id, panels)
+    teach(root, demonstrations(env, panels["demos"], seed=0, repeats=4), vocab=340, context=96, updates=300)
+    return root
+
+
 def arithmetic(root: Path) -> Path:
     """Sums of three numbers; the policy is right about once in ten."""
     env, panels = ArithmeticEnv(), arithmetic_v1.build_panels(0)
@@ -90,6 +104,7 @@ WORLDS: dict[str, Callable[[Path], Path]] = {
     "countdown-answer-v1": sums.build,
     "countdown-v1": countdown,
     "countdown-roles-v1": countdown_roles,
+    "countdown-worked-roles-v1": countdown_worked_roles,
     "arithmetic-v1": arithmetic,
     "deduction-v1": deduction,
     "minatar-breakout-v1": partial(game, "minatar-breakout-v1"),
