@@ -12,7 +12,7 @@ from difflib import SequenceMatcher
 from statistics import fmean
 
 from common.policy import Policy, propose
-from common.search.transitions import OVER, Transition, Tried, asked
+from common.search.transitions import Transition, Tried, asked, is_over
 from common.types import Message
 
 Follow = Callable[[str, str, str], str]
@@ -58,7 +58,7 @@ def imagine(unfilled: Sequence[Forecast], policy: Policy, follow: Follow, *, see
         for i, [turn] in zip(going, propose(policy, prompts, [seed] * len(going), 1), strict=True):
             one = unfilled[i]
             one.imagined.append(turn.text)
-            if turn.text == OVER or not turn.finished or depth + 1 == len(one.real):
+            if is_over(turn.text) or not turn.finished or depth + 1 == len(one.real):
                 del states[i]
                 continue
             text = follow(states[i][-1]["content"], one.real[depth].action, turn.text)
@@ -77,5 +77,5 @@ def fidelity(predicted: Sequence[Forecast]) -> dict[str, float]:
         pairs = [(f.imagined[d] if d < len(f.imagined) else "", f.real[d].after) for f in predicted if d < len(f.real)]
         values[f"exact@{d + 1}"] = fmean(one.split() == other.split() for one, other in pairs)
         values[f"tokens@{d + 1}"] = fmean(token_accuracy(one, other) for one, other in pairs)
-        values[f"end@{d + 1}"] = fmean((one == OVER) == (other == OVER) for one, other in pairs)
+        values[f"end@{d + 1}"] = fmean(is_over(one) == is_over(other) for one, other in pairs)
     return values

@@ -8,10 +8,11 @@ from common.envs.shop.engine import ShopEnv
 from common.envs.shop.instruction import FORESEE, instructed
 from common.envs.shop.products import words
 from common.envs.shop.reading import follow, goal_of, outcome, page_of
-from common.envs.shop.shorthand import Shorthand, question, short, spelled_out, touched, untouched
+from common.envs.shop.shorthand import question, short, spelled_out, touched, untouched
 from common.envs.steps import StepsEnv, announces_number
 from common.envs.word_problems import WordProblemEnv
 from common.rng import generator
+from common.search.reader import Foreseer, ShopReader
 from common.search.transitions import asked
 from common.types import Message, Task, Turn
 
@@ -55,7 +56,7 @@ def probe() -> dict[str, float | str]:
 def _pages() -> dict[str, float | str]:
     """Every page of a few episodes, read and shortened, beside what the next one really is."""
     env = instructed(ShopEnv([_product(i) for i in range(12)], page_size=5, numbered=True))
-    world, lines, right = Shorthand(_Echo(), touched), [], []
+    world, lines, right = Foreseer(_Echo(), ShopReader()), [], []
     for task in TASKS:
         rng, seen = generator("probe", task.id), env.reset(task)
         while not seen.done:

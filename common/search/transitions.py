@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from common.types import Message, Observation
 
 OVER = "over"
-"""The text of the state after an action that ends the episode. The reward is no part of it."""
+"""The text of the state after an action that ends the episode, in some worlds with the number that is left. The reward is no part of it."""
+_OVER = re.compile(rf"{OVER}( \d+)?")
 
 QUESTION = "then?"
 """Asked after an action; the answer of a world model is the text of :func:`shown`."""
@@ -16,6 +18,11 @@ QUESTION = "then?"
 def shown(observation: Observation) -> str:
     """The next state as text: what the environment answers, or ``over``. The goal does not change and is left out."""
     return OVER if observation.done else observation.text
+
+
+def is_over(text: str) -> bool:
+    """Whether the state ``text`` ends the episode."""
+    return bool(_OVER.fullmatch(text))
 
 
 def asked(prompt: tuple[Message, ...], action: str) -> tuple[Message, ...]:

@@ -7,16 +7,16 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from common.envs.shop.reading import outcome
 from common.report import figures, published
 from common.report.examples import compare_episodes, forecast_examples
 from common.report.show import code, source
 from common.rows import MetricRow
+from common.search.reader import CountdownReader
 from common.search.transitions import Transition, Tried
 from papers.early_experience import maths
 from papers.early_experience.method import FORESEEING
 
-LADDER = ("start", "iwm_world", "star", "imitation", "iwm", "sr", "imitation_eighth", "iwm_eighth", "sr_eighth",
+LADDER = ("start", "iwm_world", "star", "imitation", "iwm", "sr", "imitation_eighth", "iwm_eighth",
           "imitation_rl", "iwm_rl", "sr_rl")  # fmt: skip
 COLUMNS = ("success", "score", "invalid", "repeated", "truncated")
 CURVES = ("loss", "grad_norm", "reward", "kl_1")
@@ -25,22 +25,16 @@ SHOWN = ("imitation", "iwm_world", "iwm", "sr", "star", "imitation_rl", "iwm_rl"
 
 def toy() -> list[Figure | str]:
     """One state of a demonstration, two other actions tried there, and the rows that each variant learns from it."""
-    goal = "portable safe stroller with color: white, and price lower than 70 dollars"
-    listed = "page 1\n1 nidoo portable safe stroller $33\n2 cribba safe natural stroller $32\nback to search"
-    rest = "chosen: none\nbuy now, < prev, back to search"
-    good = f"nidoo portable safe stroller $33\nabout: safe portable\ncolor: green white\n{rest}"
-    poor = f"cribba safe natural stroller $32\nabout: safe natural\ncolor: blue white\n{rest}"
-    tried = (Tried("click[2]", poor), Tried("click[white]", f"invalid action\n{listed}"))
-    prompt = ({"role": "user", "content": f"goal: {goal}\ndid: search\n{listed}"},)
-    states = [Transition("toy", prompt, Tried("click[1]", good), tried)]
+    reader, prompt = CountdownReader(), ({"role": "user", "content": "numbers 14 5 3 target 16"},)
+    tried = (Tried("14 - 5", "numbers 9 3"), Tried("3 - 14", reader.invalid))
+    states = [Transition("toy", prompt, Tried("14 + 5", "numbers 19 3"), tried)]
     lines = [f"imitation   {[row.completion for row in maths.imitation_rows(states)]}"]
-    lines += [f"world model {row.prompt[0]['content'].splitlines()[1:]} → {row.completion.splitlines()}"
-              for row in maths.world_rows(states, 2)]  # fmt: skip
+    lines += [f"world model {[message['content'] for message in row.prompt]} → {row.completion}" for row in maths.world_rows(states, 2, reader)]
     for name, invent in (("sr", lambda real: real), ("star", lambda real: real[::-1])):
-        rows = maths.reflection_rows(states, 2, invent=invent)
+        rows = maths.reflection_rows(states, 2, reader, invent=invent)
         lines.append(f"{name:11s} {[row.completion for row in rows]}")
     return [
-        *map(source, (maths.try_others, maths.world_rows, outcome)), code("\n".join(lines)),
+        *map(source, (maths.try_others, maths.world_rows, CountdownReader.outcome)), code("\n".join(lines)),
         "In the last line, the STaR-style control, sentences and actions are the same, and what the other action led "
         "to was taken from another one. If it matters that reflections are true, `star` must fall behind `sr`.",
     ]  # fmt: skip
@@ -48,7 +42,7 @@ def toy() -> list[Figure | str]:
 
 def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure | str]:  # noqa: ARG001
     """Success by the share of demonstrations, and foresight by depth."""
-    series = {kind: {0.125: f"{kind}_eighth", 1.0: kind} for kind in ("imitation", "iwm", "sr")}
+    series = {kind: {0.125: f"{kind}_eighth", 1.0: kind} for kind in ("imitation", "iwm")}
     return [
         "Success against the share of demonstrated tasks: by the paper the lines should be further apart on the left.",
         figures.ablation(rows, series, xlabel="share of the demonstrated tasks"),

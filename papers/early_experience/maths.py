@@ -10,32 +10,32 @@ import torch
 from common.envs.answers import declared
 from common.envs.contract import Env, Snapshot
 from common.envs.shop.instruction import FORESEE
-from common.envs.shop.reading import goal_of, outcome, page_of
-from common.envs.shop.shorthand import View, question, short, touched
+from common.envs.shop.shorthand import touched
 from common.learn.batches import SFTExample
 from common.learn.policy_gradient import CreditedTurn, Dialogue, leave_one_out
 from common.lm.engine import Engine
 from common.policy import Policy, propose
 from common.rng import derive
-from common.search.transitions import Transition, Tried, shown
+from common.search.reader import Reader
+from common.search.transitions import Transition, Tried
 from common.types import Cost, Message, Observation, Task, Trajectory
 
 
 # -- 1. early experience: no reward is read ----------------------------------------------------------------------------
 
 
-def demonstrate(env: Env, task: Task, act: Callable[[], str]) -> list[tuple[Transition, Snapshot]]:
+def demonstrate(env: Env, reader: Reader, task: Task, act: Callable[[], str]) -> list[tuple[Transition, Snapshot]]:
     """One episode of ``task`` played by ``act()``: its transitions, each with a snapshot of the state before it."""
     observation, found = env.reset(task), []
     while not observation.done:
         state, prompt, action = env.snapshot(), env.prompt(), act()
         observation = env.step(action)
-        found.append((Transition(task.id, prompt, Tried(action, shown(observation))), state))
+        found.append((Transition(task.id, prompt, Tried(action, reader.shown(observation))), state))
     return found
 
 
 def try_others(
-    env: Env, played: Sequence[tuple[Transition, Snapshot]], policy: Policy, *, k: int, draws: int, seed: int
+    env: Env, reader: Reader, played: Sequence[tuple[Transition, Snapshot]], policy: Policy, *, k: int, draws: int, seed: int
 ) -> list[Transition]:
     """Each transition with at most ``k`` other actions, the first distinct ones of ``draws`` that ``policy`` samples,
     and what they led to.
@@ -51,7 +51,7 @@ def try_others(
         others = []
         for action in list(distinct)[:k]:
             env.restore(state)
-            others.append(Tried(action, shown(env.step(action))))
+            others.append(Tried(action, reader.shown(env.step(action))))
         spent = sum(turn.n_tokens for turn in turns)
         found.append(Transition(one.task_id, one.prompt, one.taken, tuple(others), spent))
     return found
@@ -72,12 +72,6 @@ def experience_cost(
 # -- 2. rows of training -----------------------------------------------------------------------------------------------
 
 
-def reading_rows(acting: Sequence[SFTExample]) -> list[SFTExample]:
-    """Training rows for p(page | goal), of the pages shown in ``acting``: what pages look like, without dynamics."""
-    prompts = [example.prompt[0]["content"] for example in acting]
-    return [SFTExample(({"role": "user", "content": text.split("\n", 1)[0]},), page_of(text)) for text in prompts]
-
-
 def imitation_rows(states: Sequence[Transition]) -> list[SFTExample]:
     """Training rows for p(a_i | s_i): imitation of the expert."""
     return [SFTExample(one.prompt, one.taken.action) for one in states]
@@ -88,15 +82,14 @@ def instructed_view(prompt: str, action: str) -> str:
     return f"{FORESEE}\n\n{touched(prompt, action)}"
 
 
-def world_rows(states: Sequence[Transition], k: int, view: View = touched) -> list[SFTExample]:
+def world_rows(states: Sequence[Transition], k: int, reader: Reader) -> list[SFTExample]:
     """Training rows for p(s_i^j | s_i, a_i^j) for the first ``k`` alternatives of each state, the loss of IWM, in shorthand."""
     pairs = [(one.prompt[-1]["content"], tried) for one in states for tried in one.others[:k]]
-    return [SFTExample(question(text, tried.action, view), short(page_of(text), tried.action, tried.after))
-            for text, tried in pairs]  # fmt: skip
+    return [SFTExample(reader.question(text, tried.action), reader.written(text, tried.action, tried.after)) for text, tried in pairs]
 
 
 def reflection_rows(
-    states: Sequence[Transition], k: int, *, invent: Callable[[list[str]], list[str]] = lambda real: real
+    states: Sequence[Transition], k: int, reader: Reader, *, invent: Callable[[list[str]], list[str]] = lambda real: real
 ) -> list[SFTExample]:
     """Training rows for p(c_i^j, a_i | s_i) for the first ``k`` alternatives of each state, the loss of SR.
 
@@ -104,30 +97,20 @@ def reflection_rows(
     was executed. Where the result reads like what the expert's action led to, there is nothing to reflect on.
     """
     pairs = [(one, tried) for one in states for tried in one.others[:k]]
+    prompts = [one.prompt[-1]["content"] for one, _ in pairs]
     by_kind: dict[str, list[int]] = {}
-    for i, (one, _) in enumerate(pairs):
-        by_kind.setdefault(kind_of(one), []).append(i)
+    for i, prompt in enumerate(prompts):
+        by_kind.setdefault(reader.kind(prompt), []).append(i)
     led_to = [""] * len(pairs)
     for members in by_kind.values():
-        real = [meaning(pairs[i][0], pairs[i][1].after) for i in members]
+        real = [reader.outcome(prompts[i], pairs[i][1].after) for i in members]
         for i, text in zip(members, invent(real), strict=True):
             led_to[i] = text
     return [
         SFTExample(one.prompt, reflection(text, better, one.taken.action))
-        for (one, _), text in zip(pairs, led_to, strict=True)
-        if text != (better := meaning(one, one.taken.after))
+        for (one, _), prompt, text in zip(pairs, prompts, led_to, strict=True)
+        if text != (better := reader.outcome(prompt, one.taken.after))
     ]
-
-
-def kind_of(state: Transition) -> str:
-    """The kind of page that is shown: a product, the search page or a list of results."""
-    last = state.prompt[-1]["content"].rsplit("\n", 1)[-1]
-    return "item" if last.startswith("buy now") else "search" if last == "search page" else "results"
-
-
-def meaning(state: Transition, page: str) -> str:
-    """What ``page`` means for the goal of ``state``, in a few words."""
-    return outcome(goal_of(state.prompt[-1]["content"]), page)
 
 
 def reflection(led_to: str, better: str, action: str) -> str:

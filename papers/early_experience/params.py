@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True)
-class Start:
-    tasks: int
-    """Tasks of the ``demos`` panel whose pages are learned to be written."""
-    updates: int
-    """0: the base model as it is."""
-    lr: float
+from common.config import Evaluation
 
 
 @dataclass(frozen=True)
@@ -41,6 +34,8 @@ class Experience:
 
 @dataclass(frozen=True)
 class Reinforce:
+    tasks: int
+    """Training tasks that are played."""
     updates: int
     env_steps: int
     """Environment steps of an update."""
@@ -51,8 +46,7 @@ class Reinforce:
 
 
 @dataclass(frozen=True)
-class Test:
-    tasks: int
+class Test(Evaluation):
     foresight_tasks: int
     """Tasks of the first panel on whose demonstrations foresight is measured, ``depth`` states far."""
     depth: int

@@ -15,12 +15,13 @@ from typing import Protocol
 
 from common.envs.contract import Env, Snapshot
 from common.envs.shop.reading import follow
-from common.envs.shop.shorthand import Shorthand, touched, untouched
+from common.envs.shop.shorthand import touched, untouched
 from common.evaluate.foresight import Follow
 from common.lm.engine import Engine
 from common.lm.policy import LMPolicy
 from common.policy import Policy, propose
 from common.rng import derive
+from common.search.reader import Foreseer, ShopReader
 from common.search.transitions import OVER, asked, shown
 from common.types import Message, Step, Task, Trajectory, Turn
 
@@ -95,9 +96,9 @@ def actor(engine: Engine, temperature: float = 1.0) -> LMPolicy:
     return LMPolicy(engine, temperature, max_new_tokens=ACTION_TOKENS)
 
 
-def foreseer(engine: Engine, *, blind: bool = False) -> Shorthand:
+def foreseer(engine: Engine, *, blind: bool = False) -> Foreseer:
     """A world model that writes pages, greedily. ``blind``: it is not shown the page that an action is taken on."""
-    return Shorthand(LMPolicy(engine, 0.0, max_new_tokens=PAGE_TOKENS), untouched if blind else touched)
+    return Foreseer(LMPolicy(engine, 0.0, max_new_tokens=PAGE_TOKENS), ShopReader(untouched if blind else touched))
 
 
 def imagined(engine: Engine, *, blind: bool = False) -> Imagined:

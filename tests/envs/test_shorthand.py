@@ -7,8 +7,9 @@ import pytest
 from common.envs.shop.catalogue import build_catalogue, build_panels
 from common.envs.shop.engine import ShopEnv
 from common.envs.shop.reading import follow, page_of
-from common.envs.shop.shorthand import Shorthand, short, spelled_out, touched, untouched
+from common.envs.shop.shorthand import short, spelled_out, touched, untouched
 from common.rng import generator
+from common.search.reader import Foreseer, ShopReader
 from common.search.transitions import OVER, asked, shown
 from common.types import Turn
 
@@ -72,6 +73,6 @@ def test_a_model_in_shorthand_is_asked_and_answers_like_any_other():
 
     model = Says()
     prompt = ({"role": "user", "content": f"{GOAL}\ndid: 2\n{ITEM}"},)
-    [[turn]] = Shorthand(model, touched).propose([asked(prompt, "click[red]")], [0], 1)
+    [[turn]] = Foreseer(model, ShopReader()).propose([asked(prompt, "click[red]")], [0], 1)
     assert turn.text == ITEM.replace("none", "red") and turn.n_tokens == 3
     assert [m["content"] for m in model.asked[0]] == [touched(prompt[0]["content"], "click[red]")]

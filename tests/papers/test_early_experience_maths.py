@@ -5,13 +5,15 @@ from __future__ import annotations
 import pytest
 
 from common.envs.versions.countdown_v1 import CountdownEnv
-from common.search.transitions import OVER, Transition, Tried, shown
+from common.search.reader import CountdownReader, ShopReader
+from common.search.transitions import OVER, Transition, Tried
 from common.types import Observation, Step, Task, Trajectory, Turn
 from papers.early_experience.maths import (
-    LastLine, demonstrate, episode_dialogues, experience_cost, imitation_rows, reading_rows, reflection_rows,
+    LastLine, demonstrate, episode_dialogues, experience_cost, imitation_rows, reflection_rows,
     try_others, within_budget, world_rows,
 )
 
+NUMBERS, SHOP = CountdownReader(), ShopReader()
 TASK = Task("countdown-v1/toy/0", "countdown-v1", "toy", {"numbers": [2, 3, 4], "target": 14})
 
 
@@ -29,7 +31,7 @@ class Says:
 @pytest.fixture
 def played():
     env = CountdownEnv()
-    return env, demonstrate(env, TASK, env.oracle)
+    return env, demonstrate(env, NUMBERS, TASK, env.oracle)
 
 
 def test_a_demonstration_is_the_expert_s_episode_with_its_states(played):
@@ -39,29 +41,29 @@ def test_a_demonstration_is_the_expert_s_episode_with_its_states(played):
         env.restore(state)
         assert env.prompt() == one.prompt
         seen = env.step(one.taken.action)
-        assert one.taken.after == shown(seen)
+        assert one.taken.after == NUMBERS.shown(seen)
         assert seen.done == (i + 1 == len(found))
-    assert seen.reward == 1.0 and found[-1][0].taken.after == OVER
+    assert seen.reward == 1.0 and found[-1][0].taken.after == "over 14"
 
 
 def test_others_are_distinct_finished_executed_and_never_the_expert_s(played):
     env, found = played
     expert = found[0][0].taken.action
     policy = Says(expert, "nonsense", "cut off", "nonsense", "9 + 9", "late", cut=("cut off",))
-    states = try_others(env, found, policy, k=2, draws=5, seed=3)
+    states = try_others(env, NUMBERS, found, policy, k=2, draws=5, seed=3)
     assert len(set(policy.keys)) == len(found)
     assert [tried.action for tried in states[0].others] == ["nonsense", "9 + 9"]
     env.restore(found[0][1])
-    assert states[0].others[0].after == shown(env.step("nonsense"))
+    assert states[0].others[0].after == NUMBERS.shown(env.step("nonsense")) == "invalid step"
     assert states[0].sampled_tokens == 15 and states[0].taken == found[0][0].taken
-    fewer = try_others(env, found, policy, k=1, draws=5, seed=3)
+    fewer = try_others(env, NUMBERS, found, policy, k=1, draws=5, seed=3)
     assert [m.others for m in fewer] == [m.others[:1] for m in states]
 
 
 def test_no_alternative_is_an_empty_tuple(played):
     env, found = played
     only = [(Transition(m.task_id, m.prompt, m.taken), s) for m, s in found[:1]]
-    assert try_others(env, only, Says(found[0][0].taken.action), k=4, draws=1, seed=0)[0].others == ()
+    assert try_others(env, NUMBERS, only, Says(found[0][0].taken.action), k=4, draws=1, seed=0)[0].others == ()
 
 
 class Counting:
@@ -73,7 +75,7 @@ class Counting:
 
 def test_alternatives_cost_their_samples_and_their_execution(played):
     env, found = played
-    states = try_others(env, found, Says("nonsense", "9 + 9"), k=2, draws=2, seed=3)
+    states = try_others(env, NUMBERS, found, Says("nonsense", "9 + 9"), k=2, draws=2, seed=3)
     n = len(states)
     cost = experience_cost(states, 1, Counting(), draws=2)
     assert (cost.env_steps, cost.lm_calls, cost.samples) == (n, n, 2 * n)
@@ -104,25 +106,18 @@ def completions(rows) -> list[str]:
     return [row.completion for row in rows]
 
 
-def test_reading_teaches_pages_without_what_leads_to_them():
-    acting = imitation_rows([ALONE, LIST])
-    rows = reading_rows(acting)
-    assert completions(rows) == ["search page", "page 1\n1 a soft lamp $20\n2 a hard lamp $20\nback to search"]
-    assert {row.prompt[0]["content"] for row in rows} == {GOAL.strip()} and all(len(row.prompt) == 1 for row in rows)
-
-
 def test_the_rows_of_each_way_of_learning():
     states = [ALONE, LIST, ITEM]
     assert completions(imitation_rows(states)) == ["search[soft lamp]", "click[1]", "click[red]"]
-    world = world_rows(states, 2)
+    world = world_rows(states, 2, SHOP)
     # in shorthand. Asked: the goal, what the action touches on its page, the action; written: what is new
     assert completions(world) == ["about: hard\ncolor: red", "invalid action\npage 1", OVER]
     assert [[message["content"] for message in row.prompt] for row in world] == [
         [GOAL + "a hard lamp $20\nclick[2]"], [GOAL + "page 1\nback to search\nclick[9]"],
         ["\n".join([GOAL.strip(), *FITS.split("\n")[:-1], "click[buy now]"])],
     ]  # fmt: skip
-    assert completions(world_rows(states, 1)) == ["about: hard\ncolor: red", OVER]
-    assert completions(reflection_rows(states, 2)) == [
+    assert completions(world_rows(states, 1, SHOP)) == ["about: hard\ncolor: red", OVER]
+    assert completions(reflection_rows(states, 2, SHOP)) == [
         "not lacks soft but choose red\nclick[1]",
         "not invalid but choose red\nclick[1]",
         "not over but fits\nclick[red]",
@@ -136,9 +131,9 @@ def test_invented_outcomes_are_those_of_others_at_the_same_kind_of_page():
         given.append(real)
         return real[::-1]
 
-    found = completions(reflection_rows([LIST, ITEM], 2, invent=invent))
+    found = completions(reflection_rows([LIST, ITEM], 2, SHOP, invent=invent))
     assert given == [["lacks soft", "invalid"], ["over"]]
-    assert completions(reflection_rows([LIST], 1, invent=lambda real: ["choose red"])) == []  # as good as the expert's
+    assert completions(reflection_rows([LIST], 1, SHOP, invent=lambda real: ["choose red"])) == []  # as good as the expert's
     assert found == ["not invalid but choose red\nclick[1]", "not lacks soft but choose red\nclick[1]",
                      "not over but fits\nclick[red]"]
 

@@ -14,12 +14,10 @@ of a numbered shop (``ShopEnv(numbered=True)``); spelling out what was shortened
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
 from common.envs.shop.engine import INVALID
 from common.envs.shop.reading import page_of
-from common.policy import Policy, propose
-from common.types import Message, Turn
+from common.types import Message
 
 BUTTONS = "buy now, < prev, back to search"
 """Last line of every product's page in a numbered shop."""
@@ -83,20 +81,6 @@ def spelled_out(page: str, action: str, text: str) -> str:
         options = ["chosen: none"] if "\n" in text else []
         return "\n".join([product, text, *options, BUTTONS])
     return text
-
-
-@dataclass(frozen=True)
-class Shorthand:
-    """A world model of compressed pages behind the interface of one of whole pages (:func:`common.search.transitions.asked`)."""
-
-    model: Policy
-    view: View
-
-    def propose(self, prompts: list[tuple[Message, ...]], keys: list[int], n: int) -> list[list[Turn]]:
-        contexts = [(prompt[-3]["content"], prompt[-2]["content"]) for prompt in prompts]
-        answers = propose(self.model, [question(text, action, self.view) for text, action in contexts], keys, n)
-        return [[replace(turn, text=spelled_out(page_of(text), action, turn.text)) for turn in turns]
-                for (text, action), turns in zip(contexts, answers, strict=True)]  # fmt: skip
 
 
 def question(prompt: str, action: str, view: View) -> tuple[Message, ...]:
