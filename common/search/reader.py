@@ -87,6 +87,8 @@ class CountdownReader:
     """Of step-wise Countdown: ``numbers 14 5 3 target 16``. A page is the numbers left, ``19 3`` in shorthand; at the end, ``over 16``,
     the one number that is left. Whether it is the target is for the reader to see."""
 
+    hidden: bool = False
+    """The world model is shown the target alone, and not the numbers."""
     invalid: str = "invalid step"
 
     def state(self, prompt: str) -> str:
@@ -98,7 +100,8 @@ class CountdownReader:
         return self.invalid if observation.text.startswith(self.invalid) else self.state(observation.text)
 
     def question(self, prompt: str, action: str) -> tuple[Message, ...]:
-        return asked(({"role": "user", "content": prompt},), action)
+        shown = prompt[prompt.index("target") :] if self.hidden else prompt
+        return asked(({"role": "user", "content": shown},), action)
 
     def written(self, prompt: str, action: str, page: str) -> str:
         return page.removeprefix("numbers ")
@@ -116,9 +119,11 @@ class CountdownReader:
         return f"{len(self.state(prompt).split()) - 1} numbers"
 
 
-def reader_of(env: Env) -> Reader:
-    """The reader of ``env``'s prompts."""
-    return CountdownReader() if isinstance(env, CountdownEnv) else ShopReader()
+def reader_of(env: Env, *, hidden: bool = False) -> Reader:
+    """The reader of ``env``'s prompts. ``hidden``: world models are not shown the page."""
+    if isinstance(env, CountdownEnv):
+        return CountdownReader(hidden)
+    return ShopReader(shorthand.untouched if hidden else shorthand.touched)
 
 
 @dataclass(frozen=True)

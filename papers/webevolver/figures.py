@@ -17,6 +17,7 @@ from common.report.figures import CYCLE, GREY, MARKERS, WIDTH
 from common.report.show import UNPRINTABLE, code, source
 from common.rows import Label, MetricRow
 from papers.webevolver import lookahead, maths
+from papers.webevolver.judges import CountdownJudge
 from papers.webevolver.method import PLANS
 
 LADDER = ("start", "self_1", "self_2", "self_3", "blind", "webevolver")
@@ -30,30 +31,22 @@ BOUNDS = {"exact values": "webevolver+oracle", "votes": "webevolver+votes"}
 
 
 def toy() -> list[Figure | str]:
-    """A good and a poor product: two dreams, of which the judge accepts one, and what is learned from it."""
-    goal = "portable safe stroller with color: white, and price lower than 70 dollars"
-    listed = "page 1\n1 nidoo portable safe stroller $33\n2 cribba safe natural stroller $32\nback to search"
-    rest = "buy now, < prev, back to search"
-    good = f"nidoo portable safe stroller $33\nabout: safe portable\ncolor: green white\nchosen: none\n{rest}"
-    poor = f"cribba safe natural stroller $32\nabout: safe natural\ncolor: blue white\nchosen: none\n{rest}"
-    ready = good.replace("chosen: none", "chosen: white")
+    """Two dreams of a Countdown task, of which the judge accepts one, and what is learned from it."""
+    judge, start = CountdownJudge(), "numbers 14 5 3 target 16"
 
-    def seen(page: str, action: str = "", text: str = "") -> lookahead.Seen:
-        prompt = ({"role": "user", "content": f"goal: {goal}\ndid: x\n{page}"},)
-        return lookahead.Seen(prompt, action, text or page, over=text == "over")
+    def seen(prompt: str, action: str = "", text: str = "") -> lookahead.Seen:
+        return lookahead.Seen(({"role": "user", "content": prompt},), action, text, over=text.startswith("over"))
 
-    paths = {"good": [seen(listed), seen(good, "click[1]"), seen(ready, "click[white]"),
-                      seen(ready, "click[buy now]", "over")],
-             "poor": [seen(listed), seen(poor, "click[2]"), seen(poor, "click[buy now]", "over")]}  # fmt: skip
+    paths = {"good": [seen(start), seen("numbers 19 3 target 16", "14 + 5", "numbers 19 3"), seen(start, "19 - 3", "over 16")],
+             "poor": [seen(start), seen("numbers 9 3 target 16", "14 - 5", "numbers 9 3"), seen(start, "9 + 3", "over 12")]}  # fmt: skip
     lines = []
     for kind, path in paths.items():
-        scores = [maths.judge(path[: n + 1]) for n in range(1, len(path))]
-        lines.append(f"{kind}: scores {scores}, learned {[row.completion for row in maths.dreamt_rows([path])]}")
+        scores = [judge(path[: n + 1]) for n in range(1, len(path))]
+        lines.append(f"{kind}: scores {scores}, learned {[row.completion for row in maths.dreamt_rows([path], judge)]}")
     return [
-        *map(source, (maths.standing, lookahead.foresee, maths.dreamt_rows)), code("\n".join(lines)),
-        "A dream is only as good as its pages: where the world model shows every product as fitting, all dreams are "
-        "accepted, and what they teach is to buy anything. That is why a *blind* model, trained as long with the page "
-        "hidden, dreams too.",
+        *map(source, (CountdownJudge.standing, lookahead.foresee, maths.dreamt_rows)), code("\n".join(lines)),
+        "A dream is only as good as its pages: where the world model writes that 9 + 3 makes 16, the dream is accepted, and what it "
+        "teaches is wrong. That is why a *blind* model, trained as long with the page hidden, dreams too.",
     ]  # fmt: skip
 
 

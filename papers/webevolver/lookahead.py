@@ -14,15 +14,12 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from common.envs.contract import Env, Snapshot
-from common.envs.shop.reading import follow
-from common.envs.shop.shorthand import touched, untouched
 from common.evaluate.foresight import Follow
 from common.lm.engine import Engine
-from common.lm.policy import LMPolicy
 from common.policy import Policy, propose
 from common.rng import derive
-from common.search.reader import Foreseer, ShopReader
-from common.search.transitions import OVER, asked, shown
+from common.search.reader import Foreseer, reader_of
+from common.search.transitions import asked, is_over
 from common.types import Message, Step, Task, Trajectory, Turn
 
 
@@ -34,9 +31,9 @@ class Seen:
     action: str = ""
     """The action that led here; "" in the first state of an episode."""
     text: str = ""
-    """What it was answered, as :func:`common.search.transitions.shown` has it."""
+    """What it was answered, as a :class:`~common.search.reader.Reader` shows it."""
     over: bool = False
-    """The episode ended, or imagination broke off: then ``text`` is not ``over``."""
+    """The episode ended, or imagination broke off: then ``text`` is no end."""
     hidden: Snapshot | None = None
     """The environment's own state; None where the state is imagined."""
 
@@ -51,7 +48,7 @@ class Real:
     """The real environment as a world, from snapshots; ``env_steps`` counts its steps."""
 
     def __init__(self, env: Env) -> None:
-        self.env, self.env_steps = env, 0
+        self.env, self.env_steps, self.reader = env, 0, reader_of(env)
 
     def then(self, states: Sequence[Seen], actions: Sequence[str], keys: Sequence[int]) -> list[Seen]:  # noqa: ARG002
         found = []
@@ -60,7 +57,7 @@ class Real:
             answer = self.env.step(action)
             self.env_steps += 1
             prompt = state.prompt if answer.done else self.env.prompt()
-            found.append(Seen(prompt, action, shown(answer), answer.done, self.env.snapshot()))
+            found.append(Seen(prompt, action, self.reader.shown(answer), answer.done, self.env.snapshot()))
         return found
 
 
@@ -79,7 +76,7 @@ class Imagined:
         prompts = [asked(state.prompt, action) for state, action in zip(states, actions, strict=True)]
         found = []
         for state, action, [turn] in zip(states, actions, propose(self.model, prompts, list(keys), 1), strict=True):
-            if not turn.finished or turn.text == OVER:
+            if not turn.finished or is_over(turn.text):
                 found.append(Seen(state.prompt, action, turn.text, over=True))
                 continue
             text = self.follow(state.prompt[-1]["content"], action, turn.text)
@@ -87,23 +84,9 @@ class Imagined:
         return found
 
 
-ACTION_TOKENS, PAGE_TOKENS = 24, 72
-"""Most tokens of an action and of an imagined page; real ones are shorter."""
-
-
-def actor(engine: Engine, temperature: float = 1.0) -> LMPolicy:
-    """A policy that writes actions."""
-    return LMPolicy(engine, temperature, max_new_tokens=ACTION_TOKENS)
-
-
-def foreseer(engine: Engine, *, blind: bool = False) -> Foreseer:
-    """A world model that writes pages, greedily. ``blind``: it is not shown the page that an action is taken on."""
-    return Foreseer(LMPolicy(engine, 0.0, max_new_tokens=PAGE_TOKENS), ShopReader(untouched if blind else touched))
-
-
-def imagined(engine: Engine, *, blind: bool = False) -> Imagined:
-    """The world whose next pages are what :func:`foreseer` writes."""
-    return Imagined(foreseer(engine, blind=blind), follow)
+def imagined(model: Policy, env: Env, *, blind: bool = False) -> Imagined:
+    """The world whose next pages ``model`` writes. ``blind``: it is not shown the page that an action is taken on."""
+    return Imagined(Foreseer(model, reader_of(env, hidden=blind)), reader_of(env).follow)
 
 
 Judge = Callable[[Sequence[Seen]], float]
@@ -276,7 +259,7 @@ class Metered:
 def act(env: Env, tasks: Sequence[Task], decide: Decide, *, keys: Sequence[int]) -> list[Trajectory]:
     """One episode a task, decided step by step for all that still run; episode i decides with ``derive(keys[i],
     "step", t)``. A decision that looks ahead by snapshots leaves no trace in the episodes."""
-    states = []
+    states, reader = [], reader_of(env)
     for task in tasks:
         env.reset(task)
         states.append(Seen(env.prompt(), hidden=env.snapshot()))
@@ -289,6 +272,6 @@ def act(env: Env, tasks: Sequence[Task], decide: Decide, *, keys: Sequence[int])
             answer = env.step(turn.text)
             steps[i].append(Step(states[i].prompt, turn, answer))
             if not answer.done:
-                states[i] = Seen(env.prompt(), turn.text, shown(answer), hidden=env.snapshot())
+                states[i] = Seen(env.prompt(), turn.text, reader.shown(answer), hidden=env.snapshot())
         going, t = [i for i in going if not steps[i][-1].observation.done], t + 1
     return [Trajectory(task.id, tuple(own)) for task, own in zip(tasks, steps, strict=True)]

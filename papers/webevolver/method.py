@@ -1,35 +1,31 @@
 """WebEvolver (arXiv:2504.21024): an agent and a world model that learn from the same trajectories.
 
-A policy plays its training tasks, the trajectories that succeed are kept, and it is trained on them anew from the base;
-a world model p(next page | page, action) is trained on the transitions of *all* trajectories. The world model then
-serves twice: failed tasks are played inside it (*dreams*: imagined rollouts), and those that a judge of imagined pages
-accepts join the policy's training; and at test time it shows what each proposed action would lead to before one is taken.
+A policy plays its training tasks and is trained anew from the base on the trajectories that succeed; a world model p(next page |
+page, action) on the transitions of *all*. It serves twice: failed tasks are played inside it (*dreams*: imagined rollouts), and those
+that a judge of imagined pages accepts join the policy's training; and at test time it shows what each proposed action would lead to.
 
     base → self_1 → self_2 → self_3        rejection sampling, three rounds, each retrained from the base
     webevolver                             self_3's data and trajectories imagined by the world model
     blind                                  the same, imagined by a model that is not shown the page it is on
     world_1, world_2, world_3, world_blind the world models, judged by how well they foresee (fidelity by depth)
-    webevolver+d1, +d2                     look-ahead of one and two steps among k = 3 actions; +k2, +k5: d = 2
+    webevolver+d1, +d2                     look-ahead of one and two steps among k = 3 actions
     webevolver+blind                       +d2 with the blind model: the same judge, the same calls, no world
     webevolver+greedy, +votes              no look-ahead; votes: a majority of as many sampled tokens as +d2
-    webevolver+real_d1, +real              +d1 and +d2 with the real shop instead of imagination
+    webevolver+real_d1, +real              +d1 and +d2 with the real environment instead of imagination
     webevolver+oracle                      the same proposals, the exact value function decides
 
 Differs from the paper:
- 1. Nano policies of 0.4 M parameters, warm-started on demonstrations of the shop, and as many for the world model,
-    instead of 70 B models on live web sites. The world model is shown the lines an action is about and writes what is
-    new on the next page (``common.envs.shop.shorthand``); asked for whole pages, it memorised those of training.
- 2. The base acts better than chance, and has never written a page; the paper's model could guess pages from
-    pretraining. What stands for the paper's "synthetic trajectories without world model" is ``blind``: a model trained
-    as long on the same transitions with the page hidden, which knows what pages look like, not what leads to them.
- 3. Trajectories are accepted by the shop's score (the paper: a language model's judgement). Dreams and look-ahead are
-    judged by a fixed reader of pages (``maths.judge``), which knows words (a pram is a stroller), not the scoring.
+ 1. Nano policies of 0.4 M parameters, warm-started on demonstrations, and as many for the world model, instead of 70 B models
+    on live web sites. The world model writes what is new on the next page (:mod:`common.search.reader`).
+ 2. The base acts better than chance, and has never written a page. What stands for the paper's "synthetic trajectories
+    without world model" is ``blind``, trained as long on the same transitions with the page hidden.
+ 3. Trajectories are accepted by the environment's reward (the paper: a language model's judgement). Dreams and look-ahead are
+    judged by a fixed reader of pages (``judges.py``), which does not know the scoring.
  4. Dreams are added in the last round only, from the tasks that no round solved, by the policy of the round before.
- 5. The world model of a round goes on from the one before on all transitions so far. Equal updates are those of the
-    policy; the world model's come on top and are in the cost. Ends by the step limit are no transitions of it.
+ 5. The world model of a round goes on from the one before on all transitions so far; its updates come on top of the policy's.
  6. Look-ahead takes the first k distinct of ``look.draws`` samples, goes on greedily from the second imagined step, and
     the first proposal wins ties. Scores are of the last imagined state (the paper: of the trajectory).
- 7. Policies act by sampling at temperature 1 unless stated otherwise. ``+…`` variants are tested on the first
+ 7. Policies act by sampling at temperature 1 unless stated otherwise, and greedily (``greedy_*``). ``+…`` variants are tested on the first
     ``test.planned`` tasks of the first panel, and their cost is that of acting alone: all have the same weights.
 """
 
@@ -40,26 +36,28 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from common.config import UnitParams
-from common.envs.shop.engine import INVALID
-from common.envs.shop.reading import follow
 from common.evaluate import rollouts
 from common.evaluate.foresight import fidelity, forecasts, imagine
 from common.evaluate.habits import habits
 from common.lab import BASE, Collected, Lab, Measured, Result, Trained, Variant
 from common.lm.engine import Engine
+from common.lm.policy import LMPolicy
 from common.rng import derive
 from common.rows import cost_of
+from common.search.reader import Foreseer, reader_of
 from common.search.rollout import rollout
 from common.types import Cost, Trajectory
 from papers.webevolver import maths
-from papers.webevolver.lookahead import (
-    Alone, Decide, Exact, LookAhead, Metered, Real, Simulation, Votes, World, act, actor, foreseer, imagined,
-)
+from papers.webevolver.judges import judge_of
+from papers.webevolver.lookahead import Alone, Decide, Exact, LookAhead, Metered, Real, Simulation, Votes, World, act, imagined
 from papers.webevolver.params import Dream, Learn, Look, Play, Test, WorldModel
 
 
 @dataclass(frozen=True, kw_only=True)
 class Params(UnitParams):
+    answer_tokens: int
+    page_tokens: int
+    """Most tokens of an imagined page, in shorthand."""
     play: Play
     learn: Learn
     world: WorldModel
@@ -116,7 +114,7 @@ def played(lab: Lab, r: int) -> list[Trajectory]:
     def play() -> list[Trajectory]:
         tasks = [task for task in lab.tasks[: lab.p.play.tasks] for _ in range(lab.p.play.episodes)]
         keys = [derive(lab.seed, "play", r, i) for i in range(len(tasks))]
-        return rollout(lab.env, tasks, actor(lab.engine(improve(lab, r - 1))), keys=keys)
+        return rollout(lab.env, tasks, lab.policy(lab.engine(improve(lab, r - 1))), keys=keys)
 
     return lab.once(("played", r), play)
 
@@ -132,7 +130,7 @@ def model_world(lab: Lab, r: int, *, blind: bool = False) -> Trained:
     p, before = lab.p.world, BASE if blind or r == 1 else model_world(lab, r - 1)
 
     def collect(engine: Engine) -> Collected:
-        rows = maths.world_rows(until(lab, r), blind=blind)
+        rows = maths.world_rows(until(lab, r), reader_of(lab.env, hidden=blind))
         unpaid = until(lab, r) if blind else played(lab, r)  # the round before paid for the others
         return Collected(rows, rollouts.sampling_cost(unpaid, engine), {"transitions": len(rows)})
 
@@ -152,28 +150,33 @@ def fit(
 
 def dream(lab: Lab, *, blind: bool = False) -> Trained:
     """The last round, trained on imagined rollouts (dreams) beside the accepted episodes of all rounds."""
-    name, p, r = "blind" if blind else "webevolver", lab.p.dream, lab.p.play.rounds
+    name, p, r, judge = "blind" if blind else "webevolver", lab.p.dream, lab.p.play.rounds, judge_of(lab.env)
     world, before = model_world(lab, r, blind=blind), improve(lab, r - 1)
 
     def collect(_: Engine) -> Collected:
         dreamer, model, episodes = lab.engine(before), lab.engine(world), until(lab, r)
         starts = maths.unsolved(episodes)
-        paths = maths.dreams(starts, actor(dreamer), imagined(model, blind=blind), attempts=p.attempts, steps=p.steps,
+        paths = maths.dreams(starts, lab.policy(dreamer), imagined(writer(lab, model), lab.env, blind=blind), attempts=p.attempts, steps=p.steps,
                              seed=lab.seed)  # fmt: skip
-        lab.keep(f"dreams.{name}", [maths.dream_record(path) for path in paths[:60]])
-        rows, actions = maths.dreamt_rows(paths), sum(len(path) - 1 for path in paths)
+        lab.keep(f"dreams.{name}", [maths.dream_record(path, judge) for path in paths[:60]])
+        rows, actions = maths.dreamt_rows(paths, judge), sum(len(path) - 1 for path in paths)
         cost = world.cost + dreamer.cost + model.cost + Cost(samples=actions, updates=before.cost.updates)
         found = {"failed_tasks": len(starts), "dreams": len(paths), "dreamt_rows": len(rows),
-                 "accepted_dreams": sum(map(maths.accepted, paths))}  # fmt: skip
+                 "accepted_dreams": sum(maths.accepted(path, judge) for path in paths)}  # fmt: skip
         return Collected([*maths.accepted_rows(episodes), *rows], cost, found)
 
     return fit(lab, name, collect, lab.p.learn)
 
 
+def writer(lab: Lab, engine: Engine) -> LMPolicy:
+    """A world model, which writes pages greedily."""
+    return lab.policy(engine, 0.0, max_new_tokens=lab.p.page_tokens)
+
+
 # -- 3. look-ahead at test time ----------------------------------------------------------------------------------------
 
 
-PLANS = ("greedy", "d1", "d2", "votes", "k2", "k5", "blind", "real_d1", "real", "oracle")
+PLANS = ("greedy", "d1", "d2", "votes", "blind", "real_d1", "real", "oracle")
 """Ways of ``webevolver`` to decide; ``d2`` sets the budget of ``votes``."""
 
 
@@ -191,7 +194,7 @@ def look_ahead(lab: Lab, how: str) -> dict[str, Any]:
         name, tasks, real = f"webevolver+{how}", lab.panels[lab.p.panels[0]][: lab.p.test.planned], Real(lab.env)
         engine = lab.engine(dream(lab))
         model = lab.engine(model_world(lab, lab.p.play.rounds, blind=how == "blind"))
-        world = real if how.startswith("real") else imagined(model, blind=how == "blind")
+        world = real if how.startswith("real") else imagined(writer(lab, model), lab.env, blind=how == "blind")
         decide = Metered(decider(lab, how, engine, world), (engine, model))
         episodes = act(lab.env, tasks, decide, keys=[derive(lab.seed, "evaluate", task.id) for task in tasks])
         lab.keep(f"rollouts.{name}", rollouts.records(episodes[:40]))
@@ -208,15 +211,15 @@ def look_ahead(lab: Lab, how: str) -> dict[str, Any]:
 
 def decider(lab: Lab, how: str, engine: Engine, world: World) -> Decide:
     """How ``webevolver+<how>`` decides, looking ahead in ``world`` where it does."""
-    policy, greedy, p = actor(engine), actor(engine, 0.0), lab.p.look
+    policy, greedy, p = lab.policy(engine), lab.policy(engine, 0.0), lab.p.look
     if how == "greedy":
         return Alone(greedy)
     if how == "votes":
         return Votes(policy, look_ahead(lab, "d2")["tokens_by_step"])
     if how == "oracle":
         return LookAhead(policy, Exact(lab.env), p.k, p.draws)
-    depth, k = (1 if how.endswith("d1") else 2), (int(how[1:]) if how.startswith("k") else p.k)
-    return LookAhead(policy, Simulation(world, greedy, maths.judge, depth), k, p.draws)
+    simulation = Simulation(world, greedy, judge_of(lab.env), depth=1 if how.endswith("d1") else 2)
+    return LookAhead(policy, simulation, p.k, p.draws)
 
 
 # -- 4. evaluation -----------------------------------------------------------------------------------------------------
@@ -227,22 +230,21 @@ def evaluate(lab: Lab, variant: Condition, trained: Trained) -> list[Measured]:
     first = lab.p.panels[0]
     if variant.kind == "world":
         return [foresight(lab, variant, trained)]
-    engine = lab.engine(trained)
-    episodes = lab.episodes(variant.name, lambda: actor(engine), kept=40)
-    found = {panel: rollouts.summarise(own) | habits(own, invalid=INVALID) for panel, own in episodes.items()}
-    found[first] |= maths.planned(episodes[first][: lab.p.test.planned])
-    measured = [Measured(panel, metrics, len(episodes[panel])) for panel, metrics in found.items()]
+    engine, measured = lab.engine(trained), lab.evaluate(variant, trained)
+    for panel, own in lab.episodes(variant.name, lambda: lab.policy(engine), kept=40).items():
+        planned = maths.planned(own[: lab.p.test.planned]) if panel == first else {}
+        measured.append(Measured(panel, habits(own, invalid=reader_of(lab.env).invalid) | planned, len(own)))
     numbers = {name: value for name, value in trained.found.items() if name != "rows"}
     return measured + ([Measured(first, numbers, len(lab.tasks[: lab.p.play.tasks]))] if numbers else [])
 
 
 def foresight(lab: Lab, variant: Condition, trained: Trained) -> Measured:
     """Fidelity by depth of a world model, greedily, along the base's own episodes on test tasks."""
-    first = lab.p.panels[0]
+    first, reader = lab.p.panels[0], reader_of(lab.env)
     tasks = lab.panels[first][: lab.p.test.foresight_tasks]
-    base = lab.once("base episodes", lambda: rollouts.evaluate(lab.env, tasks, actor(lab.engine()), seed=lab.seed))
-    found = [one for episode in base[1] for one in forecasts(maths.transitions(episode), depth=lab.p.test.depth)]
-    imagine(found, foreseer(lab.engine(trained), blind=variant.blind), follow, seed=lab.seed)
+    base = lab.once("base episodes", lambda: rollouts.evaluate(lab.env, tasks, lab.policy(lab.engine()), seed=lab.seed))
+    found = [one for episode in base[1] for one in forecasts(maths.transitions(episode, reader), depth=lab.p.test.depth)]
+    imagine(found, Foreseer(writer(lab, lab.engine(trained)), reader_of(lab.env, hidden=variant.blind)), reader.follow, seed=lab.seed)
     lab.keep(f"forecasts.{variant.name}", [one.record() for one in found[:60]])
-    return Measured(first, fidelity(found) | maths.meanings(found, maths.meaning), len(found))
+    return Measured(first, fidelity(found) | maths.meanings(found, judge_of(lab.env).meaning), len(found))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from common.config import Evaluation
+
 
 @dataclass(frozen=True)
 class Play:
@@ -47,8 +49,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Test:
-    tasks: int
+class Test(Evaluation):
     planned: int
     """Tasks on which policies also act with look-ahead."""
     foresight_tasks: int

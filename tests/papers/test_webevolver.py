@@ -15,9 +15,10 @@ from common.envs.panels import load_panel
 from common.envs.shop.engine import ShopEnv
 from common.lab import Lab, run
 from common.rng import generator
+from common.search.reader import ShopReader
 from common.types import Turn
 from papers.webevolver import maths, method
-from papers.webevolver.lookahead import act, actor, imagined
+from papers.webevolver.lookahead import act, imagined
 from tests.papers.small_shop import ENV, build
 from tests.papers.units import open_unit
 
@@ -80,7 +81,7 @@ def test_budgets_are_those_worked_out_by_hand(whole):
 
 
 def test_dreams_that_are_all_refused_leave_self_improvement_to_the_last_bit(new_unit, tmp_path, monkeypatch):
-    monkeypatch.setattr(maths, "dreamt_rows", lambda paths: [])
+    monkeypatch.setattr(maths, "dreamt_rows", lambda paths, judge: [])
     lab = Lab(new_unit(tmp_path / "lab"), method)
     method.dream(lab)
     method.improve(lab, 3)
@@ -103,8 +104,8 @@ def test_dreams_and_imagined_look_ahead_never_ask_the_environment(whole, monkeyp
 
     for name in ("step", "reset", "restore", "after", "value", "q", "prompt"):
         monkeypatch.setattr(ShopEnv, name, forbidden)
-    world, starts = imagined(model), maths.unsolved(episodes)
-    paths = maths.dreams(starts, actor(engine), world, attempts=2, steps=3, seed=0)
+    world, starts = imagined(method.writer(lab, model), lab.env), maths.unsolved(episodes)
+    paths = maths.dreams(starts, lab.policy(engine), world, attempts=2, steps=3, seed=0)
     assert starts and paths and all(2 <= len(path) <= 4 for path in paths)
     assert all(state.hidden is None for path in paths for state in path)
     decide = method.decider(lab, "d2", engine, world)
@@ -116,7 +117,7 @@ def test_nothing_is_learned_from_tasks_of_the_test_panels(whole):
     episodes, tasks = method.until(lab, 2), lab.tasks[: lab.p.play.tasks]
     test = {task.id for panel in lab.panels.values() for task in panel}
     assert len(episodes) == 2 * len(tasks) and not test & {episode.task_id for episode in episodes}
-    goals = {row.prompt[0]["content"].split("\n", 1)[0] for row in maths.world_rows(episodes)}
+    goals = {row.prompt[0]["content"].split("\n", 1)[0] for row in maths.world_rows(episodes, ShopReader())}
     assert goals <= {f"goal: {task.data['instruction']}" for task in tasks}
 
 
@@ -129,8 +130,8 @@ def test_a_world_model_learns_what_actions_lead_to_and_not_from_shuffled_pages(n
     foresaw as much (meanings .59 against .54, .83 against .85). Nor that acting gains: the claims do, or do not."""
     found, plain = {}, maths.world_rows
 
-    def shuffled(episodes, *, blind):
-        rows = plain(episodes, blind=blind)
+    def shuffled(episodes, reader):
+        rows = plain(episodes, reader)
         pages = generator("shuffled").permutation([row.completion for row in rows]).tolist()
         return [dataclasses.replace(row, completion=page) for row, page in zip(rows, pages, strict=True)]
 

@@ -7,12 +7,15 @@ import pytest
 from common.envs.shop.catalogue import build_catalogue, build_panels
 from common.envs.shop.engine import ShopEnv
 from common.evaluate.foresight import Forecast
-from common.search.transitions import OVER, Tried, shown
+from common.envs.shop.shorthand import untouched
+from common.search.reader import ShopReader
+from common.search.transitions import OVER, Tried
 from common.types import Observation, Step, Trajectory, Turn
+from papers.webevolver.judges import TYPES, CountdownJudge, ShopJudge, plain
 from papers.webevolver.lookahead import Seen
-from papers.webevolver.maths import (
-    TYPES, accepted_rows, dreamt_rows, judge, meaning, meanings, plain, standing, transitions, unsolved, world_rows,
-)
+from papers.webevolver.maths import accepted_rows, dreamt_rows, meanings, transitions, unsolved, world_rows
+
+READER, judge = ShopReader(), ShopJudge()
 
 GOAL = "goal: soft lamp with color: red, and price lower than 50 dollars\n"
 READY = "a soft lamp $20\nabout: soft\ncolor: red blue\nchosen: red\nbuy now, < prev, back to search"
@@ -45,10 +48,10 @@ def test_policies_learn_accepted_episodes_and_world_models_all_of_them():
     episodes = [episode("a", 0.5), episode("b", 1.0), episode("c", 0.0), episode("a", 1.0)]
     rows = accepted_rows(episodes[:3])
     assert [row.completion for row in rows] == ["search[soft lamp]", "click[1]", "click[buy now]"]
-    world = world_rows(episodes)
+    world = world_rows(episodes, READER)
     assert [row.completion for row in world] == [LIST, "about: soft\ncolor: red blue", OVER]  # equal transitions once
     assert [m["content"] for m in world[1].prompt] == [f"{GOAL}a soft lamp $20\nclick[1]"]
-    blind = world_rows(episodes, blind=True)
+    blind = world_rows(episodes, ShopReader(untouched))
     assert [m["content"] for m in blind[1].prompt] == [f"{GOAL}click[1]"]
     assert [row.completion for row in blind] == [row.completion for row in world]
     assert [seen.prompt[0]["content"] for seen in unsolved(episodes)] == [GOAL + "search page"]  # of task c
@@ -63,7 +66,7 @@ def test_dreams_are_learned_from_where_the_judge_accepts_their_end():
                   (READY, "click[buy now]", OVER))  # fmt: skip
     unfinished, poor = bought[:3], path((READY.replace("soft", "hard"), "", ""), (READY, "click[buy now]", OVER))
     assert [judge(one) for one in (bought, unfinished, poor)] == [1.0, 0.5, 0.0]
-    rows = dreamt_rows([bought, unfinished, poor])
+    rows = dreamt_rows([bought, unfinished, poor], judge)
     assert [(row.prompt[0]["content"], row.completion) for row in rows] == [
         (GOAL + "search page", "search[soft lamp]"), (GOAL + LIST, "click[1]"), (GOAL + READY, "click[buy now]")
     ]  # fmt: skip
@@ -72,9 +75,9 @@ def test_dreams_are_learned_from_where_the_judge_accepts_their_end():
 def test_transitions_leave_out_an_end_by_the_step_limit():
     *before, last = episode("a", 1.0).steps
     cut = Step(last.prompt, last.turn, Observation("a page", truncated=True))
-    found = transitions(Trajectory("a", (*before, cut)))
+    found = transitions(Trajectory("a", (*before, cut)), READER)
     assert [one.taken for one in found] == [Tried(s.turn.text, s.observation.text) for s in before]
-    assert transitions(episode("a", 1.0))[-1].taken == Tried("click[buy now]", OVER)
+    assert transitions(episode("a", 1.0), READER)[-1].taken == Tried("click[buy now]", OVER)
 
 
 # -- the judge ---------------------------------------------------------------------------------------------------------
@@ -103,7 +106,7 @@ def test_transitions_leave_out_an_end_by_the_step_limit():
 )
 def test_verdicts_by_hand(page, action, text, score):
     before = f"{GOAL}did: search\n{page}" if page != "search page" else GOAL + page
-    assert standing(before, action, text) == score
+    assert judge.standing(before, action, text) == score
     start = Seen(({"role": "user", "content": before},))
     assert judge([start, Seen(start.prompt, action, text, over=text == OVER)]) == score
 
@@ -122,9 +125,9 @@ def test_goals_are_read_in_the_words_of_titles():
     rest = " with color: red, and price lower than 50 dollars"
     assert plain(f"soft frying pan{rest}") == f"soft skillet{rest}" and plain(f"soft lamp{rest}") == f"soft lamp{rest}"
     assert plain("pram") == "stroller" and plain("soft pram, and price lower than 9 dollars")[:14] == "soft stroller,"
-    assert meaning("goal: hard pram\nsearch page", "a hard stroller $9\nabout: hard\nbuy now, < prev") == "fits"
-    assert meaning(f"{GOAL}did: x\n{OPEN}", f"invalid action\n{OPEN}") == "invalid"
-    assert meaning(f"{GOAL}did: x\n{OPEN}", OPEN.replace(": ", " ")) == "broken"
+    assert judge.meaning("goal: hard pram\nsearch page", "a hard stroller $9\nabout: hard\nbuy now, < prev") == "fits"
+    assert judge.meaning(f"{GOAL}did: x\n{OPEN}", f"invalid action\n{OPEN}") == "invalid"
+    assert judge.meaning(f"{GOAL}did: x\n{OPEN}", OPEN.replace(": ", " ")) == "broken"
     assert not set(TYPES) & set(TYPES.values())
     assert not any(f" {one}".endswith(f" {other}") for one in TYPES for other in TYPES if one != other)
 
@@ -141,7 +144,7 @@ def test_what_the_judge_accepts_is_what_succeeds_in_the_shop():
             while not seen.done:
                 before, action = shop.prompt(), play()
                 seen = shop.step(action)
-            found.append((standing(before[0]["content"], action, shown(seen)) == 1.0, seen.reward >= 1.0))
+            found.append((judge.standing(before[0]["content"], action, READER.shown(seen)) == 1.0, seen.reward >= 1.0))
     accepted, wins = (sum(one[i] for one in found) for i in (0, 1))
     both = sum(a and b for a, b in found)
     print(len(found), accepted, wins, both)
@@ -165,3 +168,18 @@ def test_meanings_are_compared_depth_by_depth():
     assert meanings(found, parity) == {"meaning@1": 0.5, "meaning@2": 0.0, "meaning@3": 0.0}
     assert meanings([forecast(["1", "2"], ["3", "4"])], parity) == {"meaning@1": 1.0, "meaning@2": 1.0}
     assert meanings([], parity) == {}
+
+
+# -- Countdown ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text, score",
+    [("over 16", 1.0), ("over 1", 0.0), ("over 160", 0.0), ("over", 0.0), ("numbers 19 3", 0.5), ("invalid step", 0.0), ("19", 0.0)],
+)
+def test_countdown_is_judged_by_the_number_that_is_left(text, score):
+    before, left = "numbers 19 3 target 16", CountdownJudge()
+    assert left.standing(before, "19 - 3", text) == score
+    assert left([Seen(message(before)), Seen(message(before), "19 - 3", text, over=text.startswith("over"))]) == score
+    assert left([Seen(message(before)), Seen(message(before), "19 -", "nothing yet", over=True)]) == 0.0  # broke off
+    assert (left.meaning(before, "over 16"), left.meaning(before, "numbers 19 3")) == ("16", "19 3")

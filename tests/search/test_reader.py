@@ -65,6 +65,10 @@ def test_a_world_model_of_countdown_sees_the_action_as_its_own():
     assert [message["content"] for message in reader.question(PROMPT, "14 + 5")] == [PROMPT, "14 + 5", "then?"]
     assert [message["role"] for message in reader.question(PROMPT, "14 + 5")] == ["user", "assistant", "user"]
 
+    assert reader_of(CountdownV3(), hidden=True).question(PROMPT, "14 + 5")[0]["content"] == "target 16"
+    assert reader_of(shop()[0], hidden=True).question("goal: soft lamp\npage 1\n1 a soft lamp $20\nback to search", "click[1]") == (
+        {"role": "user", "content": "goal: soft lamp\nclick[1]"},)  # fmt: skip
+
     class Says:
         def propose(self, prompts, keys, n):
             self.prompts = prompts
