@@ -10,9 +10,10 @@ from common.envs.shop.products import words
 from common.envs.shop.reading import follow, goal_of, outcome, page_of
 from common.envs.shop.shorthand import question, short, spelled_out, touched, untouched
 from common.envs.steps import StepsEnv, announces_number
+from common.envs.versions.countdown_v1 import CountdownEnv
 from common.envs.word_problems import WordProblemEnv
 from common.rng import generator
-from common.search.reader import Foreseer, ShopReader
+from common.search.reader import Foreseer, ShopReader, reader_of
 from common.search.transitions import asked
 from common.types import Message, Task, Turn
 
@@ -50,7 +51,7 @@ class _Echo:
 
 def probe() -> dict[str, float | str]:
     """See :mod:`common.probes`."""
-    return _pages() | _steps()
+    return _pages() | _steps() | _readers()
 
 
 def _pages() -> dict[str, float | str]:
@@ -75,6 +76,24 @@ def _pages() -> dict[str, float | str]:
         lines.append(outcome(goal, "over"))
     return {"pages": "\n".join(lines), "pages.exact": sum(right) / len(right), "instruction": repr(env.prompt()[:-1]) + FORESEE,
             "words": repr(words("A Warm, red scarf 2.0"))}  # fmt: skip
+
+
+def _readers() -> dict[str, float | str]:
+    """What readers of both worlds make of a few prompts and pages, shown and hidden from the world model."""
+    countdown, shop = CountdownEnv(), ShopEnv([_product(i) for i in range(12)], page_size=5, numbered=True)
+    countdown.reset(Task("t", "countdown-v1", "test", {"numbers": [3, 14, 5], "target": 16}))
+    shop.reset(TASKS[0])
+    lines = []
+    for env, actions in ((countdown, ("nonsense", "14 + 5", "19 - 3")), (shop, ("nonsense", shop.actions()[0], "click[1]"))):
+        for action in actions:
+            prompt = env.prompt()[-1]["content"]
+            seen = env.step(action)
+            for reader in (reader_of(env), reader_of(env, hidden=True)):
+                page = reader.shown(seen)
+                written = reader.written(prompt, action, page)
+                lines.append(repr((reader.invalid, reader.state(prompt), page, written, reader.question(prompt, action), reader.kind(prompt),
+                                   reader.page(prompt, action, written), reader.follow(prompt, action, page), reader.outcome(prompt, page))))
+    return {"readers": "\n".join(lines)}
 
 
 def _steps() -> dict[str, float | str]:

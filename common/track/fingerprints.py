@@ -76,10 +76,13 @@ class Fingerprints:
         layers, passed = {name: self.resolved(name, one) for name, one in layers.items()}, {room}
         while step := self.papers.get(paper, {}).get(room):
             added = {name: self.resolved(name, one) for name, one in step["with"].items()}
-            if step["same_as"] in passed or any(layers.get(name, one) != one for name, one in added.items()):
+            again = step["same_as"] in passed
+            if again and step["same_as"] != room or any(layers.get(name, one) != one for name, one in added.items()):
                 break
             was = {name: self.resolved(name, one) for name, one in step["was"].items()}
             layers = {name: one for name, one in layers.items() if name not in added} | was
+            if again:  # the paper's own code is the same: the proof was about a file beyond it
+                break
             room = step["same_as"]
             passed.add(room)
         return room, dict(sorted(layers.items()))

@@ -61,7 +61,7 @@ LAYERS = (
     _layer("correction", "measures of answers", "evaluate/correction.py", "evaluate/dialogues.py", "evaluate/votes.py"),
     _layer("decompose", "decompositions of gains", "evaluate/decompose.py"),
     _layer("wrappers", "ways to present environments", "envs/steps.py", "envs/shop/instruction.py", "envs/shop/reading.py",
-           "envs/shop/shorthand.py"),
+           "envs/shop/shorthand.py", "search/reader.py"),
     _layer("harness", "the harness", "lab.py"),
 )  # fmt: skip
 """All layers but the environments, each of which is one by itself (:func:`env_layer`). One is as large as what papers reach

@@ -81,6 +81,16 @@ def test_a_chain_that_leads_back_ends():
     assert prints(toy={"a": step("b"), "b": step("a")}).canonical("toy", "a", {})[0] in ("a", "b")
 
 
+def test_a_proof_about_a_file_beyond_the_paper_s_own_code_leads_back_to_that_code():
+    """A file that was edited, or that a layer covers now: the paper's own code is the same before and after."""
+    found = prints(toy={"r": step("r", was={"file:reader": "f0"})})
+    for layers in ({"search": "b1", "file:reader": "f0"}, {"search": "b1"}):  # as it was recorded, and as it is now
+        assert found.canonical("toy", "r", layers) == ("r", {"file:reader": "f0", "search": "b1"})
+    edited = prints(toy={"r": step("r", {"file:reader": "f1"}, {"file:reader": "f0"})})
+    assert edited.canonical("toy", "r", {"file:reader": "f1"}) == ("r", {"file:reader": "f0"})
+    assert edited.canonical("toy", "r", {"file:reader": "f2"}) == ("r", {"file:reader": "f2"})  # edited once more, and not proven
+
+
 def test_layers_that_a_refactoring_added_are_dropped_while_they_behave_as_in_its_proof():
     found = prints(toy={"r2": step("r1", {"search": "unattested:d1", "file:new": "f1"}, {"file:old": "f0"})})
     assert found.canonical("toy", "r2", {"engine": "e", "search": "b1", "file:new": "f1"}) == ("r1", {"engine": "e", "file:old": "f0"})
