@@ -44,8 +44,8 @@ from statistics import fmean
 
 from common.config import ModelParams
 from common.envs.contract import Env
-from common.envs.shop.engine import ShopEnv
 from common.envs.shop.instruction import instructed
+from common.envs.versions.countdown_v1 import CountdownEnv
 from common.evaluate.foresight import fidelity, forecasts, imagine
 from common.evaluate.habits import habits
 from common.evaluate.rollouts import sampling_cost
@@ -183,7 +183,7 @@ def reinforce(lab: Lab, name: str, before: Trained) -> Trained:
 def sample(lab: Lab, engine: Engine, update: int) -> list[Trajectory]:
     """The episodes of one update, ``group`` of a task side by side; tasks and seeds are those of all variants."""
     p, tasks, policy = lab.p.rl, lab.tasks[: lab.p.rl.tasks], lab.policy(engine)
-    episodes, wave, usual = [], 0, 8 if isinstance(lab.env.env, ShopEnv) else 2  # steps of an episode, to size a wave
+    episodes, wave, usual = [], 0, 2 if isinstance(lab.env.env, CountdownEnv) else 8  # steps of an episode, to size a wave
     while sum(len(episode.steps) for episode in episodes) < p.env_steps:
         order = generator(lab.seed, "rl", update, wave).permutation(len(tasks))
         chosen = [tasks[i] for i in order[: max(1, p.env_steps // (usual * p.group))] for _ in range(p.group)]

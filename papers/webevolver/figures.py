@@ -20,7 +20,7 @@ from papers.webevolver import lookahead, maths
 from papers.webevolver.judges import CountdownJudge
 from papers.webevolver.method import PLANS
 
-LADDER = ("start", "self_1", "self_2", "self_3", "blind", "webevolver")
+LADDER = ("start", "self_1", "self_2", "self_3", "blind", "webevolver", "webevolver+votes", "webevolver+d1", "webevolver+d2", "webevolver+real")
 COLUMNS = ("success", "score", "invalid", "repeated", "truncated")
 CURVES = ("loss", "grad_norm")
 SHOWN = ("self_1", "self_3", "blind", "webevolver", "world_1", "world_3")
