@@ -16,10 +16,10 @@ from common.report.examples import dialogue_contrasts, dialogue_viewer, recorded
 from common.report.figures import CYCLE, INK, MARKERS, WIDTH
 from common.report.show import code, source
 from common.rows import Label, MetricRow
-from papers.cory.maths import Point, compare, frontier
+from papers.cory.maths import Point, frontier, report
 
 ABLATIONS = ("cory_reset", "cory_no_exchange", "cory_blind")
-LADDER = ("base", "single", "single@eta=0", "single@eta=0.2", "cory", "cory@eta=0", "cory@eta=0.2", *ABLATIONS)
+LADDER = ("base", "single", "single@eta=0.2", "single@eta=0.5", "cory", "cory@eta=0.2", "cory@eta=0.5", *ABLATIONS)
 COLUMNS = ("success", "kl", "excess")
 CURVES = ("acc_1", "acc_2", "kl_1", "kl_2")
 SHOWN = ("single", "cory", *ABLATIONS)
@@ -35,10 +35,9 @@ def toy() -> list[str]:
         lines.append(f"r(a₁) = {both[0]:.0f}, r(a₂) = {both[1]:.0f}: both get {sum(both):.0f}; advantage of the "
                      f"pioneer {first:+.2f}, of the observer, who has read a₁, {second:+.2f}")  # fmt: skip
     methods = {"near": [Point(0.5, 0.3), Point(2, 0.5)], "far": [Point(1, 0.3), Point(3, 0.5)]}
-    for name, found in compare(methods, 0.2).items():
-        lines.append(f"{name:4s}: mean reward at equal KL {found['frontier_reward']:.3f}, mean KL at equal reward "
-                     f"{found['frontier_kl']:.2f} nats")  # fmt: skip
-    return [*map(source, (leave_one_out, frontier, compare)), code("\n".join(lines))]
+    for name, found in report(methods, 0.2, upto=2.0).items():
+        lines.append(f"{name:4s}: mean reward at equal KL, from 0 to 2 nats, {found['frontier_reward']:.3f}")
+    return [*map(source, (leave_one_out, frontier, report)), code("\n".join(lines))]
 
 
 def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure | str]:
@@ -51,7 +50,7 @@ def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure |
         "policies can reach. CORY's line should lie to the left of single-agent RL's; its ablations are single marks. "
         "One and the same η holds a summed reward half as firmly, so compare lines, not marks of equal η.",
         against_kl(rows, curves, others),
-        tables.summary_table(rows, ("single_frontier", "cory_frontier"), ("frontier_kl", "frontier_reward")),
+        tables.summary_table(rows, ("single_frontier", "cory_frontier"), ("frontier_reward",)),
         "`observer_…` is the agent that ended as observer, asked the question alone; `acc@2` is what it answers after "
         "the pioneer: it keeps right answers (`cl`), repairs wrong ones (`cs`) or copies.",
         tables.summary_table(rows, [name for name in ("base", *curves["cory"], *others) if name in variants], both),

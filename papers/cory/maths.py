@@ -9,8 +9,7 @@ argument, its KL on or below it. So everything under the
     frontier F(k) = the least concave, never falling function above all points
 
 is attainable with at most k nats, and interpolation on straight lines promises nothing that could not be had. Beyond
-the last point F stays where it is: more distance may be allowed without being used. Its inverse K(r) is the least
-distance at which the reward r is had. What is undefined is absent, never a number.
+the last point F stays where it is: more distance may be allowed without being used.
 """
 
 from __future__ import annotations
@@ -113,50 +112,6 @@ def mean_reward(corners: Sequence[Point], upto: float) -> float:
     return sum((b - a) * (x + y) / 2 for a, b, x, y in zip(stops, stops[1:], values, values[1:])) / upto
 
 
-def mean_kl(corners: Sequence[Point], upto: float) -> float:
-    """Mean of K over rewards from the base's to ``upto``, which must lie above it and be attained: the KL at equal
-    reward. It is K where F is a straight line, for half of the gain."""
-    low = corners[0].reward
-    if not low < upto <= corners[-1].reward:
-        raise ValueError(f"frontier: a reward of {upto} must lie above the base's {low} and be at most the highest, "
-                         f"{corners[-1].reward}; compare rewards that both methods reach")
-    area = 0.0
-    for one, two in zip(corners, corners[1:]):
-        high = min(two.reward, upto)
-        if high <= one.reward:
-            break
-        reached = one.kl + (high - one.reward) / _slope(one, two)
-        area += (high - one.reward) * (one.kl + reached) / 2
-    return area / (upto - low)
-
-
-def compare(methods: Mapping[str, Sequence[Point]], base: float) -> dict[str, dict[str, float]]:
-    """method → ``frontier_reward`` (higher is better) and ``frontier_kl`` (lower is better), over ranges all share.
-
-    ``frontier_reward`` is the mean reward at equal KL, from 0 to the largest KL that every method was measured at;
-    ``frontier_kl`` the mean KL at equal reward, from the base's reward to the highest one that every method reaches.
-    ``base``: the base model's reward. Both belong to the methods compared and to no others.
-
-    Absent are both where the measured KLs of two methods do not overlap (one method's smallest lies above another
-    one's largest, so that one of them would be known from interpolation alone), and ``frontier_kl`` where some method
-    never beats the base.
-    """
-    found: dict[str, dict[str, float]] = {name: {} for name in methods}
-    kls = {name: [point.kl for point in points] for name, points in methods.items()}
-    if not kls or not all(kls.values()):
-        raise ValueError(f"frontier: {kls} must hold at least one point of each method; train it at some weight")
-    shared = min(map(max, kls.values()))
-    if shared == 0 or max(map(min, kls.values())) > shared:
-        return found
-    corners = {name: frontier(points, base) for name, points in methods.items()}
-    highest = min(one[-1].reward for one in corners.values())
-    for name, one in corners.items():
-        found[name]["frontier_reward"] = mean_reward(one, shared)
-        if highest > max(other[0].reward for other in corners.values()):
-            found[name]["frontier_kl"] = mean_kl(one, highest)
-    return found
-
-
 def excess(point: Point, reference: Sequence[Point], base: float) -> float:
     """Reward of one policy beyond what the frontier of ``reference`` gives at the policy's own KL.
 
@@ -166,11 +121,16 @@ def excess(point: Point, reference: Sequence[Point], base: float) -> float:
     return point.reward - reward_at(frontier(reference, base), point.kl)
 
 
-def report(methods: Mapping[str, Sequence[Point]], base: float) -> dict[str, dict[str, float]]:
-    """method → :func:`compare`'s metrics, with ``kl`` and ``success`` of its frontier's highest corner."""
-    found = compare(methods, base)
+def report(methods: Mapping[str, Sequence[Point]], base: float, *, upto: float) -> dict[str, dict[str, float]]:
+    """method → ``frontier_reward``, its mean reward at equal KL from 0 to ``upto`` nats (higher is better), with ``kl`` and
+    ``success`` of its frontier's highest corner. ``base``: the base model's reward.
+
+    The range is fixed beforehand, the same for all seeds and methods, so that no seed falls out by its outcome.
+    """
+    found = {}
     for name, points in methods.items():
-        found[name] |= dict(zip(("kl", "success"), frontier(points, base)[-1], strict=True))
+        corners = frontier(points, base)
+        found[name] = {"frontier_reward": mean_reward(corners, upto), "kl": corners[-1].kl, "success": corners[-1].reward}
     return found
 
 

@@ -78,12 +78,18 @@ class Cooperate:
     other_etas: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class Test(Evaluation):
+    nats: float
+    """KL up to which frontiers are compared."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Params(UnitParams):
     answer_tokens: int
     """Most tokens of an answer."""
     rl: Cooperate
-    test: Evaluation
+    test: Test
 
 
 @dataclass(frozen=True)
@@ -201,14 +207,18 @@ def exchanged(agents: list[Agent], settings: PolicyGradientSettings, *, reset: b
 def evaluate(lab: Lab, variant: Condition, trained: Trained) -> list[Measured]:
     """On every panel: the pioneer alone on first answers, and of a pair also the dialogue and the observer alone."""
     if variant.frontier:
-        return [replace(base, metrics=maths.report(curves_of(lab, i), base.metrics["success"])[variant.method])
-                for i, base in enumerate(lab.results["base"].measured)]  # fmt: skip
+        return [replace(base, metrics=maths.report(curves_of(lab, i), base.metrics["success"], upto=lab.p.test.nats)[variant.method])
+                for i, base in enumerate(lab.results["base"].measured[: len(lab.panels)])]  # fmt: skip
     found, draws, kept = [], lab.p.test.draws, slice(0, KEPT_TASKS * lab.p.test.draws, lab.p.test.draws)
-    for panel, tasks in lab.panels.items():
+    for panel, tasks in lab.panels_for(trained).items():
         tasks, engines = tasks[: lab.p.test.tasks], [lab.engine(trained, role) for role in ROLES[: variant.agents]]
         team = policies(lab, engines, blind=variant.blind)
         episodes, attempts = lab.attempts(team, tasks, "evaluate", group=draws, turns=len(engines))
         metrics = first_answers(lab, engines[0], episodes, attempts)
+        _, greedy = lab.attempts(lab.policy(engines[0], 0.0), tasks, "evaluate", group=1, turns=1)
+        metrics["greedy_success"] = float(greedy.correct.mean())
+        if lab.p.admission and not trained.stage:
+            metrics[f"pass@{draws}"] = float(attempts.correct[:, 0].reshape(-1, draws).any(1).mean())
         if len(engines) == 2:
             metrics |= correction(attempts)
         if len(engines) == 2 and panel == lab.p.panels[0]:
@@ -242,7 +252,7 @@ def compare(lab: Lab, results: Sequence[Result]) -> list[Result]:
     """Each policy's reward beyond single-agent RL's frontier at its own KL, so that those of different KL compare."""
     base, *trained = results[: -len(FRONTIERS)]
     found = []
-    for i, panel in enumerate(base.measured):
+    for i, panel in enumerate(base.measured[: len(lab.panels)]):  # beyond them are the base's demonstrations
         single = curves_of(lab, i)["single"]
         for one in trained:
             excess = maths.excess(maths.point_of(one.measured[i].metrics), single, panel.metrics["success"])

@@ -21,7 +21,7 @@ from common.learn.policy_gradient import PolicyGradientSettings, adam, leave_one
 from common.rng import generator
 from common.types import Task
 from papers.cory import maths, method
-from papers.cory.maths import Point, compare, excess, frontier
+from papers.cory.maths import Point, excess, report
 from tests.papers.sums import ENV
 from tests.papers.units import open_unit
 
@@ -73,10 +73,8 @@ def test_rows_agree_with_each_other(whole):
     assert found["base", "kl"] < 1e-5 < found["cory", "kl"]
     points = {v: Point(found[v.name, "kl"], found[v.name, "success"]) for v in policies(unit)}
     curves = {name: [at for v, at in points.items() if v.method == name] for name in method.FRONTIERS}
-    for name, metrics in compare(curves, found["base", "success"]).items():
-        assert metrics == {m: v for (n, m), v in found.items() if n == f"{name}_frontier" and m.startswith("frontier")}
-        top = frontier(curves[name], found["base", "success"])[-1]
-        assert (found[f"{name}_frontier", "kl"], found[f"{name}_frontier", "success"]) == top
+    for name, metrics in report(curves, found["base", "success"], upto=unit.params.test.nats).items():
+        assert metrics == {metric: found[f"{name}_frontier", metric] for metric in metrics}
     for variant, at in points.items():
         assert found[variant.name, "excess"] == excess(at, curves["single"], found["base", "success"])
     assert max(found[name, "excess"] for name in ("single", "single@eta=0.2")) <= 1e-12

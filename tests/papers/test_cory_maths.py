@@ -13,7 +13,7 @@ import torch
 from common.rng import generator
 from common.types import Observation, Step, Trajectory, Turn
 from papers.cory.maths import (
-    Point, compare, credited, excess, frontier, mean_kl, mean_reward, progress, readable, report, reward_at,
+    Point, credited, excess, frontier, mean_reward, progress, readable, report, reward_at,
 )
 
 POINTS = [Point(3, 0.45), Point(1, 0.4), Point(2, 0.5)]
@@ -102,19 +102,6 @@ def test_values_and_areas_by_hand():
     assert mean_reward(corners, 1.5) == pytest.approx((0.3 + 0.5 * 0.425) / 1.5)
     assert mean_reward(corners, 4) == pytest.approx((0.3 + 0.45 + 2 * 0.5) / 4)
     assert mean_reward([Point(0, 0.2)], 3) == pytest.approx(0.2)
-    assert mean_kl(corners, 0.4) == pytest.approx(0.5)
-    assert mean_kl(corners, 0.5) == pytest.approx((0.2 * 0.5 + 0.1 * 1.5) / 0.3)
-    assert mean_kl(corners, 0.45) == pytest.approx((0.2 * 0.5 + 0.05 * 1.25) / 0.25)
-    for beyond in (0.2, 0.51):
-        with pytest.raises(ValueError, match="both methods reach"):
-            mean_kl(corners, beyond)
-
-
-def test_both_means_are_two_views_of_one_area():
-    """∫ F dk below the highest corner and ∫ K dr beside it fill the rectangle that the corner spans."""
-    corners = frontier(POINTS, 0.2)
-    kl, top = corners[-1]
-    assert mean_reward(corners, kl) * kl + mean_kl(corners, top) * (top - 0.2) == pytest.approx(kl * top)
 
 
 def test_the_frontier_is_the_best_that_two_policies_mixed_can_do():
@@ -145,28 +132,19 @@ def test_mixing_two_policies_costs_no_more_kl_than_the_straight_line():
 
 def test_two_methods_by_hand():
     single, cory = [Point(1, 0.3), Point(3, 0.5)], [Point(0.5, 0.3), Point(2, 0.5)]
-    found = compare({"single": single, "cory": cory}, 0.2)
-    assert found["single"] == pytest.approx({"frontier_reward": 0.3, "frontier_kl": 1.5})
-    assert found["cory"] == pytest.approx(
-        {"frontier_reward": (0.5 * 0.25 + 1.5 * 0.4) / 2, "frontier_kl": (0.1 * 0.25 + 0.2 * 1.25) / 0.3})
-    # the range of rewards ends where the lower of the two ends
-    lower = compare({"single": single, "cory": [Point(0.5, 0.3), Point(2, 0.3)]}, 0.2)
-    assert lower["single"]["frontier_kl"] == pytest.approx(0.5) and lower["cory"]["frontier_kl"] == pytest.approx(0.25)
-    twins = compare({"a": single, "b": single}, 0.2)
-    assert twins["a"] == twins["b"]
+    found = report({"single": single, "cory": cory}, 0.2, upto=3)
+    assert found["single"] == pytest.approx({"frontier_reward": 0.35, "kl": 3, "success": 0.5})
+    assert found["cory"] == pytest.approx({"frontier_reward": (0.5 * 0.25 + 1.5 * 0.4 + 0.5) / 3, "kl": 2, "success": 0.5})
 
 
-def test_what_is_not_known_is_absent():
-    far, near = [Point(3, 0.5), Point(4, 0.6)], [Point(1, 0.3), Point(2, 0.4)]
-    assert compare({"far": far, "near": near}, 0.2) == {"far": {}, "near": {}}
-    assert compare({"a": near, "b": [Point(0, 0.2)]}, 0.2) == {"a": {}, "b": {}}
-    worse = compare({"a": near, "b": [Point(1.5, 0.1)]}, 0.2)
-    assert worse["b"] == pytest.approx({"frontier_reward": 0.2}) and set(worse["a"]) == {"frontier_reward"}
+def test_a_method_that_gains_nothing_keeps_the_base_s_reward():
+    assert report({"a": [Point(1.5, 0.1)]}, 0.2, upto=1.0)["a"] == {"frontier_reward": 0.2, "kl": 0.0, "success": 0.2}
+
+
+def test_what_is_not_finite_is_refused():
     for bad in ([Point(-0.1, 0.3)], [Point(1, math.nan)], [Point(math.inf, 0.3)]):
         with pytest.raises(ValueError, match="must be finite"):
             frontier(bad, 0.2)
-    with pytest.raises(ValueError, match="at least one point"):
-        compare({"a": near, "b": []}, 0.2)
 
 
 def test_excess_by_hand():
@@ -175,13 +153,6 @@ def test_excess_by_hand():
     assert excess(Point(9, 0.6), single, 0.2) == pytest.approx(0.1)
     assert [excess(point, single, 0.2) for point in single] == pytest.approx([0, 0])
     assert excess(Point(0.0, 0.2), single, 0.2) == 0.0
-
-
-def test_the_report_adds_the_highest_corner():
-    curves = {"single": [Point(1, 0.3), Point(3, 0.5)], "cory": [Point(0.5, 0.3), Point(2, 0.1)]}
-    found = report(curves, 0.2)
-    for name, top in (("single", {"kl": 3, "success": 0.5}), ("cory", {"kl": 0.5, "success": 0.3})):
-        assert found[name] == compare(curves, 0.2)[name] | top
 
 
 # -- dialogues --------------------------------------------------------------------------------------------------
