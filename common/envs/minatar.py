@@ -3,45 +3,22 @@
 The games are those of the package ``MinAtar`` (GPL; imported, not copied): an action is repeated with probability
 0.1 instead of the one chosen, and difficulty ramps where a game has it. An episode is a function of its seed and
 the actions: the package leaves the last action, which a sticky step repeats, to the next episode; here it does not.
-
-These environments keep no contract of text (:mod:`common.envs.contract`): there is nothing to prompt with, no
-snapshot and no exact value. A task of their panels is one episode, ``Task.data = {"seed": …}``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any, NamedTuple
-
 import numpy as np
 
-from common.rng import derive
-from common.types import Task
+from common.envs.pixels import SIDE, Frame
 
-SIDE = 10
-"""Rows and columns of every game."""
 MAX_STEPS = 500
 """An episode is truncated here: a game that is played without a mistake does not end."""
 EPISODES = {"validation": 64, "test": 64}
 """Panels and their numbers of episodes. There is no training panel: an agent's training episodes are its own."""
 
 
-class Frame(NamedTuple):
-    """Result of a step: ``planes`` [C, 10, 10] bool, the game's reward, and whether the episode is over."""
-
-    planes: np.ndarray
-    reward: float
-    terminated: bool
-    truncated: bool
-
-    @property
-    def done(self) -> bool:
-        return self.terminated or self.truncated
-
-
 class MinAtarEnv:
-    """One game, one episode at a time. Actions are indices into ``actions``, the game's own minimal set."""
+    """One game (:class:`common.envs.pixels.PixelEnv`); ``actions`` are the game's own minimal set."""
 
     max_steps = MAX_STEPS
 
@@ -54,16 +31,13 @@ class MinAtarEnv:
         self.actions = tuple(self._game.env.action_map[code] for code in self._codes)
         """Letters of the package: n nothing, l left, u up, r right, d down, f fire."""
         self.planes = tuple(self._game.env.channels)
-        """Names of the planes, in order."""
         self._steps, self._over = 0, True
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, 10, 10) of an observation."""
         return len(self.planes), SIDE, SIDE
 
     def reset(self, seed: int) -> np.ndarray:
-        """The first observation of the episode ``seed`` (any whole number of at least 0)."""
         self._game.seed(seed % 2**32)
         self._game.last_action = 0
         self._game.reset()
@@ -71,7 +45,6 @@ class MinAtarEnv:
         return self._observe()
 
     def step(self, action: int) -> Frame:
-        """Act once. RuntimeError when the episode is over; IndexError for an action that is none of ``actions``."""
         if self._over:
             raise RuntimeError(f"{self.id}: the episode is over but was stepped; call reset first")
         if not 0 <= action < len(self._codes):
@@ -84,17 +57,3 @@ class MinAtarEnv:
 
     def _observe(self) -> np.ndarray:
         return np.ascontiguousarray(np.moveaxis(self._game.state(), -1, 0))
-
-
-def episode_panels(env_id: str, seed: int) -> dict[str, list[dict[str, Any]]]:
-    """Rows of the panels of ``env_id``: a task is the seed of one episode."""
-    return {
-        split: [asdict(Task(f"{env_id}/{split}/{k}", env_id, split, {"seed": derive(seed, env_id, split, k) % 2**32}))
-                for k in range(episodes)]
-        for split, episodes in EPISODES.items()
-    }  # fmt: skip
-
-
-def where(plane: np.ndarray) -> Sequence[tuple[int, int]]:
-    """(row, column) of every cell that is set, top to bottom."""
-    return [(int(row), int(column)) for row, column in np.argwhere(plane)]

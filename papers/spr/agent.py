@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
-from common.envs.minatar import Frame
+from common.envs.pixels import Frame
 from papers.spr.maths import cross_entropy, double_target, dueling, n_step, placed, renormalise
 
 MARGIN = 1

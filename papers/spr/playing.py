@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from common.envs.minatar import MinAtarEnv
+from common.envs.pixels import PixelEnv
 from common.rng import derive, generator
 from papers.spr.agent import Memory, PixelAgent, canvases
 from papers.spr.maths import cosines, effective_rank, q_values, recognised
@@ -20,7 +20,7 @@ Act = Callable[[np.ndarray], Sequence[int]]
 
 
 def experience(
-    env: MinAtarEnv, act: Act, memory: Memory, seed: int, start: int, fall: tuple[int, float]
+    env: PixelEnv, act: Act, memory: Memory, seed: int, start: int, fall: tuple[int, float]
 ) -> Iterator[int]:
     """Play episode after episode until ``memory`` is full; yields the number of each step (from 1) once it is stored.
 
@@ -52,7 +52,7 @@ class Episode:
     truncated: bool
 
 
-def play(make: Callable[[], MinAtarEnv], seeds: Sequence[int], act: Act, *, epsilon: float) -> list[Episode]:
+def play(make: Callable[[], PixelEnv], seeds: Sequence[int], act: Act, *, epsilon: float) -> list[Episode]:
     """One episode of each seed. With probability ``epsilon`` a step is random, by numbers of the episode's own
     seed, so that all agents meet the same ones."""
     envs = [make() for _ in seeds]
@@ -84,7 +84,7 @@ class Stretches:
 
 
 def stretches(
-    env: MinAtarEnv, seeds: Sequence[int], rule: Callable[[np.ndarray], int], *, count: int, steps: int,
+    env: PixelEnv, seeds: Sequence[int], rule: Callable[[np.ndarray], int], *, count: int, steps: int,
     epsilon: float, apart: int = 3,
 ) -> Stretches:
     """``count`` stretches of ``steps`` steps from episodes that ``rule`` plays, random with probability ``epsilon``.
@@ -120,7 +120,7 @@ def greedy(agent: PixelAgent) -> Act:
     return act
 
 
-def trace(env: MinAtarEnv, seed: int, agent: PixelAgent, most: int = 120) -> list[dict[str, Any]]:
+def trace(env: PixelEnv, seed: int, agent: PixelAgent, most: int = 120) -> list[dict[str, Any]]:
     """The greedy episode ``seed`` step by step: cells set as [plane, row, column], Q-values, action, reward."""
     frame, steps, over = env.reset(seed), [], False
     while not over and len(steps) < most:

@@ -12,7 +12,7 @@ from functools import partial
 from itertools import combinations_with_replacement
 from pathlib import Path
 
-from common.envs.minatar import episode_panels
+from common.envs.panels import version
 from common.envs.versions import arithmetic_v1, countdown_v1, deduction_v1
 from common.envs.versions.arithmetic_v1 import ArithmeticEnv
 from common.envs.versions.countdown_roles_v1 import CountdownRolesEnv
@@ -95,8 +95,8 @@ def deduction(root: Path) -> Path:
 
 
 def game(env: str, root: Path) -> Path:
-    """A MinAtar game: its episodes. Agents start from random weights."""
-    write_panels(root, env, episode_panels(env, 0))
+    """A pixel game: its episodes. Agents start from random weights."""
+    write_panels(root, env, version(env).build(0))
     return root
 
 
@@ -107,6 +107,7 @@ WORLDS: dict[str, Callable[[Path], Path]] = {
     "countdown-worked-roles-v1": countdown_worked_roles,
     "arithmetic-v1": arithmetic,
     "deduction-v1": deduction,
+    "catch-v1": partial(game, "catch-v1"),
     "minatar-breakout-v1": partial(game, "minatar-breakout-v1"),
     "minatar-space-invaders-v1": partial(game, "minatar-space-invaders-v1"),
     "shop-v1": small_shop.build,

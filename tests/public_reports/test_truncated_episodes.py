@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from common.envs.minatar import Frame
+from common.envs.pixels import Frame
 from papers.spr.agent import Memory
 from papers.spr.maths import double_target, n_step
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from common.envs.minatar import SIDE, MinAtarEnv, episode_panels, where
+from common.envs.minatar import EPISODES, MinAtarEnv
+from common.envs.pixels import SIDE, episode_panels, where
 
 ENV_ID = "minatar-breakout-v1"
 NOTHING, LEFT, RIGHT = range(3)
@@ -18,7 +19,7 @@ def make(data_dir: Path) -> MinAtarEnv:
 
 
 def build(seed: int) -> dict[str, list[dict[str, Any]]]:
-    return episode_panels(ENV_ID, seed)
+    return episode_panels(ENV_ID, seed, EPISODES)
 
 
 def scripted(planes: np.ndarray) -> int:
