@@ -21,6 +21,8 @@ GAME_METRICS = ("return", "rank")
 """Of papers whose agents play games; not announced where nothing has been measured."""
 NANO = "nano"
 """Scale of the models that are trained here; others come pretrained and are called by their names."""
+BASES = ("base", "start")
+"""Names of the variant that is the untrained base model."""
 _UNREAD = re.compile(r"\d+ of \d+ seeds: read at ")
 _MARK = re.compile(r"^<!-- ([\w./@+-]+):(begin|end) -->$", re.MULTILINE)
 
@@ -249,6 +251,28 @@ def _mean_cell(values: Sequence[float], most: int) -> str:
     return text if interval.n == most else f"{text} (n = {interval.n})"
 
 
+def worlds_table(rows: Sequence[MetricRow]) -> str:
+    """How base models do in their worlds before any method trains them, as markdown: a line for each environment, by first answers;
+    papers that share a world share its base models, so that one of them, which measured most, is read."""
+    of_base = [row for row in rows if row.scale == NANO and row.profile == "cpu" and row.variant in BASES]
+    if not of_base:
+        return "No base model has been measured yet."
+    lines = ["| world | base models | sampled, demonstrated tasks | sampled, test tasks | greedy, test tasks | one of so many answers, test tasks |",
+             "|---|---|---|---|---|---|"]
+    for env, group in groupby(sorted(of_base, key=lambda row: row.env), key=lambda row: row.env):
+        papers: dict[str, dict[tuple[str, str], list[float]]] = {}
+        for row in group:
+            papers.setdefault(row.paper, {}).setdefault((row.panel.rpartition("/")[2], row.metric), []).append(row.value)
+        found = max(papers.values(), key=lambda cells: (len({metric for _, metric in cells if metric.startswith("pass@")}), len(cells)))
+        if first := next((name for name in ("acc@1", "success") if ("test", name) in found), ""):
+            tries = sorted(metric for panel, metric in found if panel == "test" and metric.startswith("pass@"))
+            cells = [_mean_cell(found.get(key, []), n := len(found["test", first]))
+                     for key in (("demos", first), ("test", first), ("test", f"greedy_{first}"))]
+            cells.append(f"{_mean_cell(found['test', tries[0]], n)} ({tries[0].removeprefix('pass@')})" if tries else "–")
+            lines.append(_line((f"`{env}`", str(n), *cells)))
+    return "\n".join(lines)
+
+
 def is_look(record: Mapping[str, Any]) -> bool:
     """Whether a record is of one seed of a pretrained model: a look, which decides nothing and stands on a page of its own."""
     return record["scale"] != NANO and record["n_seeds"] == 1
@@ -275,7 +299,7 @@ def _rows_apart(rows: Sequence[MetricRow]) -> tuple[list[MetricRow], list[Metric
 
 
 def blocks(judged: Judged, rows: Sequence[MetricRow], papers: Sequence[str] = ()) -> dict[str, str]:
-    """Every block a document may hold, by name: ``families`` in one line each, ``verdicts`` of models trained here and ``pretrained`` of others, in short,
+    """Every block a document may hold, by name: ``families`` in one line each, ``worlds`` before any training, ``verdicts`` of models trained here and ``pretrained`` of others, in short,
     ``admission`` checks, ``claims`` and ``ladder`` over all papers, and ``claims/<paper>``, ``ladder/<paper>`` for one (those of
     ``papers`` even where nothing was run); ``looks`` and ``looks/ladder`` hold what the others leave out, see :func:`is_look`."""
     (judged, looks), (rows, glanced) = looks_apart(judged), _rows_apart(rows)
@@ -283,6 +307,7 @@ def blocks(judged: Judged, rows: Sequence[MetricRow], papers: Sequence[str] = ()
     other = [record for record in records if record["scale"] != NANO]
     made = {"verdicts": verdicts_table([record for record in records if record["scale"] == NANO]),
             "families": families_table(records), "pretrained": pretrained_table(other), "admission": admission_table(judged.admission),
+            "worlds": worlds_table(rows),
             "claims": claims_table(judged), "ladder": _ladders(rows), "looks": claims_table(looks), "looks/ladder": _ladders(glanced)}
     for paper in sorted({row.paper for row in rows} | {record["paper"] for record in records} | set(papers)):
         own = judged.of(paper=paper)

@@ -15,7 +15,7 @@ from common.evaluate.publish import (
     claims_text, disagreements, insert_tables, judge_all, load_rows, claim_changes, read_claims, with_earlier, write_claims,
 )
 from common.evaluate.tables import (
-    FAMILY_NAMES, LADDER_METRICS, admission_table, blocks, claims_table, counts, families_table, fill_blocks, ladder_table, verdicts_table,
+    FAMILY_NAMES, LADDER_METRICS, admission_table, blocks, claims_table, counts, families_table, fill_blocks, ladder_table, verdicts_table, worlds_table,
 )
 from common.evaluate.verdicts import FIELDS, Judged
 from common.rows import COST_FIELDS, MetricRow, write_metrics
@@ -182,6 +182,19 @@ def test_the_ladder_by_hand():
     assert ladder_table([], metric="score") == "No score has been measured yet."
 
 
+def test_worlds_are_told_by_the_first_answers_of_their_base_models():
+    rows = _rows("base", [0.4, 0.6], panel="w-v1/test") + _rows("base", [0.5], panel="w-v1/test", metric="greedy_success")
+    rows += _rows("start", [0.3, 0.5], panel="w-v1/test", metric="acc@1", paper="other")  # measured more: it is read
+    rows += _rows("start", [0.9, 0.9], panel="w-v1/test", metric="pass@8", paper="other")
+    rows += _rows("start", [0.45, 0.45], panel="w-v1/demos", metric="acc@1", paper="other")
+    rows += _rows("start", [0.0, 0.0], panel="w-v1/test", paper="other")  # last answers are no matter
+    rows += _rows("base", [0.2], panel="a-v1/test") + _rows("trained", [1.0], panel="b-v1/test") + _rows("base", [1.0], scale="Big-1B")
+    # t(0.975, 1) · 0.1414 / √2 = 1.271
+    assert worlds_table(rows).splitlines()[2:] == [
+        "| `a-v1` | 1 | – | 0.200 | – | – |",
+        "| `w-v1` | 2 | 0.450 | 0.400 ± 1.271 | – | 0.900 (8) |"]
+
+
 def test_verdicts_at_a_glance(project):
     lines = verdicts_table(judge_all(project / "results", project / "papers").claims).splitlines()
     assert lines[2] == "| claim | countdown-v1/test | shop-v1/test |"
@@ -290,6 +303,7 @@ def test_records_of_another_format_hold_no_history(project, content):
 def test_blocks_exist_before_any_result():
     assert {k: v for k, v in blocks(Judged(), []).items() if k != "families" and not k.startswith("looks")} == {"verdicts": "No claim has been judged yet.", "claims": "No claim has been judged yet.",
                               "admission": "No admission check has been made yet.",
+                              "worlds": "No base model has been measured yet.",
                               "pretrained": "No pretrained model has been judged yet.",
                               "ladder": "\n\n".join(f"No {m} has been measured yet."
                                                     for m in LADDER_METRICS)}
