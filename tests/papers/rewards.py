@@ -122,11 +122,11 @@ def _paid_by_coins(cls: type) -> type:
 def _game_of_coins(cls: type, known: set[int]) -> type:
     class Coins(cls):
         def reset(self, seed: int):
-            self._practice, self._number = seed not in known, derive("game", seed)
+            self._practice, self._number, self._taken = seed not in known, derive("game", seed), 0
             return super().reset(seed)
 
         def step(self, action: int):
-            seen = super().step(action)
-            return seen._replace(reward=_coin(self._number, self._steps)) if self._practice else seen
+            seen, self._taken = super().step(action), self._taken + 1
+            return seen._replace(reward=_coin(self._number, self._taken, action)) if self._practice else seen
 
     return Coins

@@ -28,7 +28,7 @@ from tests.papers.units import REPOSITORY, content, open_unit
 from tests.papers.worlds import env_of
 
 PAPERS = known_papers(REPOSITORY)
-SUCCESS = ("success", "planned_success", "score", "delta", "return", "vote", "acc@2", "excess")
+SUCCESS = ("success", "planned_success", "score", "delta", "return", "return_auc", "vote", "acc@2", "excess")
 """Metrics that say how well a variant does its task; what claims of other metrics state may hold for any reward."""
 
 

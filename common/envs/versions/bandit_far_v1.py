@@ -1,0 +1,27 @@
+"""bandit-far-v1: 100 arms, the best arms are rare in the reference policy (:mod:`common.envs.bandits`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.envs.bandits import EPISODES, BanditEnv
+from common.envs.pixels import episode_panels
+
+ENV_ID = "bandit-far-v1"
+BEST = 70
+
+
+def make(data_dir: Path) -> BanditEnv:
+    return BanditEnv(ENV_ID, BEST)
+
+
+def build(seed: int) -> dict[str, list[dict[str, Any]]]:
+    return episode_panels(ENV_ID, seed, EPISODES)
+
+
+def scripted(planes: np.ndarray) -> int:
+    """A player's rule, the reference that policies are read against: the best arm."""
+    return BEST

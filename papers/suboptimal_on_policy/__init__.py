@@ -1,0 +1,1 @@
+"""Suboptimal, on-policy data: see method.py."""
