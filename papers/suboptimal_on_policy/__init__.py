@@ -1,1 +1,1 @@
-"""Suboptimal, on-policy data: see method.py."""
+"""Suboptimal, on-policy data: README.md says what was found, method.py is the method."""

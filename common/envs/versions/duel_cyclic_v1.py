@@ -1,0 +1,19 @@
+"""duel-cyclic-v1: 30 arms, no arm is preferred to all others (:mod:`common.envs.duels`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from common.envs.duels import DuelEnv, best_reply, duel_panels
+
+ENV_ID = "duel-cyclic-v1"
+scripted = best_reply
+
+
+def make(data_dir: Path) -> DuelEnv:
+    return DuelEnv(ENV_ID, cycle=3.0)
+
+
+def build(seed: int) -> dict[str, list[dict[str, Any]]]:
+    return duel_panels(ENV_ID)

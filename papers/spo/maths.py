@@ -1,0 +1,53 @@
+"""Self-play on a preference: win rates in a group, a no-regret step, Bradley–Terry rewards, exact exploitability.
+
+A arms; a policy is a distribution over them, softmax of ``logits`` [A]. ``preference`` [A, A] holds P(row ≻ column). A group is k
+arms drawn independently, compared pairwise: ``labels`` [G, k·(k−1)/2] say of each pair i < j (in the order of
+``np.triu_indices``) whether i was preferred, as 0, 1, or a probability.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = np.exp(logits - logits.max())
+    return shifted / shifted.sum()
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1.0 / (1.0 + np.exp(-x))
+
+
+def win_rates(labels: np.ndarray, k: int) -> np.ndarray:
+    """[G, k]: of each arm, the share of its comparisons with the k − 1 others that it won: SPO's reward. Their mean is ½."""
+    first, second = np.triu_indices(k, 1)
+    won = np.zeros((len(labels), k, k))
+    won[:, first, second], won[:, second, first] = labels, 1.0 - labels
+    return won.sum(2) / (k - 1)
+
+
+def hedge(logits: np.ndarray, arms: np.ndarray, advantages: np.ndarray, *, lr: float, floor: float) -> np.ndarray:
+    """Logits after one step of exponentiated gradient on the mean advantage of each arm. ``arms`` and ``advantages`` are of one
+    shape; an arm's mean is its sum over all draws divided by the draws and by its probability, at least ``floor`` (implicit
+    exploration: what is drawn once in a while does not explode)."""
+    total = np.bincount(arms.ravel(), advantages.ravel(), len(logits)) / arms.size
+    return logits + lr * total / np.maximum(softmax(logits), floor)
+
+
+def bradley_terry(
+    rewards: np.ndarray, first: np.ndarray, second: np.ndarray, labels: np.ndarray, *, steps: int, lr: float, ridge: float
+) -> np.ndarray:
+    """Rewards [A] after ``steps`` of Adam from ``rewards`` on −mean log-likelihood of P(i ≻ j) = σ(r_i − r_j) + ridge/2 · Σ r²."""
+    mean, square = np.zeros_like(rewards), np.zeros_like(rewards)
+    for step in range(1, steps + 1):
+        missed = (labels - sigmoid(rewards[first] - rewards[second])) / len(labels)
+        slope = np.bincount(second, missed, len(rewards)) - np.bincount(first, missed, len(rewards)) + ridge * rewards
+        mean, square = 0.9 * mean + 0.1 * slope, 0.999 * square + 0.001 * slope**2
+        rewards = rewards - lr * (mean / (1 - 0.9**step)) / (np.sqrt(square / (1 - 0.999**step)) + 1e-8)
+    return rewards
+
+
+def exploitability(preference: np.ndarray, policy: np.ndarray) -> float:
+    """How often the best reply to ``policy`` is preferred to it, beyond ½; 0 for a minimax winner (von Neumann winner)."""
+    return float((preference @ policy).max() - 0.5)
