@@ -5,7 +5,7 @@ An arm is one of three modes and, within it, one of ten qualities q from 0 to 1.
     P(a ≻ b) = σ(cycle · c(a, b) + 2 · (q_a − q_b))
 
 where c is 1 if a's mode beats b's (1 beats 0, 2 beats 1, 0 beats 2), −1 the other way round, and 0 within a mode. Without a cycle
-this is a Bradley–Terry model, and the best arm of any mode is preferred to all. With one no arm is, and the only policy that none
+this is a Bradley–Terry model, and no arm is preferred to the best one of any mode. With one no arm is, and the only policy that none
 beats in the mean mixes the best arms of all modes alike (:class:`DuelEnv` is exact: a duel's reward is the probability).
 
 An episode is a duel, drawn as a pixel game of one step (:class:`common.envs.pixels.PixelEnv`): one of 100 cells is the opponent,

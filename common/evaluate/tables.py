@@ -22,7 +22,7 @@ GAME_METRICS = ("return", "rank")
 NANO = "nano"
 """Scale of the models that are trained here; others come pretrained and are called by their names."""
 BASES = ("base", "start")
-"""Names of the variant that is the untrained base model."""
+"""Names of the variant that is the base model, which no method has trained yet."""
 _UNREAD = re.compile(r"\d+ of \d+ seeds: read at ")
 _MARK = re.compile(r"^<!-- ([\w./@+-]+):(begin|end) -->$", re.MULTILINE)
 
@@ -265,7 +265,7 @@ def worlds_table(rows: Sequence[MetricRow]) -> str:
             papers.setdefault(row.paper, {}).setdefault((row.panel.rpartition("/")[2], row.metric), []).append(row.value)
         found = max(papers.values(), key=lambda cells: (len({metric for _, metric in cells if metric.startswith("pass@")}), len(cells)))
         if first := next((name for name in ("acc@1", "success") if ("test", name) in found), ""):
-            tries = sorted(metric for panel, metric in found if panel == "test" and metric.startswith("pass@"))
+            tries = sorted((metric for panel, metric in found if panel == "test" and metric.startswith("pass@")), key=lambda one: int(one[5:]))
             cells = [_mean_cell(found.get(key, []), n := len(found["test", first]))
                      for key in (("demos", first), ("test", first), ("test", f"greedy_{first}"))]
             cells.append(f"{_mean_cell(found['test', tries[0]], n)} ({tries[0].removeprefix('pass@')})" if tries else "–")

@@ -24,7 +24,7 @@ size, not by larger ones: optimiser steps are then equal as well, and a nano pol
 Differs from the paper:
  1. Nano policies trained from scratch instead of GPT-2 and Llama-2; Countdown and sums instead of IMDB and GSM8K.
  2. The observer's request is the environment's second turn ("check the answer and write it again"), which the base's
-    demonstrations have (a right answer kept, a wrong one replaced), since a nano policy reads no instructions. So a₁
+    demonstrations have (an answer kept or replaced), since a nano policy reads no instructions. So a₁
     and a₂ depend on each other from the start, which may make r(a₂) noisier credit for the pioneer or better credit.
  3. REINFORCE instead of PPO with a learned value. The baseline is what such a value could know without learning: the
     mean over the other samples of the question, and for an observer that sees a₁ also r(a₁), which is fixed before it

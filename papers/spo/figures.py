@@ -39,8 +39,8 @@ def examples(artifacts: Path) -> list[Figure | str]:
     kept = {name: policy_of(artifacts, name) for name in DRAWN}
     if not all(kept.values()):
         return ["This unit kept no policies on this machine."]
-    return ["Mean policies over the rounds. Arms 0 to 9 are the first mode, 10 to 19 the second, which beats it, 20 to 29 the third; within a "
-            "mode arms get better to the right. In the cyclic game the minimax winner has a third on each mode's last arm.",
+    return ["Mean policies over the rounds. Arms 0 to 9 are the first mode, 10 to 19 the second, which beats it, 20 to 29 the third, which beats "
+            "the second and is beaten by the first; within a mode arms get better to the right. In the cyclic game the minimax winner has a third on each mode's last arm.",
             where_it_went(kept)]  # fmt: skip
 
 

@@ -29,8 +29,8 @@ def win_rates(labels: np.ndarray, k: int) -> np.ndarray:
 
 def hedge(logits: np.ndarray, arms: np.ndarray, advantages: np.ndarray, *, lr: float, floor: float) -> np.ndarray:
     """Logits after one step of exponentiated gradient on the mean advantage of each arm. ``arms`` and ``advantages`` are of one
-    shape; an arm's mean is its sum over all draws divided by the draws and by its probability, at least ``floor`` (implicit
-    exploration: what is drawn once in a while does not explode)."""
+    shape; an arm's mean is its sum over all draws divided by the draws and by its probability, at least ``floor`` (importance
+    weights are clipped, so that what is drawn once in a while does not explode)."""
     total = np.bincount(arms.ravel(), advantages.ravel(), len(logits)) / arms.size
     return logits + lr * total / np.maximum(softmax(logits), floor)
 

@@ -13,8 +13,8 @@ model's probabilities in the place of labels. All variants see as many compariso
     start                the policy before training: one of the three modes is its favourite
     spo                  k = 4;  spo@k=2, spo@k=8: more and smaller groups, fewer and larger ones
     rm                   a reward model of the starting policy's arms, fitted once
-    rm_iterated          a reward model of all arms compared so far, fitted on in every round
-    …_noise              labels are turned round with probability ``learn.noise``
+    rm_iterated          a reward model of all arms compared so far, fitted further in every round
+    …_noise              labels are flipped with probability ``learn.noise``
 
 Differs from the paper:
  1. Exact dueling bandits of 30 arms instead of control tasks; exploitability is exact. Trajectories and non-Markovian preferences
@@ -61,7 +61,7 @@ class RewardModel:
     steps: int
     """Of the reward model that is fitted once."""
     refit: int
-    """In every round, of the one that is fitted on."""
+    """In every round, of the one that is fitted further."""
     lr: float
     ridge: float
 
@@ -104,7 +104,7 @@ def train(lab: Lab, variant: Condition) -> Trained:
         return np.minimum(np.searchsorted(policy.cumsum(), numbers, side="right"), len(policy) - 1)
 
     def labels(arms: np.ndarray, *use: Any) -> np.ndarray:
-        """[G, pairs] of 0 and 1: who was preferred, turned round with probability ``noise``."""
+        """[G, pairs] of 0 and 1: who was preferred, flipped with probability ``noise``."""
         rng = generator(lab.seed, "labels", *use)
         won = rng.random((groups, len(first))) < truth[arms[:, first], arms[:, second]]
         return (won ^ (rng.random(won.shape) < variant.noise)).astype(float)

@@ -58,7 +58,7 @@ def toy() -> list[Figure | str]:
         *map(source, (maths.spr_loss, maths.within_episode)),
         "By hand, three steps of one window whose cosines are 24/25, −1 and 1:", code("\n".join(losses)),
         source(maths.effective_rank), code("\n".join(ranks)),
-        "The Q-loss. A value is a distribution over 51 atoms from −10 to 10. Its target is the n-step return plus the "
+        "The Q-loss. A value is a distribution over 51 atoms, from −1 to 1 on Catch. Its target is the n-step return plus the "
         "discounted distribution of the state n steps on (the action chosen by the online weights, its distribution by "
         "the slow copy's), put back onto the atoms. An atom that falls between two gives to both:",
         *map(source, (maths.n_step, maths.project)), code("\n".join(moved)),

@@ -21,7 +21,7 @@ Differs from the paper:
  1. Catch, and two MinAtar games for who asks (10×10 boolean planes), and thousands of steps instead of 26 Atari games and
     100,000; raw scores.
  2. 0.2 M parameters; the dueling streams share the head's first layer, which is the projection.
- 3. Shifts by one cell on a canvas with a margin: what a ball moves in a step, so that they hide what is to be foreseen.
+ 3. Shifts by one cell on a canvas with a margin: about what a ball moves in a step, so that they hide what is to be foreseen.
  4. ε-greedy exploration instead of noisy layers, uniform instead of prioritised replay, no intensity jitter.
  5. The Q-target comes from a slow copy, not from the online weights; variants with EMA targets use the same copy.
  6. The mean over k, as in the released code (λ = 5), not the sum (λ = 2), so that K = 1 and K = 5 weigh the same.

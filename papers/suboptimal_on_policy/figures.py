@@ -35,9 +35,9 @@ def toy() -> list[str]:
         after = torch.softmax(start - slope / slope.norm(), 1)[0].tolist()  # a step of length 1
         lines.append(f"{name:10s} [0.60, 0.20, 0.10, 0.10] → [{', '.join(f'{p:.2f}' for p in after)}]")
     return ["A policy over four arms drew the first three, with rewards 0.2, 0.6 and 0.3. A step of length 1 in its logits, by each "
-            "loss: maximum likelihood takes from all others by their probability; the rest take it from what was drawn and worse, and "
-            "leave the arm that nobody drew where it was, or raise it. PPO stands where the second arm has risen by a third since it "
-            "was drawn: itself it is not raised any further.",
+            "loss: maximum likelihood takes from all others by their probability, also from the arm that nobody drew; the rest leave that one "
+            "where it was, or raise it. PPO stands where the second arm has risen by a third since it was drawn: its own logit is not "
+            "raised any further, it gains by what is taken from the others.",
             *map(source, (maths.best_of_n, maths.dpo, maths.reinforce, maths.clipped)), code("\n".join(lines))]  # fmt: skip
 
 
@@ -48,7 +48,7 @@ def examples(artifacts: Path) -> list[Figure | str]:
         return ["This unit kept no policies on this machine."]
     env = make(json.loads((artifacts.parent / "unit.json").read_text(encoding="utf-8"))["env"], artifacts)
     return ["Probability of each arm in the mean over the test contexts, on a logarithmic axis; in the grey band are the arms worth having. "
-            "What rises outside of it was learned from luck.", where_it_went(kept, env.best)]  # fmt: skip
+            "What rises outside of it was the best of few draws by chance.", where_it_went(kept, env.best)]  # fmt: skip
 
 
 def policy_of(artifacts: Path, variant: str) -> list[float]:

@@ -21,7 +21,7 @@ Differs from the paper:
  1. The bandit alone; its language models are not here. Contexts are 100 random bits, not 100 numbers; rewards depend on the arm alone in both.
  2. Offline variants draw new arms from the reference every round, where the paper has one batch of more contexts: all variants see as
     many arms in as many updates of the same size.
- 3. DPO with β = 1 instead of IPO with a margin of 10 nats: of these, IPO with 2 and DPO with 0.1 the best (validation, seed 100).
+ 3. DPO with β = 1: the best of four, IPO with margins of 10 (the released script's) and 2 nats, DPO with β = 0.1 and 1 (validation, seed 100).
  4. DPO leaves pairs of equal reward out; the released code calls the second one the winner.
  5. REINFORCE's and PPO's baseline is the mean of the context's other samples, not a running mean of all rewards.
  6. The reference's bins have the exact masses of the squashed Cauchy variable, not those of 10,000 samples of it.

@@ -49,12 +49,16 @@ def test_an_episode_by_hand(env):
 
 
 def test_an_episode_is_a_function_of_its_seed_and_its_actions(env, tmp_path):
-    other = make(ENV_ID, tmp_path)
+    other, openings = make(ENV_ID, tmp_path), set()
     for seed in range(20):
         first = env.reset(seed)
+        openings.add(first.tobytes())
         assert (first == other.reset(seed)).all() and first.shape == env.shape
-        env.step(LEFT)
-        assert (env.step(RIGHT).planes != first).any()
+        for action in (LEFT, RIGHT, RIGHT, NOTHING, LEFT, LEFT, RIGHT, NOTHING):
+            one, two = env.step(action), other.step(action)
+            assert (one.planes == two.planes).all() and one[1:] == two[1:]
+        assert one.done
+    assert len(openings) > 10
 
 
 def test_an_action_that_is_none_and_a_step_after_the_end_are_refused(env):

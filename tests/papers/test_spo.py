@@ -6,13 +6,13 @@ from functools import partial
 
 import numpy as np
 import pytest
-from scipy.optimize import linprog
 
-from common.envs.duels import ARMS, MODES, DuelEnv, mode
+from common.envs.duels import ARMS, DuelEnv, mode
 from common.envs.panels import version
 from common.lab import Lab, run
 from papers.spo import figures, method
 from papers.spo.maths import bradley_terry, exploitability, hedge, sigmoid, softmax, win_rates
+from tests.envs.test_duels import game
 from tests.papers.units import open_unit, write_panels
 
 ENV = "duel-cyclic-v1"
@@ -28,11 +28,6 @@ def new_unit(tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole(new_unit, tmp_path_factory):
     return (unit := new_unit(tmp_path_factory.mktemp("whole") / "lab")), run(unit)
-
-
-def game(env_id: str) -> np.ndarray:
-    env = version(env_id).make(None)
-    return np.array([[(env.reset(b), env.step(a))[1].reward for b in range(ARMS)] for a in range(ARMS)])
 
 
 def test_an_arm_s_reward_is_the_share_it_won_of_its_group():
@@ -55,33 +50,6 @@ def test_a_bradley_terry_model_is_found_from_its_own_probabilities():
     first, second = np.array([0, 0, 1]), np.array([1, 2, 2])
     found = bradley_terry(np.zeros(3), first, second, sigmoid(truth[first] - truth[second]), steps=2000, lr=0.02, ridge=0.0)
     assert found - found.mean() == pytest.approx(truth - truth.mean(), abs=1e-3)
-
-
-@pytest.mark.parametrize("env_id", ["duel-cyclic-v1", "duel-transitive-v1"])
-def test_games_are_symmetric_and_their_winners_exact(env_id):
-    """By linear programming: the winner mixes the best arms of all modes in the cycle, and is not beaten without it either."""
-    preference = game(env_id)
-    assert preference + preference.T == pytest.approx(np.ones((ARMS, ARMS)))
-    solved = linprog([0.0] * ARMS + [-1.0], A_ub=np.hstack([-preference.T, np.ones((ARMS, 1))]), b_ub=np.zeros(ARMS),
-                     A_eq=[[1.0] * ARMS + [0.0]], b_eq=[1.0], bounds=[(0, 1)] * ARMS + [(None, None)])  # fmt: skip
-    assert -solved.fun == pytest.approx(0.5) and exploitability(preference, solved.x[:ARMS]) == pytest.approx(0.0, abs=1e-9)
-    best = [arm for arm in range(ARMS) if arm % (ARMS // MODES) == ARMS // MODES - 1]
-    assert solved.x[best].sum() == pytest.approx(1.0)
-    if env_id == ENV:
-        assert solved.x[best] == pytest.approx([1 / 3] * 3)
-        assert [exploitability(preference, np.eye(ARMS)[arm]) for arm in best] == pytest.approx([sigmoid(3.0) - 0.5] * 3)
-    env = version(env_id).make(None)
-    replies = [version(env_id).scripted(env.reset(b)) for b in range(ARMS)]
-    assert [preference[reply, b] for b, reply in enumerate(replies)] == pytest.approx(preference.max(0).tolist())
-
-
-def test_a_duel_is_over_after_its_step():
-    env = version(ENV).make(None)
-    with pytest.raises(RuntimeError, match="call reset first"):
-        env.step(0)
-    env.reset(0)
-    with pytest.raises(IndexError, match="must be 0 to 29"):
-        env.step(30)
 
 
 def test_variants_compare_as_much_and_practise_outside_of_all_panels(whole):
@@ -109,10 +77,30 @@ def test_the_start_favours_a_mode(whole):
     assert found["return"] == pytest.approx(0.5)  # against itself
 
 
-def test_self_play_finds_what_a_reward_model_cannot(new_unit, tmp_path):
-    unit = new_unit(tmp_path / "lab", learn__rounds=200, only=("start", "spo", "rm"))
-    found = {row.variant: row.value for row in run(unit) if row.metric == "exploitability"}
-    assert found["spo"] < 0.1 < 0.2 < found["rm"]
+def test_self_play_finds_what_a_reward_model_cannot(new_unit, tmp_path, world_of):
+    """In the cycle. Without it reward models find the best arm as well, as theory says."""
+    only = ("start", "spo", "rm", "rm_iterated")
+    for env_id, build in ((ENV, new_unit), ("duel-transitive-v1", partial(open_unit, world_of("duel-transitive-v1"), "spo", "duel-transitive-v1"))):
+        unit = build(tmp_path / env_id, learn__rounds=200, reward__steps=200, only=only)
+        found = {row.variant: row.value for row in run(unit) if row.metric == "exploitability"}
+        if env_id == ENV:
+            assert found["spo"] < 0.1 < 0.2 < min(found["rm"], found["rm_iterated"])
+        else:
+            assert max(found[name] for name in only[1:]) < 0.06 < found["start"]
+
+
+def test_noise_flips_as_many_labels_as_it_says(new_unit, tmp_path, monkeypatch):
+    """Where one arm always wins, every flipped label is a loss."""
+    monkeypatch.setattr(method, "practice", lambda lab: np.triu(np.ones((ARMS, ARMS)), 1).T)  # a later arm is preferred, always
+    kept, plain = [], method.bradley_terry
+    monkeypatch.setattr(method, "bradley_terry", lambda rewards, a, b, won, **how: kept.append((a, b, won)) or plain(rewards, a, b, won, **how))
+    lab = Lab(new_unit(tmp_path / "lab"), method)
+    by_name = {variant.name: variant for variant in method.variants(lab.p)}
+    for name, share in (("rm", 0.0), ("rm_noise", lab.p.learn.noise)):
+        method.train(lab, by_name[name])
+        a, b, won = kept.pop()
+        told = (a != b) & ((a > b) != won.astype(bool))
+        assert told.sum() / (a != b).sum() == pytest.approx(share, abs=0.06), name
 
 
 def test_the_notebook_s_parts(whole, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 from statistics import fmean
 
@@ -10,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from common.envs.bandits import BanditEnv
 from common.envs.panels import version
 from common.lab import Lab, run
 from papers.suboptimal_on_policy import figures, maths, method
@@ -81,18 +81,6 @@ def test_the_same_numbers_draw_alike():
     assert maths.drawn(probabilities, np.array([[0.0, 0.49, 0.5, 0.999]] * 2)).tolist() == [[0, 0, 2, 2], [1, 1, 1, 1]]
 
 
-def test_a_pull_by_hand():
-    for best, env_id in ((70, "bandit-far-v1"), (20, "bandit-near-v1")):
-        env = version(env_id).make(None)
-        assert isinstance(env, BanditEnv) and version(env_id).scripted(env.reset(0)) == env.best == best
-        assert (env.reset(3) == env.reset(3)).all() and (env.reset(3) != env.reset(4)).any()
-        seen = env.reset(3)
-        frame = env.step(best + 10)
-        assert frame.reward == pytest.approx(math.exp(-1)) and frame.terminated and (frame.planes == seen).all()
-        with pytest.raises(RuntimeError, match="call reset first"):
-            env.step(best)
-
-
 def test_variants_draw_as_much_and_update_as_their_names_say(whole):
     unit, rows = whole
     p, cost = unit.params.learn, {row.variant: row.cost for row in rows}
@@ -113,6 +101,16 @@ def test_offline_variants_meet_the_same_arms_and_the_first_round_is_shared(new_u
     assert all(torch.equal(first, arms[0]) for arms in met.values()) and not torch.equal(second, met["bon"][1])
 
 
+def test_losses_get_the_reference_and_the_policy_that_drew(new_unit, tmp_path):
+    lab, got = Lab(new_unit(tmp_path / "lab"), method), []
+    [bon] = [variant for variant in method.variants(lab.p) if variant.name == "bon"]
+    method.train(lab, replace(bon, loss=lambda *asked: got.append([one.detach() for one in asked]) or maths.best_of_n(asked[0], asked[3])))
+    first, later = got[0], got[lab.p.learn.updates]
+    assert torch.equal(first[0], first[2]) and torch.equal(later[0], later[2])  # nothing has moved since a round's arms were drawn
+    assert torch.allclose(first[1], first[2], atol=0.1) and not torch.allclose(later[1], later[2], atol=0.1)  # the reference has not
+    assert all(torch.equal(a, b) for a, b in zip(got[0][1:], got[1][1:])) and not torch.equal(got[0][0], got[1][0])
+
+
 def test_returns_are_exact(whole):
     unit, rows = whole
     found = {(row.variant, row.metric): row.value for row in rows}
@@ -125,15 +123,15 @@ def test_returns_are_exact(whole):
 
 def test_on_policy_arms_teach_what_the_reference_hardly_draws(new_unit, tmp_path):
     """And nothing is learned from rewards that belong to other arms."""
-    def returns(name: str) -> dict[str, float]:
-        unit = new_unit(tmp_path / name, learn__contexts=10, learn__rounds=10, learn__updates=10, only=("bon", "bon_offline"))
+    def returns(name: str, *only: str) -> dict[str, float]:
+        unit = new_unit(tmp_path / name, learn__contexts=10, learn__rounds=10, learn__updates=10, only=only)
         return {row.variant: row.value for row in run(unit) if row.metric == "return"}
-
-    found, plain, order = returns("true"), method.training_contexts, torch.from_numpy(np.random.default_rng(0).permutation(100))
-    assert found["bon"] > 0.7 > found["bon_offline"] + 0.2
+    found, plain = returns("true", "bon", "bon_offline", "dpo", "ppo"), method.training_contexts
+    order = torch.from_numpy(np.random.default_rng(0).permutation(100))
+    assert min(found["bon"], found["dpo"], found["ppo"]) > 0.7 > found["bon_offline"] + 0.2
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(method, "training_contexts", lambda lab: method.Contexts((one := plain(lab)).bits, one.rewards[:, order]))
-        assert returns("shuffled")["bon"] < 0.3
+        assert returns("shuffled", "bon")["bon"] < 0.3
 
 
 def test_the_notebook_s_parts(whole, tmp_path):

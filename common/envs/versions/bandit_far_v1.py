@@ -23,5 +23,5 @@ def build(seed: int) -> dict[str, list[dict[str, Any]]]:
 
 
 def scripted(planes: np.ndarray) -> int:
-    """A player's rule, the reference that policies are read against: the best arm."""
+    """The best player's rule: the best arm."""
     return BEST

@@ -1,4 +1,4 @@
-"""bandit-near-v1: 100 arms, the best arms are the reference policy's favourites (:mod:`common.envs.bandits`)."""
+"""bandit-near-v1: 100 arms, the best arms are among those that the reference policy prefers (:mod:`common.envs.bandits`)."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ def build(seed: int) -> dict[str, list[dict[str, Any]]]:
 
 
 def scripted(planes: np.ndarray) -> int:
-    """A player's rule, the reference that policies are read against: the best arm."""
+    """The best player's rule: the best arm."""
     return BEST
