@@ -66,7 +66,7 @@ def where_it_went(policies: dict[str, list[float]], best: int) -> Figure:
             axes.step(range(len(policies[name])), policies[name], where="mid", color=colour, ls=style, lw=1.4, label=name)
         axes.set_yscale("log")
         axes.set_ylim(1e-4, 1.5)
-        axes.legend(frameon=False, fontsize=8, loc="upper left", ncols=2)
+        axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.2, columnspacing=1.0)
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
     figure.supxlabel("arm", fontsize=9)

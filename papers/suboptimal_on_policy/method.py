@@ -130,7 +130,7 @@ def train(lab: Lab, variant: Condition) -> Trained:
                 loss.backward()
                 adam.step()
             returns.append(expected(policy, test_contexts(lab, lab.p.panels[0])))
-            curve(round, {"loss": loss.item(), "return": returns[-1]})
+            curve(round * variant.updates, {"loss": loss.item(), "return": returns[-1]})
         save_file(policy.state_dict(), folder / "policy.safetensors")
         drawn = p.rounds * p.contexts * p.samples
         return Cost(env_steps=drawn, samples=drawn, updates=p.rounds * variant.updates), {"returns": returns}
