@@ -1,1 +1,0 @@
-"""VPT: README.md says what was found, method.py is the method."""
