@@ -74,7 +74,7 @@ def against_kl(
 
     Marks are means over seeds with 95 % t-intervals both ways, small dots single seeds.
     """
-    panels = sorted({row.panel for row in rows if row.metric == "kl"})
+    panels = sorted({row.panel for row in rows if row.metric == "kl" and row.variant != base})  # the base alone is no curve
     figure = Figure(figsize=(WIDTH, 4.4), layout="constrained", facecolor="white")
     columns = figure.subplots(1, max(len(panels), 1), squeeze=False)[0]
     if not panels:

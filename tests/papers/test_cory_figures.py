@@ -59,9 +59,9 @@ def test_the_toy_is_right():
     # sums 2, 1, 1, 0 beyond the others' means 2/3, 1, 1, 4/3; r(a₂) 1, 1, 0, 0 beyond 1/3, 1/3, 2/3, 2/3
     assert printed.count("pioneer +1.33") == printed.count("pioneer -1.33") == 1 and printed.count("pioneer +0.00") == 2
     assert printed.count("a₁, +0.67") == printed.count("a₁, -0.67") == 2
-    # as in test_two_methods_by_hand
-    assert "near: mean reward at equal KL 0.363, mean KL at equal reward 0.92" in printed
-    assert "far : mean reward at equal KL 0.300, mean KL at equal reward 1.50" in printed
+    # corners (0, .2), (.5, .3), (2, .5) and (0, .2), (1, .3), (3, .5): areas by trapezoids up to 2
+    assert "near: mean reward at equal KL, from 0 to 2 nats, 0.363" in printed
+    assert "far : mean reward at equal KL, from 0 to 2 nats, 0.300" in printed
 
 
 def test_examples_are_dialogues_that_training_changed(tmp_path):
