@@ -5,9 +5,8 @@ a₂ ~ π_o(·|s, a₁). Correctness r ∈ {0, 1} is checked by the environment.
 
     r(a₁) + r(a₂)   for pioneer and observer alike, each minus η·KL(π ‖ π₀) of its own answer
 
-and learn from it separately, each by its own policy gradient. They start as copies of π₀ and have weights of their
-own; every T updates they exchange roles. What is judged is one agent alone, answering once: the one that ends as
-pioneer. All variants start from the same base model and see as many sampled answers:
+and learn from it separately, each by its own policy gradient, from copies of π₀; every T updates they exchange roles. What is judged is one
+agent alone, answering once: the one that ends as pioneer. All variants start from the same base model and see as many sampled answers:
 
     base              one model in both roles, not trained
     single            policy-gradient RL of one agent on its first answers
@@ -18,23 +17,19 @@ pioneer. All variants start from the same base model and see as many sampled ans
     …@eta=…           single and cory at other weights η, for their frontiers of reward against KL
     single_frontier, cory_frontier    what can be had by mixing each method's policies
 
-CORY samples two answers for every question. Single-agent RL gets equally many by twice as many updates of the same
-size, not by larger ones: optimiser steps are then equal as well, and a nano policy learned more from more updates.
+CORY samples two answers for every question. Single-agent RL gets equally many by twice as many updates of the same size.
 
 Differs from the paper:
  1. Nano policies trained from scratch instead of GPT-2 and Llama-2; Countdown and sums instead of IMDB and GSM8K.
- 2. The observer's request is the environment's second turn ("check the answer and write it again"), which the base's
-    demonstrations have (an answer kept or replaced), since a nano policy reads no instructions. So a₁
-    and a₂ depend on each other from the start, which may make r(a₂) noisier credit for the pioneer or better credit.
- 3. REINFORCE instead of PPO with a learned value. The baseline is what such a value could know without learning: the
-    mean over the other samples of the question, and for an observer that sees a₁ also r(a₁), which is fixed before it
-    answers. That leaves the expected gradient as it is (tested by enumeration). One gradient step for each batch.
- 4. The KL is a term of the loss, exact at every token, at a constant weight; the paper's is part of the reward, the
-    released code's weight is adaptive. No scaling or normalisation of rewards.
- 5. A summed reward is on twice the scale of a single one, so that one and the same η holds CORY less. It is
-    compared with single-agent RL on their frontiers, never at equal η.
+ 2. The observer's request is the environment's second turn, which the base's demonstrations have (an answer kept or replaced). So a₁ and a₂
+    depend on each other from the start, which may make r(a₂) noisier credit for the pioneer or better credit.
+ 3. REINFORCE instead of PPO with a learned value. The baseline is what such a value could know without learning: the mean over the other
+    samples of the question, and for an observer that sees a₁ also r(a₁), which is fixed before it answers. That leaves the expected
+    gradient as it is (tested by enumeration). One gradient step for each batch.
+ 4. The KL is a term of the loss, exact, at a constant weight; the paper's is part of the reward, the code's weight adaptive. Rewards unscaled.
+ 5. A summed reward is on twice the scale, so that one η holds CORY less: methods are compared on their frontiers, never at equal η.
  6. ``cory_reset`` rebuilds Adam only, not also an adaptive KL weight. All variants warm up once, at the beginning.
- 7. The last weights are taken; answers are sampled at temperature 1, as KL is a property of the sampling policy.
+ 7. The last weights are taken; answers are sampled at temperature 1.
  8. ``cory_blind``'s observer gets the pioneer's own question, without the request to check.
 """
 
@@ -157,9 +152,6 @@ def train(lab: Lab, variant: Condition) -> Trained:
     return lab.training(variant.name, learn, parts=ROLES[: variant.agents])
 
 
-# -- 1. knowledge transfer: one after the other ------------------------------------------------------------------
-
-
 @dataclass
 class Blind:
     """An observer that is shown the question alone."""
@@ -180,9 +172,6 @@ def role_of(prompt: tuple[Message, ...]) -> str:
     return OBSERVER if any(message["role"] == "assistant" for message in prompt) else PIONEER
 
 
-# -- 2. exchange of roles ---------------------------------------------------------------------------------------
-
-
 @dataclass
 class Agent:
     """Weights and the Adam state that belongs to them, whatever role they play."""
@@ -201,7 +190,7 @@ def exchanged(agents: list[Agent], settings: PolicyGradientSettings, *, reset: b
     return [Agent(agent.engine, adam(agent.engine.model, settings)) if reset else agent for agent in agents[::-1]]
 
 
-# -- 3. measuring: one agent alone, and both methods on their frontiers -------------------------------------------
+# -- measuring: one agent alone, and both methods on their frontiers -------------------------------------------
 
 
 def evaluate(lab: Lab, variant: Condition, trained: Trained) -> list[Measured]:

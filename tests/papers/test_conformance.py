@@ -103,7 +103,7 @@ def test_what_claims_compare_was_measured(paper, whole):
 def test_budgets_match_where_claims_say_so(paper, whole):
     """By the rule that judges published results, coarser for toys: one episode or one rounded task is a larger share of them."""
     claims = load_claims(REPOSITORY / "papers" / paper / "claims.yaml")
-    coarse = {"env_steps": 0.5, "sampled_tokens": 0.5, "samples": 0.15}
+    coarse = {"env_steps": 0.5, "sampled_tokens": 0.6, "samples": 0.15}
     own = tuple(replace(claim, tolerance=max(claim.tolerance, coarse.get(claim.matched_on, 0.0)), checks=()) for claim in claims.claims)
     records = judge(replace(claims, claims=own), whole.rows).claims
     assert records and not [(r["id"], r["reason"]) for r in records if r["reason"].startswith(("budgets differ", "no budget"))]
