@@ -257,7 +257,7 @@ def worlds_table(rows: Sequence[MetricRow]) -> str:
     of_base = [row for row in rows if row.scale == NANO and row.profile == "cpu" and row.variant in BASES]
     if not of_base:
         return "No base model has been measured yet."
-    lines = ["| world | base models | sampled, demonstrated tasks | sampled, test tasks | greedy, test tasks | one of so many answers, test tasks |",
+    lines = ["| world | seeds | sampled, demonstrated tasks | sampled, test tasks | greedy, test tasks | one of so many answers, test tasks |",
              "|---|---|---|---|---|---|"]
     for env, group in groupby(sorted(of_base, key=lambda row: row.env), key=lambda row: row.env):
         papers: dict[str, dict[tuple[str, str], list[float]]] = {}
