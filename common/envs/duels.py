@@ -63,11 +63,6 @@ class DuelEnv:
         return Frame(np.zeros(self.shape, dtype=bool), 1.0 / (1.0 + math.exp(-odds)), True, False)
 
 
-def best_reply(planes: np.ndarray) -> int:
-    """The best arm of the mode that beats the opponent's; without a cycle it is as good as any best arm."""
-    return ((mode(int(planes.argmax())) + 1) % MODES + 1) * (ARMS // MODES) - 1
-
-
 def duel_panels(env_id: str) -> dict[str, list[dict]]:
     """Rows of the panels of ``env_id``: a duel against every arm."""
     return {split: [{"id": f"{env_id}/{split}/{k}", "env": env_id, "split": split, "data": {"seed": i * ARMS + k}} for k in range(count)]

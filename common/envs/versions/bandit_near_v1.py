@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from common.envs.bandits import EPISODES, BanditEnv
 from common.envs.pixels import episode_panels
 
@@ -20,8 +18,3 @@ def make(data_dir: Path) -> BanditEnv:
 
 def build(seed: int) -> dict[str, list[dict[str, Any]]]:
     return episode_panels(ENV_ID, seed, EPISODES)
-
-
-def scripted(planes: np.ndarray) -> int:
-    """The best player's rule: the best arm."""
-    return BEST

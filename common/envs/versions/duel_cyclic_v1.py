@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from common.envs.duels import DuelEnv, best_reply, duel_panels
+from common.envs.duels import DuelEnv, duel_panels
 
 ENV_ID = "duel-cyclic-v1"
-scripted = best_reply
 
 
 def make(data_dir: Path) -> DuelEnv:
