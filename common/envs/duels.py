@@ -15,10 +15,12 @@ An episode is a duel, drawn as a pixel game of one step (:class:`common.envs.pix
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 
 import numpy as np
 
 from common.envs.pixels import SIDE, Frame
+from common.types import Task
 
 ARMS, MODES = 30, 3
 QUALITY = 2.0
@@ -65,5 +67,5 @@ class DuelEnv:
 
 def duel_panels(env_id: str) -> dict[str, list[dict]]:
     """Rows of the panels of ``env_id``: a duel against every arm."""
-    return {split: [{"id": f"{env_id}/{split}/{k}", "env": env_id, "split": split, "data": {"seed": i * ARMS + k}} for k in range(count)]
+    return {split: [asdict(Task(f"{env_id}/{split}/{k}", env_id, split, {"seed": i * ARMS + k})) for k in range(count)]
             for i, (split, count) in enumerate(EPISODES.items())}  # fmt: skip
