@@ -215,7 +215,8 @@ def evaluate(lab: Lab, variant: Condition, trained: Trained) -> list[Measured]:
     """The report of ``test.draws`` games of every task, and who wins when the crew decode greedily; for ideal listeners
     what they win in games of the base."""
     p, env, found, crew, impostor = lab.p.test, lab.env, [], lab.engine(trained), lab.engine()
-    for panel, tasks in lab.panels.items():
+    panels = lab.panels if variant.ideal else lab.panels_for(trained)
+    for panel, tasks in panels.items():
         tasks = tasks[: p.tasks]
         if variant.ideal:
             found.append(Measured(panel, {"success": ideal_wins(lab, panel, tasks)[variant.name]}, len(tasks)))
