@@ -217,7 +217,7 @@ def evaluate(lab: Lab, variant: Condition, trained: Trained) -> list[Measured]:
     p, env, found, crew, impostor = lab.p.test, lab.env, [], lab.engine(trained), lab.engine()
     panels = lab.panels if variant.ideal else lab.panels_for(trained)
     for panel, tasks in panels.items():
-        tasks = tasks[: p.tasks]
+        tasks = [whole(task) for task in tasks[: p.tasks]]
         if variant.ideal:
             found.append(Measured(panel, {"success": ideal_wins(lab, panel, tasks)[variant.name]}, len(tasks)))
             continue
@@ -229,6 +229,11 @@ def evaluate(lab: Lab, variant: Condition, trained: Trained) -> list[Measured]:
         if panel == lab.p.panels[0]:
             lab.keep(f"dialogues.{variant.name}", records(played[: KEPT_TASKS * p.draws : p.draws]))
     return found
+
+
+def whole(task: Task) -> Task:
+    """The same world with all five turns: some demonstrated discussions stop early."""
+    return replace(task, data=task.data | {"turns": len(COLOURS)})
 
 
 def ideal_wins(lab: Lab, panel: str, tasks: list[Task]) -> dict[str, float]:

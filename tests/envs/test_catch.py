@@ -9,6 +9,7 @@ import pytest
 
 from common.envs import make
 from common.envs.pixels import SIDE, where
+from common.envs.versions import catch_streak_v1
 from common.envs.versions.catch_v1 import ENV_ID, LEFT, NOTHING, RIGHT, SLOPES, CatchEnv, fallen, scripted
 from common.rng import generator
 
@@ -104,3 +105,32 @@ def test_known_players_have_known_scores(env):
                 planes, done = frame.planes, frame.done
             found[name].append(frame.reward)
     assert fmean(found["scripted"]) > 0.95 and 0.22 < fmean(found["random"]) < 0.34 and 0.22 < fmean(found["still"]) < 0.36
+
+
+def test_a_streak_pays_who_catches_all_balls_and_ends_with_the_first_miss():
+    env, lengths, rewards = catch_streak_v1.make(None), [], []
+    for seed in range(200):
+        planes, steps = env.reset(seed), 0
+        while True:
+            frame = env.step(scripted(planes))
+            planes, steps = frame.planes, steps + 1
+            if frame.done:
+                break
+            assert frame.reward == 0.0
+        assert steps % CatchEnv.max_steps == 0 and frame.terminated and (frame.reward == 0.0 or steps == env.max_steps)
+        lengths.append(steps)
+        rewards.append(frame.reward)
+    assert fmean(rewards) > 0.8 and min(lengths) < env.max_steps == 40  # the rule misses a ball now and then
+    first = env.reset(7)
+    for _ in range(3):
+        env.step(LEFT)
+    assert (env.reset(7) == first).all()
+    paddle = None
+    while True:  # the paddle stays where it caught the ball
+        frame = env.step(scripted(env._observe()))
+        if where(frame.planes[1])[0][0] == 1 and paddle is not None:
+            assert middle(frame.planes) == env._paddle
+            break
+        paddle = middle(frame.planes)
+        if frame.done:
+            break

@@ -107,7 +107,7 @@ WORLDS: dict[str, Callable[[Path], Path]] = {
     "countdown-worked-roles-v1": countdown_worked_roles,
     "arithmetic-v1": arithmetic,
     "deduction-v1": deduction,
-    **{env: partial(game, env) for env in ("bandit-far-v1", "bandit-near-v1", "catch-v1", "duel-cyclic-v1", "duel-transitive-v1",
+    **{env: partial(game, env) for env in ("bandit-far-v1", "bandit-near-v1", "catch-v1", "catch-streak-v1", "duel-cyclic-v1", "duel-transitive-v1",
                                            "minatar-breakout-v1", "minatar-space-invaders-v1")},
     "shop-v1": small_shop.build,
 }

@@ -1,0 +1,1 @@
+"""VPT: README.md says what was found, method.py is the method."""
