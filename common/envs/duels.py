@@ -15,11 +15,13 @@ An episode is a duel, drawn as a pixel game of one step (:class:`common.envs.pix
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import numpy as np
 
 from common.envs.pixels import SIDE, Frame
+from common.rng import derive
 from common.types import Task
 
 ARMS, MODES = 30, 3
@@ -63,6 +65,22 @@ class DuelEnv:
         other, self._opponent = self._opponent, None
         odds = self.cycle * (0, 1, -1)[(mode(action) - mode(other)) % MODES] + QUALITY * (quality(action) - quality(other))
         return Frame(np.zeros(self.shape, dtype=bool), 1.0 / (1.0 + math.exp(-odds)), True, False)
+
+
+def preferences(env: DuelEnv, seeds: Sequence[int]) -> np.ndarray:
+    """[A, S]: how often each arm is preferred in the duels named by ``seeds``."""
+    return np.array([[(env.reset(seed), env.step(arm))[1].reward for seed in seeds] for arm in range(len(env.actions))])
+
+
+def practice(env: DuelEnv, seed: int) -> np.ndarray:
+    """P [A, A] as a training run of ``seed`` meets it: duels of its own, none of a panel's."""
+    beyond = len(EPISODES) + derive(seed, "practice") % 10**6
+    return preferences(env, [arm + beyond * ARMS for arm in range(ARMS)])
+
+
+def favouring(favour: float) -> np.ndarray:
+    """Logits [A] of a policy that favours the first mode's arms by ``favour``."""
+    return np.array([favour * (mode(arm) == 0) for arm in range(ARMS)])
 
 
 def duel_panels(env_id: str) -> dict[str, list[dict]]:

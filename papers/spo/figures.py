@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from common.learn.preferences import bradley_terry, exploitability, softmax, win_rates
 from common.report.figures import CYCLE, INK, WIDTH
 from common.report.show import code, source
-from papers.spo.maths import bradley_terry, exploitability, hedge, softmax, win_rates
+from papers.spo.method import hedge
 
 LADDER = ("start", "spo@k=2", "spo", "spo@k=8", "rm", "rm_iterated", "spo_noise", "rm_noise", "rm_iterated_noise")
 COLUMNS = ("exploitability", "exploitability_last", "return")

@@ -25,7 +25,6 @@ Differs from the paper:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,11 +33,11 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from common.config import UnitParams
-from common.envs.duels import mode
+from common.envs.duels import favouring, practice, preferences
 from common.lab import BASE, Lab, Measured, Trained, Variant
-from common.rng import derive, generator
+from common.learn.preferences import arms_of, bradley_terry, exploitability, sigmoid, softmax, standing, win_rates
+from common.rng import generator
 from common.types import Cost
-from papers.spo.maths import bradley_terry, exploitability, hedge, sigmoid, softmax, win_rates
 
 SPO, FITTED_ONCE, REFITTED = "spo", "rm", "rm_iterated"
 CHECKPOINTS = 10
@@ -95,13 +94,12 @@ def train(lab: Lab, variant: Condition) -> Trained:
     """Round after round: draw groups, compare, step. ``mean`` is the policy that is returned, ``last`` that of the last round."""
     if not variant.kind:
         return BASE
-    p, truth = lab.p, practice(lab)
+    p, truth = lab.p, practice(lab.env, lab.seed)
     groups, (first, second) = groups_of(p, variant.k), np.triu_indices(variant.k, 1)
 
     def drawn(policy: np.ndarray, *use: Any) -> np.ndarray:
         """[G, k] arms; the same random numbers in all variants of one k."""
-        numbers = generator(lab.seed, "arms", *use).random((groups, variant.k))
-        return np.minimum(np.searchsorted(policy.cumsum(), numbers, side="right"), len(policy) - 1)
+        return arms_of(policy, generator(lab.seed, "arms", *use).random((groups, variant.k)))
 
     def labels(arms: np.ndarray, *use: Any) -> np.ndarray:
         """[G, pairs] of 0 and 1: who was preferred, flipped with probability ``noise``."""
@@ -115,7 +113,7 @@ def train(lab: Lab, variant: Condition) -> Trained:
                              ridge=p.reward.ridge)  # fmt: skip
 
     def learn(folder: Path) -> tuple[Cost, dict[str, Any]]:
-        logits, total, curve = starting(lab), 0.0, lab.curve(variant.name)
+        logits, total, curve = favouring(lab.p.favour), 0.0, lab.curve(variant.name)
         rewards, seen = np.zeros(len(logits)), []
         if variant.kind == FITTED_ONCE:
             for round in range(1, p.learn.rounds + 1):
@@ -147,32 +145,21 @@ def groups_of(p: Params, k: int) -> int:
     return p.learn.comparisons // (k * (k - 1) // 2)
 
 
-def starting(lab: Lab) -> np.ndarray:
-    """The starting policy's logits [A]."""
-    return np.array([lab.p.favour * (mode(arm) == 0) for arm in range(len(lab.env.actions))])
-
-
-def practice(lab: Lab) -> np.ndarray:
-    """P [A, A] as training meets it: duels of this run's own, none of a panel's."""
-    beyond = 2 + derive(lab.seed, "practice") % 10**6
-    return duels(lab, [arm + beyond * len(lab.env.actions) for arm in range(len(lab.env.actions))])
-
-
-def duels(lab: Lab, seeds: Sequence[int]) -> np.ndarray:
-    """[A, S]: how often each arm is preferred in the duels named by ``seeds``."""
-    env = lab.make_env()
-    return np.array([[(env.reset(seed), env.step(arm))[1].reward for seed in seeds] for arm in range(len(env.actions))])
+def hedge(logits: np.ndarray, arms: np.ndarray, advantages: np.ndarray, *, lr: float, floor: float) -> np.ndarray:
+    """Logits after one step of exponentiated gradient on the mean advantage of each arm. ``arms`` and ``advantages`` are of one
+    shape; an arm's mean is its sum over all draws divided by the draws and by its probability, at least ``floor`` (importance
+    weights are clipped, so that what is drawn once in a while does not explode)."""
+    total = np.bincount(arms.ravel(), advantages.ravel(), len(logits)) / arms.size
+    return logits + lr * total / np.maximum(softmax(logits), floor)
 
 
 def evaluate(lab: Lab, variant: Condition, trained: Trained) -> list[Measured]:
     """On every panel, exactly: exploitability of the mean policy and of the last one, and how often the mean beats the start."""
-    start = softmax(starting(lab))
+    start = softmax(favouring(lab.p.favour))
     saved = load_file(lab.folder(trained) / "policy.safetensors") if variant.kind else {"mean": start, "last": start}
     lab.keep(f"policies.{variant.name}", [{name: [round(float(one), 6) for one in policy] for name, policy in saved.items()}])
     found = []
     for panel in lab.p.panels:
-        truth = duels(lab, [task.data["seed"] for task in lab.panel(panel)])  # one against every arm
-        metrics = {"exploitability": exploitability(truth, saved["mean"]), "exploitability_last": exploitability(truth, saved["last"]),
-                   "return": float(saved["mean"] @ truth @ start)}  # fmt: skip
-        found.append(Measured(panel, metrics, len(truth)))
+        truth = preferences(lab.env, [task.data["seed"] for task in lab.panel(panel)])  # one against every arm
+        found.append(Measured(panel, standing(truth, saved["mean"], saved["last"], start), len(truth)))
     return found

@@ -8,7 +8,7 @@ from scipy.optimize import linprog
 
 from common.envs.duels import ARMS, MODES
 from common.envs.panels import version
-from papers.spo.maths import exploitability, sigmoid
+from common.learn.preferences import exploitability, sigmoid
 
 ENV = "duel-cyclic-v1"
 

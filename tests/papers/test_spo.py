@@ -7,11 +7,12 @@ from functools import partial
 import numpy as np
 import pytest
 
-from common.envs.duels import ARMS, DuelEnv, mode
+from common.envs.duels import ARMS, DuelEnv, favouring, mode, practice
 from common.envs.panels import version
 from common.lab import Lab, run
+from common.learn.preferences import exploitability, softmax
 from papers.spo import figures, method
-from papers.spo.maths import bradley_terry, exploitability, hedge, sigmoid, softmax, win_rates
+from papers.spo.method import hedge
 from tests.envs.test_duels import game
 from tests.papers.units import open_unit, write_panels
 
@@ -30,26 +31,12 @@ def whole(new_unit, tmp_path_factory):
     return (unit := new_unit(tmp_path_factory.mktemp("whole") / "lab")), run(unit)
 
 
-def test_an_arm_s_reward_is_the_share_it_won_of_its_group():
-    # pairs (0, 1), (0, 2), (1, 2): the first beat both, the second and third were a draw
-    assert win_rates(np.array([[1.0, 1.0, 0.5]]), 3).tolist() == [[1.0, 0.25, 0.25]]
-    many = win_rates(np.random.default_rng(0).random((50, 6)), 4)
-    assert many.shape == (50, 4) and many.mean(1) == pytest.approx(np.full(50, 0.5))
-
-
 def test_a_step_follows_each_arm_s_mean_advantage():
     logits = np.log([0.5, 0.25, 0.25])
     moved = hedge(logits, np.array([[0, 1]]), np.array([[-0.5, 0.5]]), lr=0.4, floor=0.01)
     assert moved - logits == pytest.approx([0.4 * -0.25 / 0.5, 0.4 * 0.25 / 0.25, 0.0])
     rare = hedge(np.array([0.0, -50.0]), np.array([[1, 1]]), np.array([[0.5, 0.5]]), lr=0.4, floor=0.1)
     assert rare[1] - -50.0 == pytest.approx(0.4 * 0.5 / 0.1)  # the floor, not 1e-22
-
-
-def test_a_bradley_terry_model_is_found_from_its_own_probabilities():
-    truth = np.array([0.7, -0.2, -0.5])
-    first, second = np.array([0, 0, 1]), np.array([1, 2, 2])
-    found = bradley_terry(np.zeros(3), first, second, sigmoid(truth[first] - truth[second]), steps=2000, lr=0.02, ridge=0.0)
-    assert found - found.mean() == pytest.approx(truth - truth.mean(), abs=1e-3)
 
 
 def test_variants_compare_as_much_and_practise_outside_of_all_panels(whole):
@@ -62,7 +49,7 @@ def test_variants_compare_as_much_and_practise_outside_of_all_panels(whole):
     lab, asked, plain = Lab(unit, method), [], DuelEnv.reset
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DuelEnv, "reset", lambda env, seed: asked.append(seed) or plain(env, seed))
-        assert method.practice(lab) == pytest.approx(game(ENV))
+        assert practice(lab.env, lab.seed) == pytest.approx(game(ENV))
     practised = {seed for seed in asked if seed >= ARMS}  # the others are those of ``game``
     assert min(practised) >= 2 * ARMS and len(practised) == ARMS
     assert {task.data["seed"] for panel in ("test", "validation") for task in lab.panel(panel)} == set(range(2 * ARMS))
@@ -70,7 +57,7 @@ def test_variants_compare_as_much_and_practise_outside_of_all_panels(whole):
 
 def test_the_start_favours_a_mode(whole):
     unit, rows = whole
-    start = softmax(method.starting(Lab(unit, method)))
+    start = softmax(favouring(unit.params.favour))
     assert sum(p for arm, p in enumerate(start) if mode(arm) == 0) == pytest.approx(np.e / (np.e + 2))
     found = {row.metric: row.value for row in rows if row.variant == "start"}
     assert found["exploitability"] == found["exploitability_last"] == pytest.approx(exploitability(game(ENV), start))
@@ -91,7 +78,7 @@ def test_self_play_finds_what_a_reward_model_cannot(new_unit, tmp_path, world_of
 
 def test_noise_flips_as_many_labels_as_it_says(new_unit, tmp_path, monkeypatch):
     """Where one arm always wins, every flipped label is a loss."""
-    monkeypatch.setattr(method, "practice", lambda lab: np.triu(np.ones((ARMS, ARMS)), 1).T)  # a later arm is preferred, always
+    monkeypatch.setattr(method, "practice", lambda *_: np.triu(np.ones((ARMS, ARMS)), 1).T)  # a later arm is preferred, always
     kept, plain = [], method.bradley_terry
     monkeypatch.setattr(method, "bradley_terry", lambda rewards, a, b, won, **how: kept.append((a, b, won)) or plain(rewards, a, b, won, **how))
     lab = Lab(new_unit(tmp_path / "lab"), method)
