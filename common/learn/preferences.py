@@ -39,9 +39,9 @@ def bradley_terry(
     """Rewards [A] after ``steps`` of Adam from ``rewards`` on −mean log-likelihood of P(i ≻ j) = σ(r_i − r_j) + ridge/2 · Σ r².
     Comparison n, of arms ``first[n]`` and ``second[n]``, counts as often as ``counts`` says, once without it."""
     mean, square = np.zeros_like(rewards), np.zeros_like(rewards)
-    share = 1 / len(labels) if counts is None else counts / counts.sum()
+    counts = np.ones(len(labels)) if counts is None else counts
     for step in range(1, steps + 1):
-        missed = (labels - sigmoid(rewards[first] - rewards[second])) * share
+        missed = (labels - sigmoid(rewards[first] - rewards[second])) * counts / counts.sum()
         slope = np.bincount(second, missed, len(rewards)) - np.bincount(first, missed, len(rewards)) + ridge * rewards
         mean, square = 0.9 * mean + 0.1 * slope, 0.999 * square + 0.001 * slope**2
         rewards = rewards - lr * (mean / (1 - 0.9**step)) / (np.sqrt(square / (1 - 0.999**step)) + 1e-8)
