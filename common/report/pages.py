@@ -236,7 +236,8 @@ def paper_list(lab: SiteData) -> str:
         cells = [(f"[{line.title}]({line.url})", family_name(line.family), line.status, line.note)
                  for line in others]  # fmt: skip
         escaped = [[cell.replace("|", "\\|") for cell in line] for line in cells]
-        parts += [f"\n## Not replicated here ({len(others)})\n", tables.markdown(("paper", "family", "status", "note"), escaped)]
+        parts += [f"\n## Not replicated here ({len(others)})\n",
+                  "An *analogue* would test, with small models that are trained, what its paper has a prompted large model do.\n", tables.markdown(("paper", "family", "status", "note"), escaped)]
     return "\n".join(parts) + "\n"
 
 
