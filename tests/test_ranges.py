@@ -189,10 +189,10 @@ def test_every_parameter_refuses_what_is_outside_its_range(paper):
     for name, ranges in ranges_of(cls, spec).items():
         for one in ranges:
             kind = field_types(cls)[name]
-            numbers = kind in (int, float) or float in getattr(kind, "__args__", ())
+            number = next((one for one in (kind, *getattr(kind, "__args__", ())) if one in (int, float)), None)
             outside = -1e9 if one.low is not None else 1e9
-            wrong = (int(outside) if kind is int else outside) if numbers else ""
-            given = [wrong] if numbers and kind not in (int, float) else wrong if kind in (int, float, str) else []
+            wrong = number(outside) if number else ""
+            given = [wrong] if number and kind is not number else wrong if kind in (int, float, str) else []
             with pytest.raises(ConfigError, match=f"override of {paper}: {name}"):
                 resolve(cls, spec, "cpu", spec.envs[0], {name: given})
 

@@ -7,19 +7,20 @@ configuration of sampling that is worth most. Of n different answers kept of a q
     bs = min(n′/n*, 1) · n′/n        its mean over some training questions, for every configuration of a grid
 
 The first factor asks for enough different right answers (exploration), the second for few wrong ones (exploitation). Rewards here are exact, so that nothing wrong is
-kept, n = n′, and what is left to choose is the temperature. All variants but ``one@…`` sample as many answers and take as many updates:
+kept, n = n′, and what is left to choose is the temperature. ``fixed``, ``bstar`` and ``restart`` sample as many answers, and their last weights have
+taken as many updates:
 
     base
     fixed                the same temperature, 1, in all iterations;  fixed_half: after half of them
     bstar                the temperature of largest bs, chosen anew before each iteration;  bstar_half
-    restart              as bstar, but each iteration fine-tunes the base model, on answers of the last policy
+    restart              as bstar, but iteration i fine-tunes the base model, in i times the updates, on answers of the last policy
     one@T=t              one iteration at temperature t: what a configuration is really worth
     by_bs, by_chance     not trained: the one that bs prefers, and the mean of all
 
 Differs from the paper:
  1. Nano policies trained from scratch on Countdown with worked answers instead of Mistral-7B on MATH; right is exact, without a process reward
     model, so that its second part, a threshold on rewards, has nothing to choose.
- 2. Four iterations instead of nine; Adam starts anew in each, weights go on.
+ 2. Six iterations instead of nine; Adam starts anew in each, weights go on.
  3. ``fixed`` spends on more answers what choosing costs ``bstar``.
  4. No reference solutions among the answers.
 """
@@ -49,7 +50,7 @@ class Collect:
     iterations: int
     """An even number."""
     tasks: int
-    """Training questions of an iteration."""
+    """Training questions, the same in every iteration."""
     samples: int
     """Answers of each."""
     temperatures: tuple[float, ...]
@@ -156,13 +157,13 @@ def iterated(lab: Lab, variant: Condition, iteration: int, before: Trained) -> T
         return replace(data, cost=before.cost + data.cost)
 
     return lab.fit(f"{variant.kind}.{iteration}", collect, order=("sft", iteration), start=BASE if variant.restart else before,
-                   part=iteration, lr=p.lr, max_steps=p.updates, batch_size=p.batch)  # fmt: skip
+                   part=iteration, lr=p.lr, max_steps=p.updates * (iteration if variant.restart else 1), batch_size=p.batch)  # fmt: skip
 
 
 def collected(lab: Lab, engine: Engine, variant: Condition, iteration: int) -> Collected:
-    """At most ``wanted`` different right answers to each question of the iteration; ``found`` names the temperature and every bs."""
+    """At most ``wanted`` different right answers to each question; ``found`` names the temperature and every bs."""
     p, temperature, found = lab.p.collect, variant.temperature, {}
-    tasks, chosen = lab.batch(iteration - 1, p.tasks), 0
+    tasks, chosen = lab.batch(0, p.tasks), 0
     if temperature is None:
         by_temperature = scores(lab, engine, tasks[: p.queries], iteration)
         temperature = max(by_temperature, key=by_temperature.get)
@@ -197,7 +198,7 @@ def evaluate(lab: Lab, variant: Condition, trained: Trained) -> list[Measured]:
 
 def compare(lab: Lab, results: Sequence[Result]) -> list[Result]:
     """What bs is worth: the iteration at the temperature that it prefers for the base model, against the mean of all; and over
-    temperatures the rank correlation (Spearman) of bs with what was reached. Nothing where not all were run."""
+    temperatures the rank correlation (Spearman) of bs with what was reached, where both differ. Nothing where not all were run."""
     by_name = {one.name: one for one in results}
     singles = {t: by_name.get(f"one@T={t:g}") for t in lab.p.collect.temperatures}
     if None in singles.values() or "bstar" not in by_name:
@@ -207,7 +208,9 @@ def compare(lab: Lab, results: Sequence[Result]) -> list[Result]:
     found: dict[str, list[Measured]] = {BY_SCORE: [], BY_CHANCE: []}
     for i, panel in enumerate(by_name["bstar"].measured):
         reached = [one.measured[i].metrics["success"] for one in singles.values()]
-        rank = spearmanr(told, reached).statistic if len(set(told)) > 1 < len(set(reached)) else 0.0
-        found[BY_SCORE].append(replace(panel, metrics={"success": reached[int(np.argmax(told))], "rank": float(rank)}))
+        metrics = {"success": reached[int(np.argmax(told))]}
+        if len(set(told)) > 1 < len(set(reached)):
+            metrics["rank_correlation"] = float(spearmanr(told, reached).statistic)
+        found[BY_SCORE].append(replace(panel, metrics=metrics))
         found[BY_CHANCE].append(replace(panel, metrics={"success": fmean(reached)}))
     return [Result(name, Cost(), measured) for name, measured in found.items()]

@@ -15,7 +15,7 @@ SHOWN = LADDER[1:]
 
 def toy() -> list[str]:
     """A policy over four answers, sharpened three ways; the favourite is right or not."""
-    policy = np.array([0.3, 0.25, 0.25, 0.2])
+    policy = np.array([0.3, 0.26, 0.24, 0.2])
     lines = [f"{'the policy':24s} [{', '.join(f'{p:.2f}' for p in policy)}]"]
     for n in (2, 8, 32):
         order = np.argsort(-policy)

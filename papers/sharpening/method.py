@@ -18,8 +18,10 @@ Differs from the paper:
  1. Nano policies trained from scratch on Countdown with worked answers, instead of language models on MATH, GSM8K, ProntoQA and others.
  2. ``rl`` samples from the policy itself and takes the gradient of the objective, with the mean of a task's other answers as
     baseline; the paper regresses on pairs (DPO), with a bonus for exploration (XPO).
- 3. Best of N counts answers with their end of turn; one that the token limit cut is never chosen.
- 4. ``mode`` approximates y* by the best of 32 answers of the base model drawn apart.
+ 3. The KL's gradient is taken at the contexts that are met, not through how likely they are (:mod:`common.learn.policy_gradient`), so that
+    the fixed point of ``rl`` is near π_base^{1+1/β} and not exactly there.
+ 4. Best of N counts answers with their end of turn; one that the token limit cut is never chosen.
+ 5. ``mode`` approximates y* by the best of 32 answers of the base model drawn apart.
 """
 
 from __future__ import annotations

@@ -41,6 +41,9 @@ from common.rng import generator
 from common.types import Cost
 
 THIRDS = (1, 2, 3)
+EPSILON = 1e-3
+"""Adam's ε (ours). SPPO's slopes do not add up to 0 within a group, as DPO's do, so that arms that were not drawn have slopes of a few
+hundred-thousandths; with the usual 1e-8 Adam makes whole steps of those, and drags such arms further than the drawn ones."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ def fit(logits: np.ndarray, arms: np.ndarray, wins: np.ndarray, variant: Conditi
         pull = pulls(variant, (np.log(policy) - start)[arms], wins, p).ravel() / len(arms)
         slope = np.bincount(arms.ravel(), pull, len(logits)) - pull.sum() * policy  # ∂ log π(y)/∂ logits = e_y − π
         mean, square = 0.9 * mean + 0.1 * slope, 0.999 * square + 0.001 * slope**2
-        logits = logits - p.lr * (mean / (1 - 0.9**step)) / (np.sqrt(square / (1 - 0.999**step)) + 1e-8)
+        logits = logits - p.lr * (mean / (1 - 0.9**step)) / (np.sqrt(square / (1 - 0.999**step)) + EPSILON)
     return logits
 
 
@@ -148,11 +151,13 @@ def train(lab: Lab, variant: Condition) -> Trained:
     def learn(folder: Path) -> tuple[Cost, dict[str, Any]]:
         logits, total, curve = favouring(lab.p.favour), 0.0, lab.curve(name)
         rewards, counts, saved, moved = np.zeros(len(logits)), np.zeros_like(truth), {}, []
+        asked = drawn = 0
         for round in range(1, p.rounds + 1):
             before = softmax(logits)
             arms = arms_of(before, generator(lab.seed, "arms", round).random((p.groups, p.k)))
             a, b = arms[:, first], arms[:, second]
             won = truth[a, b]
+            asked, drawn = asked + won.size, drawn + arms.size
             if variant.fitted:
                 np.add.at(counts, (a, b), 1)
                 known = np.nonzero(counts)
@@ -170,8 +175,7 @@ def train(lab: Lab, variant: Condition) -> Trained:
                 third = round * 3 // p.rounds
                 saved |= {f"mean{third}": total / round, f"last{third}": softmax(logits), f"moved{third}": np.mean(moved, axis=0)}
         save_file(saved, folder / "policy.safetensors")
-        asked = p.rounds * p.groups * len(first)
-        return Cost(env_steps=asked, samples=p.rounds * p.groups * p.k, updates=p.rounds * p.steps), {}
+        return Cost(env_steps=asked, samples=drawn, updates=p.rounds * p.steps), {}
 
     return lab.weights(name, learn)
 

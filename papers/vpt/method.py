@@ -6,7 +6,7 @@ p(a_t | o_{t−1}, o_t). So few labelled episodes teach the IDM, it labels all t
 
     idm@labels=n, causal@labels=n    the non-causal and the causal model from n labelled episodes
     bc_labelled, bc_pseudo           players: causal@labels of the middle n; imitating all play as labelled by the IDM of that n
-    bc_true                          the same with the true actions: an upper bound
+    bc_true                          the same with the true actions
     rl_scratch, rl_entropy, rl_kl    policy gradient from random weights; from bc_pseudo with an entropy bonus; from bc_pseudo with a
                                      KL to it whose weight falls: the paper's fine-tuning
     random, scripted                 reference players

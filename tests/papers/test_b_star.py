@@ -68,7 +68,8 @@ def test_the_temperature_of_most_different_right_answers_is_taken(new_unit, tmp_
     assert data.rows[0].prompt == lab.env.prompt()
     fixed = method.collected(lab, lab.engine(), Condition("fixed", "fixed", 2, cold, extra=True), 1)
     assert asked[-1] == (cold, p.tasks, "collect", 1, p.samples + method.choosing(p)) and "bs@T=1" not in fixed.found
-    assert fixed.cost.samples == data.cost.samples == p.tasks * p.samples + len(p.temperatures) * p.queries * p.samples
+    drawn = [sum(tasks * group for _, tasks, *_, group in calls) for calls in (asked[:-1], asked[-1:])]
+    assert drawn == [data.cost.samples, fixed.cost.samples] and drawn[0] == drawn[1] and len(asked) == len(p.temperatures) + 2
 
 
 def test_iterations_go_on_from_the_last_weights_or_from_the_base_with_the_last_policy_s_answers(new_unit, tmp_path, monkeypatch):
@@ -83,7 +84,8 @@ def test_iterations_go_on_from_the_last_weights_or_from_the_base_with_the_last_p
     used = {(kind, i): value for kind, i, value in sampled}
     first = weights(lab.engine(replace(BASE, stage="train.restart.1")))
     assert used["restart", 2] == first == used["bstar", 2] != used["restart", 1] == weights(lab.engine())
-    assert bstar.cost.updates == restart.cost.updates and bstar.cost.samples == restart.cost.samples
+    updates = lab.p.sft.updates
+    assert (bstar.cost.updates, restart.cost.updates) == (2 * updates, updates + 2 * updates) and bstar.cost.samples == restart.cost.samples
 
 
 def test_budgets_and_rows(whole):
@@ -101,7 +103,7 @@ def test_what_a_configuration_is_worth_is_compared_with_the_mean_of_all(whole, m
     results = [Result(name, Cost(), [Measured("test", {"success": value}, 5)]) for name, value in
                (("bstar", 0.9), (f"one@T={p.temperatures[0]:g}", 0.4), (f"one@T={p.temperatures[1]:g}", 0.6))]  # fmt: skip
     chosen, chance = method.compare(lab, results)
-    assert chosen.measured[0].metrics == {"success": 0.4, "rank": pytest.approx(-1.0)} and chance.measured[0].metrics == {"success": 0.5}
+    assert chosen.measured[0].metrics == {"success": 0.4, "rank_correlation": pytest.approx(-1.0)} and chance.measured[0].metrics == {"success": 0.5}
     assert method.compare(lab, results[:2]) == []  # a pilot of some variants
 
 

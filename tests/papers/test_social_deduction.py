@@ -34,7 +34,7 @@ ENV = "deduction-v1"
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> Path:
     root, panels = tmp_path_factory.mktemp("deduction"), build_panels(0)
-    write_panels(root, ENV, {"train": panels["train"][:300], "test": panels["test"][:60]})
+    write_panels(root, ENV, {"train": panels["train"][:300], "test": panels["test"][:60], "demos": panels["demos"][:40]})
     teach(root, demonstrations(DeductionEnv(), panels["demos"], seed=0, repeats=3), vocab=440, context=144, updates=200)
     return root
 

@@ -68,12 +68,21 @@ def test_the_mean_loss_over_groups_is_what_is_fitted():
     assert gains[0] == pytest.approx((0.8 * 0.4 + 0.0) / 2, abs=2e-3) and gains[1:3] == pytest.approx([0.0, 0.0], abs=2e-3)
 
 
+def test_a_rare_arm_that_was_not_drawn_stays_where_it_is():
+    """Win rates of a sample seldom have the mean ½, and then every arm has a slope, in proportion to its probability. No optimiser may
+    make whole steps of those of rare arms, which no loss would notice."""
+    logits = np.log([0.5, 0.4999, 1e-4])
+    moved = np.log(softmax(fit(logits, np.array([[0, 1]]), np.array([[0.9, 0.7]]), SPPO, replace(P, steps=20))) / softmax(logits))
+    assert abs(moved[2]) < 0.03 < moved[0]
+
+
 def test_ends_are_the_best_and_the_worst_of_a_group():
     arms, wins = ends(np.array([[7, 3, 3, 5]]), np.array([[0.5, 0.8, 0.8, 0.2]]))
     assert arms.tolist() == [[3, 5]] and wins.tolist() == [[0.8, 0.2]]
 
 
 def test_variants_compare_and_step_as_much(whole):
+    """What was compared is counted where it is compared."""
     unit, rows = whole
     p, cost = unit.params.learn, {row.variant: row.cost for row in rows}
     for name in ("sppo", "sppo_all", "ipo", "dpo", "dpo_strong", "sppo_bt", "dpo_bt"):

@@ -1,7 +1,7 @@
 """catch-streak-v1: five balls of Catch (:mod:`common.envs.versions.catch_v1`) one after the other; only who catches all earns 1.
 
 An episode ends with the first miss. A player who moves at random catches about a quarter of the balls, so that he sees the
-reward once in some thousand episodes. Every ball can be caught from wherever the last one left the paddle.
+reward once in some five hundred episodes. Every ball can be caught from wherever the last one left the paddle.
 """
 
 from __future__ import annotations
