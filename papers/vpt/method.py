@@ -142,9 +142,8 @@ def load(lab: Lab, trained: Trained) -> nn.Sequential:
 
 def shown(lab: Lab) -> Play:
     """The demonstrator's play, of this run's own episodes."""
-    p = lab.p.shown
-    seeds = [derive(lab.seed, "shown", k) % 2**32 for k in range(p.episodes)]
-    return lab.once("shown", lambda: played(lab.make_env, seeds, ruled(lab, p.slips, lab.seed)))
+    seeds = [derive(lab.seed, "shown", k) % 2**32 for k in range(lab.p.shown.episodes)]
+    return lab.once("shown", lambda: played(lab.make_env, seeds, ruled(lab, lab.p.shown.slips, lab.seed)))
 
 
 def ruled(lab: Lab, slips: float, *name: Any) -> Choose:
@@ -206,7 +205,8 @@ def reinforced(lab: Lab, variant: Condition) -> Trained:
             nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
             adam.step()
             steps += len(play.actions)
-            curve(update, found | {"return": float(returns.mean())})
+            if steps < p.env_steps:  # the budget cuts the last batch, whose returns say nothing
+                curve(update, found | {"return": float(returns.mean())})
         save_file(policy.state_dict(), folder / "model.safetensors")
         return Cost(env_steps=steps, samples=steps, updates=update), {}
 
