@@ -46,6 +46,8 @@ test: data  ## the test suite, at most 15 minutes on two cores
 	  echo "reasoning-gym could not be installed (it needs a C compiler): tests of its tasks and verifier will be skipped"
 	@$(PY) -m pip install -qq -c requirements.lock "math-verify[antlr4-9-3]==0.9.0" >/dev/null 2>&1 || \
 	  echo "math-verify could not be installed: the test against its verdicts will be skipped"
+	@$(PY) -m pip install -qq -c requirements.lock minigrid==3.2.0 >/dev/null 2>&1 || \
+	  echo "minigrid could not be installed: tests of its levels will be skipped"
 	@$(PY) -m pip install -qq -c requirements.lock ray==2.60.0 >/dev/null 2>&1 || \
 	  echo "Ray could not be installed: tests of sweeps over several machines will be skipped"
 	@$(PY) -m pip install -qq -c requirements.lock "psycopg[binary]==3.3.9" >/dev/null 2>&1 || \

@@ -16,11 +16,11 @@ from common.rng import derive
 from common.types import Task
 
 SIDE = 10
-"""Rows and columns of every game."""
+"""Rows and columns of all games but those of other packages."""
 
 
 class Frame(NamedTuple):
-    """Result of a step: ``planes`` [C, 10, 10] bool, the game's reward, and whether the episode is over."""
+    """Result of a step: ``planes`` [C, rows, columns] bool, the game's reward, and whether the episode is over."""
 
     planes: np.ndarray
     reward: float
@@ -43,13 +43,16 @@ class PixelEnv(Protocol):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, 10, 10) of an observation."""
+        """(C, rows, columns) of an observation."""
 
     def reset(self, seed: int) -> np.ndarray:
         """The first observation of the episode ``seed`` (any whole number of at least 0)."""
 
     def step(self, action: int) -> Frame:
         """Act once. RuntimeError when the episode is over; IndexError for an action that is none of ``actions``."""
+
+    def expert(self) -> int:
+        """What a good player would do now; games that papers imitate have one."""
 
 
 def episode_panels(env_id: str, seed: int, episodes: dict[str, int]) -> dict[str, list[dict[str, Any]]]:

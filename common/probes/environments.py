@@ -84,12 +84,13 @@ def _observation_text(seen: Observation) -> str:
 
 
 def _frames(env: Any, name: str, tasks: list[Task]) -> Found:
-    """Episodes of a game of pixels, played by its scripted player and at random by turns."""
+    """Episodes of a game of pixels, played by its expert or scripted player and at random by turns."""
+    player = (lambda _: env.expert()) if hasattr(env, "expert") else lambda seen: version(env.id).scripted(seen)
     lines, rewards = [f"{env.actions} {env.planes} {env.shape} {env.max_steps}"], 0.0
     for task in tasks:
         rng, planes = generator("probe", task.id), env.reset(task.data["seed"])
         for step in range(env.max_steps):
-            action = version(env.id).scripted(planes) if step % 5 else int(rng.integers(len(env.actions)))
+            action = player(planes) if step % 5 else int(rng.integers(len(env.actions)))
             frame = env.step(action)
             planes, rewards = frame.planes, rewards + frame.reward
             lines.append(f"{action} {np.packbits(planes).tobytes().hex()} {frame.reward} {frame.terminated} {frame.truncated}")
@@ -159,10 +160,17 @@ def _shop(env: Any, tasks: list[Task]) -> Found:
     return {"pages": "\n".join([*lines, _observation_text(env.step("click[back to search]"))])}
 
 
+def _duels(env: Any, tasks: list[Task]) -> Found:
+    """All that is known of a duel exactly, and what training meets."""
+    duels = import_module("common.envs.duels")
+    return {"preferences": repr(duels.preferences(env, [task.data["seed"] for task in tasks]).round(9).tolist()),
+            "practice": repr(duels.practice(env, 1).round(9).tolist()), "favouring": repr(duels.favouring(0.5).tolist())}  # fmt: skip
+
+
 MORE: dict[str, Callable[[Any, list[Task]], Found]] = {
     "arithmetic-v1": _answers, "countdown-answer-v1": _answers, "countdown-roles-v1": _roles, "countdown-worked-roles-v1": _roles,
-    "countdown-worked-v1": _answers, "deduction-v1": _deduction, "gsm8k-v1": _answers, "math500-v1": _answers,
-    "reasoning-gym-v1": _answers, "shop-v1": _shop, "webshop-1k": _shop,
+    "countdown-worked-v1": _answers, "deduction-v1": _deduction, "duel-cyclic-v1": _duels, "duel-transitive-v1": _duels, "gsm8k-v1": _answers,
+    "math500-v1": _answers, "reasoning-gym-v1": _answers, "shop-v1": _shop, "webshop-1k": _shop,
 }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ SHOWN = ("rl_scratch", "rl_entropy", "rl_kl")
 
 def toy() -> list[str]:
     """Three frames of an episode, the paddle's rows alone."""
-    play = played(lambda: make("catch-streak-v1", "data"), [1], lambda before, now: [2] * len(now))
+    play = played(lambda: make("catch-streak-v1", "data"), [1], lambda before, now, _: [2] * len(now))
     lines = []
     for name, frame in (("before", play.before[2]), ("now", play.now[2]), ("after", play.after[2])):
         lines.append(f"{name:7s} paddle {''.join('#' if cell else '.' for cell in frame[0, 9])}   ball in row {np.argwhere(frame[1])[0][0]}, column "

@@ -35,7 +35,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from common.config import UnitParams
-from common.envs.panels import version
 from common.lab import BASE, Lab, Measured, Trained, Variant
 from common.learn.policy_gradient import leave_one_out
 from common.rng import derive, generator
@@ -147,8 +146,8 @@ def shown(lab: Lab) -> Play:
 
 
 def ruled(lab: Lab, slips: float, *name: Any) -> Choose:
-    """The game's rule, with a random action in a share ``slips`` of the steps."""
-    return slipping(version(lab.unit.env).scripted, len(lab.env.actions), slips, *name)
+    """The game's expert, with a random action in a share ``slips`` of the steps."""
+    return slipping(len(lab.env.actions), slips, *name)
 
 
 def fitted(lab: Lab, name: str, labels: int, examples: Callable[[], tuple[torch.Tensor, np.ndarray]]) -> Trained:

@@ -16,7 +16,7 @@ from common.rng import generator
 
 @dataclass(frozen=True)
 class Play:
-    """Episodes one after the other: what was seen before, at and after each step [N, C, 10, 10], the action taken [N], the
+    """Episodes one after the other: what was seen before, at and after each step [N, C, rows, columns], the action taken [N], the
     reward [N] and the episode's number [N]."""
 
     before: np.ndarray
@@ -47,8 +47,9 @@ def both_sides(play: Play) -> torch.Tensor:
     return bits(play.before, play.now, play.after)
 
 
-Choose = Callable[[np.ndarray, np.ndarray], Sequence[int]]
-"""Frames before and now, [M, C, 10, 10] each, of M running episodes → an action for each."""
+Choose = Callable[[np.ndarray, np.ndarray, Sequence[PixelEnv]], Sequence[int]]
+"""Frames before and now, [M, C, rows, columns] each, of M running episodes, and their environments, whose expert may be asked → an
+action for each."""
 
 
 def played(make: Callable[[], PixelEnv], seeds: Sequence[int], choose: Choose, limit: int | None = None) -> Play:
@@ -59,7 +60,7 @@ def played(make: Callable[[], PixelEnv], seeds: Sequence[int], choose: Choose, l
     before, steps, total = dict(now), [[] for _ in seeds], 0
     while now and (limit is None or total < limit):
         running = list(now)
-        chosen = choose(np.stack([before[i] for i in running]), np.stack([now[i] for i in running]))
+        chosen = choose(np.stack([before[i] for i in running]), np.stack([now[i] for i in running]), [envs[i] for i in running])
         for i, action in zip(running, chosen, strict=True):
             frame = envs[i].step(int(action))
             steps[i].append((before[i], now[i], frame.planes, int(action), frame.reward, i))
@@ -71,13 +72,13 @@ def played(make: Callable[[], PixelEnv], seeds: Sequence[int], choose: Choose, l
     return Play(*(np.stack(column) if isinstance(column[0], np.ndarray) else np.array(column) for column in columns))
 
 
-def slipping(rule: Callable[[np.ndarray], int], actions: int, share: float, *name: Any) -> Choose:
-    """``rule``, and a random action in ``share`` of the steps."""
+def slipping(actions: int, share: float, *name: Any) -> Choose:
+    """The environment's expert, and a random one of ``actions`` in ``share`` of the steps."""
     rng = generator("slips", *name)
 
-    def choose(_: np.ndarray, now: np.ndarray) -> list[int]:
+    def choose(_: np.ndarray, now: np.ndarray, envs: Sequence[PixelEnv]) -> list[int]:
         slips, other = rng.random(len(now)) < share, rng.integers(actions, size=len(now))
-        return [int(o) if slip else rule(frame) for frame, slip, o in zip(now, slips, other, strict=True)]
+        return [int(o) if slip else env.expert() for env, slip, o in zip(envs, slips, other, strict=True)]
 
     return choose
 
@@ -85,7 +86,7 @@ def slipping(rule: Callable[[np.ndarray], int], actions: int, share: float, *nam
 def acting(policy: nn.Module, rng: np.random.Generator | None) -> Choose:
     """``policy`` on the last two frames: sampled by ``rng``, greedily without one."""
 
-    def choose(before: np.ndarray, now: np.ndarray) -> list[int]:
+    def choose(before: np.ndarray, now: np.ndarray, _: Sequence[PixelEnv]) -> list[int]:
         with torch.no_grad():
             chances = torch.softmax(policy(bits(before, now)), 1).double().numpy()
         if rng is None:

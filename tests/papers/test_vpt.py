@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ def whole(new_unit, tmp_path_factory):
 
 def test_play_side_by_side_is_play_one_by_one_with_the_frames_around_each_step():
     seeds, rule = [3, 4, 5, 6], version(ENV).scripted
-    together = played(new_env, seeds, lambda before, now: [rule(one) for one in now])
+    together = played(new_env, seeds, lambda before, now, _: [rule(one) for one in now])
     for k, seed in enumerate(seeds):
         env, steps = new_env(), np.flatnonzero(together.episode == k)
         frames = [env.reset(seed)]
@@ -50,12 +51,13 @@ def test_play_side_by_side_is_play_one_by_one_with_the_frames_around_each_step()
     first = together.first(2)
     assert set(first.episode) == {0, 1} and len(first.actions) == (together.episode < 2).sum()
     assert causal(together).shape[1] * 3 == both_sides(together).shape[1] * 2 == 3 * 2 * 300
-    cut = played(new_env, seeds, lambda before, now: [0] * len(now), limit=10)
+    cut = played(new_env, seeds, lambda before, now, _: [0] * len(now), limit=10)
     assert 10 <= len(cut.actions) < 10 + len(seeds)
 
 
 def test_a_player_slips_as_often_as_it_says():
-    chosen = slipping(lambda frame: 1, 3, 0.3, "test")(np.zeros((30_000, 1)), np.zeros((30_000, 1)))
+    expert = SimpleNamespace(expert=lambda: 1)
+    chosen = slipping(3, 0.3, "test")(np.zeros((30_000, 1)), np.zeros((30_000, 1)), [expert] * 30_000)
     assert np.bincount(chosen, minlength=3) / 30_000 == pytest.approx([0.1, 0.8, 0.1], abs=0.01)
 
 
@@ -64,8 +66,8 @@ def test_actions_are_drawn_from_the_policy_or_are_its_likeliest():
     nn.init.zeros_(policy.weight)
     policy.bias.data = torch.log(torch.tensor([0.2, 0.5, 0.3]))
     frames = np.zeros((20_000, 3))
-    drawn = np.bincount(acting(policy, np.random.default_rng(0))(frames, frames), minlength=3) / 20_000
-    assert drawn == pytest.approx([0.2, 0.5, 0.3], abs=0.02) and set(acting(policy, None)(frames, frames)) == {1}
+    drawn = np.bincount(acting(policy, np.random.default_rng(0))(frames, frames, []), minlength=3) / 20_000
+    assert drawn == pytest.approx([0.2, 0.5, 0.3], abs=0.02) and set(acting(policy, None)(frames, frames, [])) == {1}
 
 
 def test_the_objective_by_hand():

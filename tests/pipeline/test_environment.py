@@ -54,7 +54,7 @@ def test_extras_are_never_in_the_default():
     default = {normal(requirement.partition("==")[0]) for requirement in PROJECT["dependencies"]}
     optional = PROJECT["optional-dependencies"]
     extras = {normal(re.split("[=<>]", name)[0]) for which in optional for name in optional[which] if which != "tools"}
-    assert set(PROJECT["optional-dependencies"]) == {"tools", "reasoning-gym", "math-verify", "browser", "ray", "postgres",
+    assert set(PROJECT["optional-dependencies"]) == {"tools", "reasoning-gym", "math-verify", "minigrid", "browser", "ray", "postgres",
                                                      "four-bit"}  # fmt: skip
     assert not extras & default
 
