@@ -100,7 +100,8 @@ def test_repro_recomputes_compares_and_changes_no_tracked_file(lab, run_in):
 
 
 MAIN = {"agent_q": "agent_q", "confidence_critique": "confidence", "cory": "cory", "malt": "malt+vote", "rise": "rise_self",
-        "score": "score", "spin": "spin_it3", "spo": "spo", "spr": "spr", "suboptimal_on_policy": "dpo", "webevolver": "webevolver+d2"}  # fmt: skip
+        "score": "score", "spin": "spin_it3", "spo": "spo", "spr": "spr", "sppo": "sppo", "suboptimal_on_policy": "dpo",
+        "vpt": "rl_kl", "webevolver": "webevolver+d2"}  # fmt: skip
 
 
 @pytest.mark.parametrize(("paper", "main"), MAIN.items())
