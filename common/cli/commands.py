@@ -364,7 +364,7 @@ def claims(root: Path, *, profile: str | None, paper: str | None) -> int:
     ``paper``: write that of one paper and stop. Else also fill the marked tables of README.md and the other documents, and print
     the verdicts and what moved since the last commit.
     """
-    from common.evaluate.publish import claim_changes, insert_tables, judge_all, write_claims
+    from common.evaluate.publish import claim_changes, disagreements, insert_tables, judge_all, write_claims
     from common.evaluate.tables import counts
     from common.sweep.inputs import table_states
 
@@ -386,6 +386,8 @@ def claims(root: Path, *, profile: str | None, paper: str | None) -> int:
     print(f"\n{len(records)} verdicts in {_shown(root, folder / 'claims')}" + "".join(f"; updated {_shown(root, path)}" for path in changed))
     for line in claim_changes(before, records):
         print(f"moved since the last commit: {line}")
+    for problem in disagreements(root) if folder == root / "results" else ():
+        print(f"to be mended: {problem}")
     states = table_states(root, folder, records)
     for (name, env, of_profile), state in states.items():
         if state.stale:

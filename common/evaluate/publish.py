@@ -17,6 +17,7 @@ from typing import Any
 
 from common.config.strict import ConfigError
 from common.evaluate.admission import CHECK_FIELDS
+from common.evaluate.cited import cited, misquoted
 from common.evaluate.claims import RULE, load_claims
 from common.evaluate.simulate import rule_block
 from common.evaluate.tables import blocks, fill_blocks
@@ -129,7 +130,7 @@ def claim_changes(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[s
 
 
 def insert_tables(root: Path, judged: Judged | None = None) -> list[Path]:
-    """Fill the marked blocks of ``DOCUMENTS`` from the results; returns the files that changed.
+    """Fill the marked blocks of ``DOCUMENTS`` and the effects of claims that they cite; returns the files that changed.
 
     ``judged``: what ``results/claims/`` holds by default.
     """
@@ -145,7 +146,7 @@ def disagreements(root: Path) -> list[str]:
     """Sentences on what does not follow from the results any more; empty when all agree.
 
     Checks ``results/claims/`` against the metric rows and the claims files, and every marked block
-    against ``results/claims/`` and the rows.
+    against ``results/claims/`` and the rows, and every claim that a document cites against its verdict.
     """
     judged, problems = read_claims(root / "results" / "claims"), []
     if judged != judge_all(root / "results", root / "papers"):
@@ -154,6 +155,7 @@ def disagreements(root: Path) -> list[str]:
         if new != old:
             problems.append(f"{document.relative_to(root).as_posix()} holds a table that differs from the results; "
                             "run `python -m common claims`")
+        problems += misquoted(old, judged.claims, document.relative_to(root).as_posix())
     return problems
 
 
@@ -164,8 +166,8 @@ def _filled(root: Path, judged: Judged | None) -> list[tuple[Path, str, str]]:
     made = blocks(judged, load_rows(root / "results"), papers) | {"rule": rule_block(root)}
     paths = [path for pattern in DOCUMENTS for path in sorted(root.glob(pattern))]
     texts = [(path, path.read_text(encoding="utf-8")) for path in paths]
-    return [(path, text, fill_blocks(text, _linked(made, path.relative_to(root)), path.relative_to(root).as_posix()))
-            for path, text in texts]
+    return [(path, text, cited(fill_blocks(text, _linked(made, name), name.as_posix()), judged.claims, name.as_posix()))
+            for path, text in texts for name in [path.relative_to(root)]]
 
 
 def _linked(made: Mapping[str, str], document: Path) -> dict[str, str]:

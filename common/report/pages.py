@@ -28,7 +28,7 @@ from common.sweep.inputs import Tables, table_of, table_states
 from common.sweep.plan import USER_ENVS
 from common.sweep.unit import results_dir
 
-DOCUMENTS = {"results.md": ("docs/results.md", "All verdicts"), "pretrained.md": ("docs/pretrained.md", "Looks at pretrained models"),
+DOCUMENTS = {"findings.md": ("docs/findings.md", "What was learned"), "results.md": ("docs/results.md", "All verdicts"), "pretrained.md": ("docs/pretrained.md", "Looks at pretrained models"),
              "verdicts.md": ("docs/verdicts.md", "How a verdict is made"),
              "adding-a-paper.md": ("docs/adding-a-paper.md", "How to add a paper"),
              "pipeline.md": ("docs/pipeline.md", "The pipeline"), "walkthrough.md": ("docs/walkthrough.md", "A walk through the laboratory"),
