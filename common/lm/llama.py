@@ -124,6 +124,7 @@ class Llama:
         self.context = config.max_position_embeddings
         self._stamp: list[tuple] = []
         self._capacity = 0
+        self.era = 0  # how often all prefixes were dropped; slots of an earlier era hold something else now
 
     # -- weights ----------------------------------------------------------------------------
 
@@ -168,6 +169,7 @@ class Llama:
         self._next: dict[int, int] = {}  # slot of a prefix · vocabulary + token → slot of the longer prefix
         self._used = 1  # slot 0 is the empty prefix, and what padding points at
         self._known = bytearray(self._capacity)  # whether the last hidden state of a slot was computed
+        self.era += 1
 
     def _reserve(self, tokens: int) -> None:
         """Room for ``tokens`` more slots; all prefixes are dropped when there is none."""
@@ -367,6 +369,7 @@ class Prefilled:
             self.paths += llama.read(part, [len(row) - 1 for row in part])
             at += count
         self.logits = self.llama.after([path[-1] for path in self.paths])
+        self.era = llama.era
 
     def sample(
         self, owner: Sequence[int], uniforms: np.ndarray, temperature: float, top_p: float, *, end: int, batch: int
@@ -384,7 +387,8 @@ class Prefilled:
         rows = [[*self.rows[i], *text] for i, text in zip(select, texts, strict=True)]
         decode.check_tokens(rows, self.llama.vocab, self.llama.context)
         firsts = [len(row) - 1 if last else len(self.rows[i]) - 1 for i, row in zip(select, rows, strict=True)]
-        paths = self.llama.read(rows, firsts, [self.paths[i] for i in select])
+        begun = [self.paths[i] for i in select] if self.era == self.llama.era else ()  # an earlier call may have filled the memory
+        paths = self.llama.read(rows, firsts, begun)
         if last:
             return self.llama.after([path[-1] for path in paths])
         return self.llama.after(list(chain.from_iterable(p[f:-1] for p, f in zip(paths, firsts, strict=True))))

@@ -263,6 +263,23 @@ def test_a_full_memory_never_drops_what_the_same_call_has_read(plain, kind, monk
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("seen", range(0, 60, 6))
+@in_both_ways
+def test_texts_that_fill_the_memory_leave_those_after_them_right(plain, kind, monkeypatch, seen):
+    """Call after call continues the same prompts: the first may drop their slots, which the second must not use."""
+    monkeypatch.setattr(llama, "MEMORY", 80 * 4 * 2 * 48)
+    own = opened(plain, kind)
+    if seen:
+        own.prefill(token_rows(1, seen))
+    rows = token_rows(2, 8, 9, 7)
+    prefilled = own.prefill(rows)
+    for call in range(4):
+        texts = token_rows(3 + call, 3, 5, 9)
+        after = prefilled.follow([0, 1, 2], texts, last=True)
+        close(after, torch.stack([expected(plain, [*row, *text])[-1] for row, text in zip(rows, texts, strict=True)]))
+
+
+@torch.inference_mode()
 def test_an_interrupted_pass_leaves_nothing_behind(plain, monkeypatch):
     own, rows = opened(plain), token_rows(10, 9, 12)
 
