@@ -5,14 +5,22 @@
     python -m common attest --paper malt --against ../before/runs
 
 The last compares finished units of two codes of a paper, row by row (:mod:`common.sweep.compared`).
+
+A probe that trains gives other values on another kind of processor. So where values moved, the code that was attested last is run here
+too, out of git: what it gives as well, the machine moved and not the edit.
 """
 
 from __future__ import annotations
 
 import datetime
 import importlib
+import io
 import json
+import os
 import subprocess
+import sys
+import tarfile
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +33,7 @@ from common.sweep.identity import Identities
 from common.sweep.inputs import write_identities
 from common.track.fingerprints import KEPT, Behaviour, Fingerprints, Value, behaviour_id, differences, rounded, write_fingerprints
 from common.track.layers import ENV, LAYERS, Covered, Layer, covered, env_layer
+from common.track.processor import model
 
 SHOWN = 8
 """Most moved values that are printed of a layer."""
@@ -115,18 +124,48 @@ def _recorded(root: Path, name: str, present: Covered, values: Mapping[str, Valu
         return True
     moved = {id_: differences(one.values, values) for id_, one in behaviours.items()}
     same = next((id_ for id_, one in moved.items() if not one), None)
-    entry = {"date": datetime.date.today().isoformat(), "commit": _commit(root)}
+    entry, how = {"date": datetime.date.today().isoformat(), "commit": _commit(root)}, "values recomputed as before"
+    if same is None and moved:
+        nearest = min(moved, key=lambda id_: len(moved[id_]))
+        if commit := _same_here(root, name, behaviours[nearest], values):
+            same, how = nearest, f"values as the code of {commit} gives on this processor, {model()}"
     if same is None:
         id_ = behaviour_id(values)
         behaviours[id_] = Behaviour(present.probe, dict(values), {present.digest: entry | {"what": f"{len(values)} values seen first"}})
-        nearest = min(moved.values(), key=len, default={})
-        print(f"{'a new' if moved else 'its first'} behaviour ({id_}){_listed(nearest)}", flush=True)
+        print(f"{'a new' if moved else 'its first'} behaviour ({id_}){_listed(min(moved.values(), key=len, default={}))}", flush=True)
         return not moved
     n, own = len(behaviours[same].values), behaviours[same]
     behaviours[same] = Behaviour(present.probe, {**values, **own.values}, own.attested | {
-        present.digest: entry | {"what": f"{n} of {n} values recomputed as before"}})
-    print(f"the same behaviour ({same}): results stay", flush=True)
+        present.digest: entry | {"what": f"{n} of {n} {how}"}})
+    print(f"the same behaviour ({same}): results stay{'' if not moved[same] else f'; {how}'}", flush=True)
     return True
+
+
+_PROBE = """
+import importlib, json, sys
+from common.track.fingerprints import rounded
+print(json.dumps(rounded(importlib.import_module(sys.argv[1]).probe(*sys.argv[2:]))))
+"""
+
+
+def _same_here(root: Path, name: str, before: Behaviour, values: Mapping[str, Value]) -> str:
+    """The commit that attested ``before`` last, when its code gives ``values`` on this machine; "" when it gives others or cannot be run."""
+    clean = [one for one in before.attested.values() if one["commit"] and not one["commit"].endswith("+")]
+    if not clean:
+        return ""
+    commit = max(clean, key=lambda one: one["date"])["commit"]
+    packed = subprocess.run(["git", "-C", str(root), "archive", commit, "common"], capture_output=True, check=False)
+    if packed.returncode:
+        return ""
+    env = name.removeprefix(ENV)
+    probe = known_layers()[name].entries[0].removesuffix(".py").replace("/", ".")
+    with tempfile.TemporaryDirectory() as folder:
+        tarfile.open(fileobj=io.BytesIO(packed.stdout)).extractall(folder, filter="data")
+        run = subprocess.run([sys.executable, "-c", _PROBE, probe, *([] if env == name else [env])], cwd=folder, capture_output=True,
+                             text=True, check=False, env=os.environ | {"PYTHONPATH": folder})  # fmt: skip
+    if run.returncode:
+        return ""
+    return commit if not differences(json.loads(run.stdout.splitlines()[-1]), values) else ""
 
 
 def _listed(moved: Mapping[str, str]) -> str:
