@@ -1,1 +1,0 @@
-"""B-STaR: README.md says what was found, method.py is the method."""
