@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from common.config import ConfigError
 from common.lm.bases import settings_for
 from common.rows import COST_FIELDS, MetricRow, write_metrics
 from common.sweep import adopt as adopting
+from common.sweep import attest as attesting
 from common.sweep import inputs
 from common.sweep.attest import attest
 from common.sweep.compared import _command, attest_paper
@@ -25,6 +27,7 @@ from common.sweep.inputs import record, table_state
 from common.track.fingerprints import read
 from common.track.store import Run, UnitSpec, is_finished, unit_path
 
+ROOT = Path(__file__).resolve().parents[2]
 LAYERS = ["search", "rollouts"]
 STEPS, DRAW, PLAY, ENGINE = (f"common/{name}.py" for name in ("search/steps", "search/draw", "search/rollout", "lm/engine"))
 ENV = "common/envs/versions/toy_v1.py"
@@ -108,6 +111,38 @@ def test_a_changed_rule_is_a_new_behaviour_for_who_reaches_it_alone(lab, capsys,
     edit(lab, STEPS, "0.99 * gamma ** (steps_after", "gamma ** (steps_after")
     assert attest(lab, ["search"], check=False) == 0
     assert unit(lab).key == key  # the same values have the same name again, although no table had kept it
+
+
+def test_values_that_the_attested_code_gives_here_too_are_the_processor_s(lab, capsys, monkeypatch):
+    attest(lab, LAYERS, check=False)
+    key, (search,) = unit(lab).key, read(lab).layers["search"]
+    edit(lab, STEPS, "gamma ** (steps_after", "1.0 * gamma ** (steps_after")
+    from common.search import mcts
+
+    asked, right = [], mcts.backup
+    monkeypatch.setattr(attesting, "_same_here", lambda root, name, before, values: asked.append((name, before.values, values)) or "abc123")
+    monkeypatch.setattr(mcts, "backup", lambda *given: [(node, 0.99 * value) for node, value in right(*given)])
+    assert attest(lab, LAYERS, check=False) == 0 and unit(lab).key == key
+    assert f"the same behaviour ({search}): results stay; values as the code of abc123 gives on this processor" in capsys.readouterr().out
+    [(name, before, values)] = asked
+    assert name == "search" and before["basic.value"] != values["basic.value"]
+    assert read(lab).layers["search"][search].values == before  # those of the processor that recorded them
+
+
+def test_the_attested_code_is_run_out_of_git():
+    """The last commit that attested a layer of the laboratory itself gives its values again; none gives others."""
+    layer, own, commit = max(
+        ((name, one, entry["commit"]) for name in ("evaluation", "correction", "gradient", "search", "rollouts", "wrappers")
+         for one in read(ROOT).layers[name].values() for entry in one.attested.values() if not entry["commit"].endswith("+")),
+        key=lambda found: max(entry["date"] for entry in found[1].attested.values()))  # fmt: skip
+    own = replace(own, attested={"digest": {"commit": commit, "date": "2026-01-01"}})
+    if subprocess.run(["git", "-C", str(ROOT), "cat-file", "-e", commit], capture_output=True).returncode:
+        pytest.skip(f"commit {commit} is not in this clone")
+    name = next(name for name, value in own.values.items() if isinstance(value, float) and abs(value) > 0.01)
+    assert attesting._same_here(ROOT, layer, own, own.values) == commit
+    assert attesting._same_here(ROOT, layer, own, own.values | {name: own.values[name] * 1.1}) == ""
+    for unknown in ("0" * 12, "abc+"):
+        assert attesting._same_here(ROOT, layer, replace(own, attested={"digest": {"commit": unknown, "date": "2026-01-01"}}), own.values) == ""
 
 
 def test_check_writes_nothing_and_fails_for_unknown_code_and_other_behaviour(lab, capsys, monkeypatch):
