@@ -10,11 +10,10 @@ from __future__ import annotations
 import contextlib
 import io
 from functools import cache
-from importlib import metadata
-from types import ModuleType
 
 import numpy as np
 
+from common.envs.optional import require
 from common.envs.pixels import Frame
 
 VERSION = "3.2.0"
@@ -26,18 +25,10 @@ EPISODES = {"validation": 300, "test": 300}
 
 
 @cache
-def package() -> ModuleType:
-    """minigrid, its levels registered. FileNotFoundError, with the next step, unless it is there in this version."""
-    try:
-        version = metadata.version("minigrid")
-    except metadata.PackageNotFoundError:
-        version = "absent"
-    if version != VERSION:
-        raise FileNotFoundError(f"MiniGrid's levels need minigrid {VERSION}, which makes their rooms, but it is {version}; "
-                                "run: pip install -c requirements.lock -e '.[minigrid]'")  # fmt: skip
-    import minigrid
-
-    return minigrid
+def package() -> None:
+    """Registers the levels of minigrid. FileNotFoundError, with the next step, unless it is there in this version."""
+    require("minigrid", VERSION, "MiniGrid's levels need", "makes their rooms")
+    import minigrid  # noqa: F401
 
 
 class MiniGridEnv:
@@ -59,7 +50,7 @@ class MiniGridEnv:
         with contextlib.redirect_stdout(io.StringIO()):  # the package tells which rooms it rejected
             seen, _ = self._game.reset(seed=seed)
         self._game.max_steps = self.max_steps
-        self._bot, self._taken, self._over = None, [], False
+        self._bot, self._over = None, False
         return _observe(seen["image"])
 
     def step(self, action: int) -> Frame:

@@ -9,7 +9,7 @@ from papers.sharpening.method import likeliest
 
 LADDER = ("base", "random", "sharpen@N=2", "sharpen", "sharpen@N=32", "rl")
 COLUMNS = ("success", "greedy_success", "mode")
-CURVES = ("loss", "reward", "kl", "grad_norm")
+CURVES = ("loss", "reward", "kl_1", "grad_norm")
 SHOWN = LADDER[1:]
 
 

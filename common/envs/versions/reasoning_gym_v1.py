@@ -39,13 +39,13 @@ import hashlib
 import json
 from dataclasses import asdict
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from common.envs.answers import declared as last_line
 from common.envs.final_number import final_number
 from common.envs.latex_answer import declared_answer
+from common.envs.optional import require
 from common.envs.word_problems import WordProblemEnv
 from common.types import Message, Observation, Task
 
@@ -119,13 +119,7 @@ class ReasoningGymEnv(WordProblemEnv):
 @cache
 def _package() -> Any:
     """reasoning-gym. FileNotFoundError, with the next step, unless it is there in this version."""
-    try:
-        version = metadata.version("reasoning-gym")
-    except metadata.PackageNotFoundError:
-        version = "absent"
-    if version != VERSION:
-        raise FileNotFoundError(f"{ENV_ID} needs reasoning-gym {VERSION}, which generates and scores its tasks, but it is {version}; "
-                                "run: pip install -c requirements.lock -e '.[reasoning-gym]'")  # fmt: skip
+    require("reasoning-gym", VERSION, f"{ENV_ID} needs", "generates and scores its tasks")
     import reasoning_gym
 
     return reasoning_gym
