@@ -82,7 +82,7 @@ def test_another_version_or_none_is_refused_in_one_sentence(monkeypatch, tmp_pat
             raise metadata.PackageNotFoundError(name)
         return found
 
-    monkeypatch.setattr(rg.metadata, "version", version)
+    monkeypatch.setattr(metadata, "version", version)
     rg._package.cache_clear()
     rg._cells.cache_clear()
     try:
