@@ -1,0 +1,1 @@
+"""B-STaR: README.md says what was found, method.py is the method."""
