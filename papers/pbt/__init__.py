@@ -1,0 +1,1 @@
+"""PBT: README.md says what was found, method.py is the method."""
