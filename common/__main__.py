@@ -89,6 +89,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--env", default="", help="one of the paper's environments; default: its first")
     sub.add_argument("--seed", type=int, default=0, help="training seed; default 0")
     sub.add_argument("--profile", default="cpu", help="cpu (default), smoke, smol or gpu")
+    sub = command("keep", "publish the part of a finished unit that notebooks show: dialogues, trees, curves; `run` does it for whole tables")
+    sub.add_argument("paper", help="id of the paper, a folder below papers/")
+    sub.add_argument("--unit", type=Path, metavar="FOLDER", help="the unit's folder; default: that of the paper's first seed in runs/")
+    command("gallery", "execute the tour and each family's notebook on published results, into docs/gallery/")
     sub = command("traces", "show a paper's recorded episodes, pairs and trees in MLflow; a few are there without it")
     sub.add_argument("paper", help="id of the paper, a folder below papers/")
     sub.add_argument("--profile", default="cpu", help="cpu (default) or smoke")
@@ -190,6 +194,14 @@ def _dispatch(root: Path, options: argparse.Namespace) -> int:
         return 0
     if name == "notebook":
         return commands.notebook(root, options.paper, env=options.env, seed=options.seed, profile=options.profile)
+    if name == "keep":
+        return commands.keep(root, options.paper, options.unit)
+    if name == "gallery":
+        from common.report.gallery import write_gallery
+
+        for path in write_gallery(root):
+            print(f"{path.relative_to(root)}: {path.stat().st_size // 1000} kB", flush=True)
+        return 0
     if name == "traces":
         return commands.traces(root, options.paper, profile=options.profile, episodes=options.episodes)
     if name == "publish-model":

@@ -132,8 +132,7 @@ show(figures.ladder(rows, ["before", "after"]))
 #
 #     from common.report.sweeps import sweep_view
 #     from common.sweep.board import start_in_background
-#     sweep_view(start_in_background("--paper agent_q --envs countdown-v1 --profile smoke --grid search.alpha=0,1"))
+#     sweep_view(start_in_background("--paper agent_q --profile smoke --grid search.alpha=0,1"))
 
 # %%
-for where in ("countdown-v1", "shop-v1"):
-    print(published.published_rows(project_root(), "agent_q", where, profile)[1])
+print(published.published_rows(project_root(), "agent_q", "countdown-v2", profile)[1])

@@ -124,6 +124,23 @@ def run(
     target = results or results_dir(root, asked.profile) / paper / "metrics.jsonl"
     publish(root, planned, target)
     print(f"{paper}: metrics of {len(planned)} units in {_shown(root, target)}")
+    return keep(root, paper, None, profile=asked.profile) if results is None else 0
+
+
+def keep(root: Path, paper: str, unit: Path | None, *, profile: str | None = None) -> int:
+    """Write the part of a unit that people look at into ``results/<paper>/unit/``: of ``unit``, a folder of the run store, or the one of the
+    paper's first seed in its first environment. Returns the exit code."""
+    from common.sweep.kept import keep_unit
+    from common.track.store import unit_path
+
+    check_paper(root, paper, "paper")
+    lab, spec = load_lab(root), load_spec(root, paper)
+    profile = profile or lab.profile
+    if unit is None:
+        [first] = plan(root, paper, seeds=(spec.seeds or lab.seeds)[:1], profile=profile, envs=spec.envs[:1])
+        unit = unit_path(root, first.unit)
+    folder, tasks, size = keep_unit(unit, results_dir(root, profile) / paper / "metrics.jsonl")
+    print(f"{paper}: examples of at most {tasks} tasks and the curves of {unit.name} in {_shown(root, folder)}, {size // 1000} kB")
     return 0
 
 

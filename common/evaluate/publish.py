@@ -171,7 +171,7 @@ def _filled(root: Path, judged: Judged | None) -> list[tuple[Path, str, str]]:
 
 
 def _linked(made: Mapping[str, str], document: Path) -> dict[str, str]:
-    """The tables with links that lead from ``document`` to papers and notebooks, which they name from the root."""
+    """The tables with links that lead from ``document`` to papers, notebooks and the gallery, which they name from the root."""
     up = "../" * (len(document.parts) - 1)
-    return {name: table.replace("](papers/", f"]({up}papers/").replace("](notebooks/", f"]({up}notebooks/")
+    return {name: table.replace("](papers/", f"]({up}papers/").replace("](notebooks/", f"]({up}notebooks/").replace("](docs/", f"]({up}docs/")
             for name, table in made.items()}  # fmt: skip

@@ -108,13 +108,13 @@ FAMILY_NAMES = {"self_correction": "self-correction", "tree_search_dpo": "tree s
 
 def families_table(records: Sequence[Mapping[str, Any]]) -> str:
     """One line for each family, as markdown: its papers with results, and how many claims of models trained here have which verdict."""
-    lines = [f"| family | papers with results | claims {' | '.join(VERDICTS)} | notebook |",
+    lines = [f"| family | papers with results | claims {' | '.join(VERDICTS)} | notebook, with its outputs |",
              f"|---|---|{'---:|' * len(VERDICTS)}---|"]
     for family, name in FAMILY_NAMES.items():
         mine = [record for record in records if record["family"] == family and record["scale"] == NANO]
         papers = ", ".join(f"[{paper}](papers/{paper}/README.md)" for paper in sorted({record["paper"] for record in mine}))
         counted = [str(sum(record["verdict"] == verdict for record in mine)) for verdict in VERDICTS]
-        lines.append(f"| {name} | {papers or '–'} | {' | '.join(counted)} | [{family}](notebooks/{family}.ipynb) |")
+        lines.append(f"| {name} | {papers or '–'} | {' | '.join(counted)} | [{family}](docs/gallery/{family}.ipynb) |")
     return "\n".join(lines)
 
 

@@ -86,9 +86,14 @@ class Story:
     where: str = ""
 
     @property
-    def artifacts(self) -> Path:
-        """The folder of this unit's trees, dialogues and episodes; one that does not exist without a run."""
-        return self.unit.run.artifacts if self.unit else self.root / "runs" / "none"
+    def folder(self) -> Path:
+        """The unit's folder: of this machine's run, or the part of it that is published; one that does not exist where there is neither."""
+        if self.unit:
+            return self.unit.run.path
+        kept = results_dir(self.root, self.profile) / self.paper / "unit"
+        known = json.loads((kept / "unit.json").read_text(encoding="utf-8")) if (kept / "unit.json").exists() else {}
+        same = not self.overrides and (known.get("env"), known.get("seed"), known.get("profile")) == (self.env, self.seed, self.profile)
+        return kept if same else self.root / "runs" / "none"
 
     @property
     def ladder(self) -> list[str]:
@@ -125,7 +130,16 @@ class Story:
         how = f"set `train = True` in the parameters cell, or run `python -m common run --paper {self.paper} --envs {self.env}`"
         if self.own:
             return f"This unit (seed {self.seed}) was computed on this machine. {self.where}"
-        return f"Nothing was trained in this notebook; shown are published results. {self.where} To compute this unit: {how}."
+        return f"Nothing was trained in this notebook; shown are published results.{self.kept()} {self.where} To compute this unit: {how}."
+
+    def kept(self) -> str:
+        """What examples and curves are, where they are those of a published unit."""
+        if not self.folder.is_dir():
+            return ""
+        known = json.loads((self.folder / "unit.json").read_text(encoding="utf-8"))
+        again = (f", computed again on another processor, where {known['differ']} of its {known['values']} values are others than in the table"
+                 if known["differ"] else "")  # fmt: skip
+        return f" Examples and curves are those of seed {self.seed}{again}."
 
     def results(self) -> None:
         """The paper's numbers, ours with intervals, and the paper's own figures."""
@@ -141,17 +155,16 @@ class Story:
 
     def examples(self) -> None:
         """Cases in which variants differ, from what the unit kept."""
-        if self.unit is None:
-            show.say(f"Examples are kept by units that were run on this machine; there is none of seed {self.seed} yet.")
+        if self.folder.is_dir():
+            show.display_parts(self.room.examples(self.folder / "artifacts"))
         else:
-            show.display_parts(self.room.examples(self.artifacts))
+            show.say(f"Examples are kept of units that were run on this machine, and of one that is published; seed {self.seed} here is neither.")
 
     def curves(self) -> None:
         """Metrics of training, update by update."""
-        events = self.unit.run.path / "events.jsonl" if self.unit else Path("none")
-        points = training_points(events)
+        points = training_points(self.folder / "events.jsonl")
         if not points:
-            show.say("Training curves are kept by units that were run on this machine.")
+            show.say("Training curves are kept of units that were run on this machine, and of one that is published.")
             return
         trained = dict.fromkeys(point["variant"] for point in points)
         if shown := [point for point in points if point["variant"] in (self.room.shown or trained)]:

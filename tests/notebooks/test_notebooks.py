@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from common.config import known_papers
 from common.evaluate.claims import FAMILIES
+from common.report import gallery
 from common.report.published import section
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,3 +76,46 @@ def test_it_is_small_enough_to_be_read(source):
     assert not any(line.startswith(("def ", "class ")) for text in code for line in text.splitlines())
     marked = sum("parameters" in cell.metadata.get("tags", ()) for cell in cells)
     assert marked == 1
+
+
+# -- executed copies -----------------------------------------------------------------------------------------------
+
+GALLERY = ("00_tour", *FAMILIES)
+
+
+@pytest.mark.parametrize("name", GALLERY)
+def test_the_gallery_s_copy_is_of_this_notebook_and_reads_like_a_page(name):
+    path = ROOT / gallery.FOLDER / f"{name}.ipynb"
+    copy, text = nbformat.read(path, as_version=4), path.read_text(encoding="utf-8")
+    cells = [cell for cell in copy.cells if "injected-parameters" not in cell.metadata.get("tags", ())]
+    again = "make it again: python -m common gallery"
+    assert content(copy.__class__(cells=cells)) == content(read(ROOT / "notebooks" / f"{name}.py")), again
+    assert path.stat().st_size <= gallery.MOST_BYTES and str(ROOT) not in text and not re.search(r"/(?:home|root|tmp|work)/", text), again
+    outputs = [output for cell in copy.cells for output in cell.get("outputs", [])]
+    assert any("image/png" in output.get("data", {}) for output in outputs) and not any(output.output_type == "error" for output in outputs)
+    assert not any(output.get("name") == "stderr" for output in outputs) and "metadata.papermill" not in text and '"start_time"' not in text
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_gallery_shows_numbers_that_are_published(name):
+    """The ladder's picture cannot be read by a test, the table of its means can."""
+    paper = gallery.shown(ROOT)[name]
+    text = (ROOT / gallery.FOLDER / f"{name}.ipynb").read_text(encoding="utf-8")
+    summary = json.loads((ROOT / "results" / paper / "summary.json").read_text(encoding="utf-8"))
+    means = [value for variants in summary.values() for value in variants.values()]
+    assert paper in text and means
+    missing = [value for value in means if f"{value:.3f}" not in text and f"{value:.2f}" not in text]
+    assert len(missing) < len(means) / 2, f"{missing} of results/{paper}/summary.json are not in the copy; make it again: python -m common gallery"
+
+
+def test_outputs_are_kept_and_what_changes_from_run_to_run_is_not(tmp_path):
+    cell = nbformat.v4.new_code_cell("1 + 1", execution_count=7, metadata={"execution": {"iopub": "now"}, "tags": ["x"]})
+    cell.outputs = [nbformat.v4.new_output("stream", name="stderr", text="warning"), nbformat.v4.new_output("stream", text="in /machine/lab/runs\n"),
+                    nbformat.v4.new_output("display_data", data={"image/png": "AAAA", "text/plain": "<Figure at 0x1>"})]  # fmt: skip
+    notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"papermill": {"start_time": "now"}, "kernelspec": {"name": "python3", "display_name": "P"}})
+    nbformat.write(notebook, tmp_path / "one.ipynb")
+    text = gallery.readable(tmp_path / "one.ipynb", {"/machine/lab/": ""})
+    made = nbformat.reads(text, as_version=4)
+    assert [output.get("text") or sorted(output.data) for output in made.cells[0].outputs] == ["in runs\n", ["image/png"]]
+    assert made.cells[0].execution_count is None and set(made.metadata) == {"kernelspec"} and made.cells[0].metadata == {"tags": ["x"]}
+    assert text == gallery.readable(tmp_path / "one.ipynb", {"/machine/lab/": ""})

@@ -1,0 +1,107 @@
+"""The unit that is published whole enough to be looked at: ``results/<paper>/unit/``, of a paper's first seed in its first environment.
+
+It is laid out as the unit's own folder in ``runs/``: ``unit.json``, ``config.resolved.json``, ``events.jsonl`` and ``artifacts/``, with some of
+the tasks and some of the updates, so that notebooks show dialogues, trees and curves in a clone that has not run anything.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from common.files import StoreError, write_atomic
+from common.rows import MetricRow, read_metrics
+from common.sweep.inputs import published_processors
+from common.sweep.verify import another_processor
+from common.track import processor
+from common.track.events import read_events, training_part
+from common.track.store import finished_rows
+
+MOST_BYTES = 200_000
+"""Of a paper's published unit."""
+TASKS = (60, 40, 30, 20, 15, 10, 7, 5, 3)
+UPDATES = (60, 60, 60, 40, 40, 30, 30, 20, 20)
+"""How many tasks' records, and how many points of a curve, are kept: the first of both that fit."""
+
+
+def keep_unit(run: Path, table: Path) -> tuple[Path, int, int]:
+    """Write a part of the finished unit in ``run`` beside its paper's ``table``; (folder, tasks, bytes). ``unit.json`` says how many of its
+    values differ from the table's, which on the table's own processor must be none.
+
+    Raises:
+        StoreError: ``run`` is not finished, or its rows are not those that ``table`` publishes: what is shown belongs to what is told.
+    """
+    rows, spec = finished_rows(run), json.loads((run / "unit.json").read_text(encoding="utf-8"))
+    published = {named(row): row.value for row in read_metrics(table)}
+    other = [row for row in rows if published.get(named(row)) != row.value]
+    elsewhere = another_processor(published_processors(table, spec["env"], spec["profile"]), processor.read(run))
+    for row in other:
+        if named(row) not in published or not elsewhere:
+            raise StoreError(f"{run}: {' '.join(map(str, named(row)))} is {row.value}, and {published.get(named(row), 'absent')} in {table}; publish the "
+                             "table of this unit first (python -m common run), or take the unit it was published from")  # fmt: skip
+    spec |= {"differ": len(other), "values": len(rows)}
+    fixed = {"unit.json": json.dumps(spec, indent=1, sort_keys=True) + "\n",
+             "config.resolved.json": (run / "config.resolved.json").read_text(encoding="utf-8")}  # fmt: skip
+    events = read_events(run / "events.jsonl")
+    for tasks, updates in zip(TASKS, UPDATES, strict=True):
+        parts = fixed | {"events.jsonl": lines(thinned(events, updates))}
+        parts |= {f"artifacts/{name}": text for name, text in records(run / "artifacts", tasks)}
+        size = sum(len(text.encode()) for text in parts.values())
+        if size <= MOST_BYTES:
+            break
+    folder = table.parent / "unit"
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, text in parts.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(folder / name, text)
+    return folder, tasks, size
+
+
+def named(row: MetricRow) -> tuple[str, int, str, str, str]:
+    return row.env, row.seed, row.panel, row.variant, row.metric
+
+
+def lines(rows: Iterable[Mapping[str, Any]]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def short(number: str) -> float:
+    """Four digits, for eyes."""
+    return float(f"{float(number):.4g}")
+
+
+def thinned(events: Sequence[dict[str, Any]], most: int) -> Iterator[dict[str, Any]]:
+    """Events of training alone, at most ``most`` of each part of each variant, the first and the last among them, without times."""
+    steps: dict[tuple[str, int], list[int]] = {}
+    for event in events:
+        for name in event["metrics"]:
+            if part := training_part(name):
+                steps.setdefault((event["variant"], part[0]), []).append(event["step"])
+    chosen = {where: evenly(sorted(set(found)), most) for where, found in steps.items()}
+    for event in events:
+        metrics = {name: short(value) for name, value in event["metrics"].items()
+                   if (part := training_part(name)) and event["step"] in chosen[event["variant"], part[0]]}
+        if metrics:
+            yield {"variant": event["variant"], "step": event["step"], "metrics": metrics}
+
+
+def evenly(steps: Sequence[int], most: int) -> set[int]:
+    """At most ``most`` of ``steps``, which are sorted, the first and the last among them."""
+    last = len(steps) - 1
+    return set(steps) if last < most else {steps[round(k * last / (most - 1))] for k in range(most)}
+
+
+def records(artifacts: Path, tasks: int) -> Iterator[tuple[str, str]]:
+    """(name, text) of every file of records: those of the file's first ``tasks`` tasks, or as many first records where they belong to none.
+    Of other JSON files all; pages that are drawn from them are left out."""
+    for path in sorted(artifacts.iterdir()) if artifacts.is_dir() else ():
+        if path.suffix == ".json":
+            yield path.name, json.dumps(json.loads(path.read_text(encoding="utf-8"), parse_float=short)) + "\n"
+        elif path.suffix == ".jsonl":
+            rows = [json.loads(line, parse_float=short) for line in path.read_text(encoding="utf-8").splitlines()]
+            names = [row.get("task", i) for i, row in enumerate(rows)]
+            kept = set(list(dict.fromkeys(names))[:tasks])
+            yield path.name, lines(row for row, name in zip(rows, names, strict=True) if name in kept)
