@@ -139,8 +139,8 @@ def keep(root: Path, paper: str, unit: Path | None, *, profile: str | None = Non
     if unit is None:
         [first] = plan(root, paper, seeds=(spec.seeds or lab.seeds)[:1], profile=profile, envs=spec.envs[:1])
         unit = unit_path(root, first.unit)
-    folder, tasks, size = keep_unit(unit, results_dir(root, profile) / paper / "metrics.jsonl")
-    print(f"{paper}: examples of at most {tasks} tasks and the curves of {unit.name} in {_shown(root, folder)}, {size // 1000} kB")
+    folder, size = keep_unit(unit, results_dir(root, profile) / paper / "metrics.jsonl")
+    print(f"{paper}: examples and curves of {unit.name} in {_shown(root, folder)}, {size // 1000} kB")
     return 0
 
 

@@ -221,7 +221,7 @@ def curves(points: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> Figur
     for spare in grid.flat[len(metrics) :]:
         spare.remove()
     for axes in grid.flat[: len(metrics)][-across:]:  # the lowest of each column
-        axes.set_xlabel("optimiser updates, rounds one after the other")
+        axes.set_xlabel("optimiser updates")
         axes.tick_params(labelbottom=True)
     if variants:
         handles, labels = grid.flat[0].get_legend_handles_labels()

@@ -35,7 +35,7 @@ def write_gallery(root: Path) -> list[Path]:
         for name, paper in ({TOUR: ""} | shown(root)).items():
             given = {"paper": paper, "train": False} if paper else {}
             done = render(root, root / f"notebooks/{name}.py", None, given, name=f"gallery-{name}")
-            text = readable(done, {f"{root}/": ""})
+            text = readable(done, {f"{root}/": "", "](90_report.ipynb)": "](../../notebooks/90_report.ipynb)"})
             if len(text.encode()) > MOST_BYTES:
                 raise ConfigError(f"{name}: the executed notebook has {len(text.encode()) // 1000} kB and may have {MOST_BYTES // 1000}; show fewer "
                                   f"examples or smaller figures in papers/{paper}/figures.py")  # fmt: skip
@@ -48,7 +48,8 @@ def write_gallery(root: Path) -> list[Path]:
 
 
 def readable(path: Path, replaced: Mapping[str, str]) -> str:
-    """The executed notebook with its outputs and without what changes from run to run: times, counts, warnings, the machine's folders."""
+    """The executed notebook with its outputs and without what changes from run to run: times, counts, warnings. ``replaced``: old → new in its
+    text, such as the machine's folders."""
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata = {key: value for key, value in notebook.metadata.items() if key in ("kernelspec", "language_info")}
     for number, cell in enumerate(notebook.cells, start=1):

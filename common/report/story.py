@@ -137,8 +137,8 @@ class Story:
         if not self.folder.is_dir():
             return ""
         known = json.loads((self.folder / "unit.json").read_text(encoding="utf-8"))
-        again = (f", computed again on another processor, where {known['differ']} of its {known['values']} values are others than in the table"
-                 if known["differ"] else "")  # fmt: skip
+        again = (f", computed again on another processor: {known['values'] - known['differ']} of its {known['values']} values are the table's, the others "
+                 f"differ by at most {known['largest']:.2g}" if known["differ"] else "")  # fmt: skip
         return f" Examples and curves are those of seed {self.seed}{again}."
 
     def results(self) -> None:
@@ -190,9 +190,9 @@ class Story:
 
     def end(self) -> None:
         """Where the rows are."""
-        own = self.unit.run.path.relative_to(self.root) / "rows.jsonl" if self.own else "none of this unit"
+        own = f"{len(self.own)} metric rows: {self.unit.run.path.relative_to(self.root) / 'rows.jsonl'}; " if self.own else ""
         table = table_of(results_dir(self.root, self.profile), self.paper, self.env, self.profile).relative_to(self.root)
-        print(f"{len(self.own)} metric rows: {own}; published: {table}")
+        print(f"{own}published: {table}")
 
 
 def open_story(

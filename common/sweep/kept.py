@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,15 @@ from common.track.store import finished_rows
 
 MOST_BYTES = 200_000
 """Of a paper's published unit."""
-TASKS = (60, 40, 30, 20, 15, 10, 7, 5, 3)
-UPDATES = (60, 60, 60, 40, 40, 30, 30, 20, 20)
-"""How many tasks' records, and how many points of a curve, are kept: the first of both that fit."""
+TASKS = (60, 40, 30, 20, 15, 10, 7, 5, 3, 2, 1)
+UPDATES = (60, 40, 30, 20, 10)
+"""How many tasks' records, and how many points of a curve, are kept: the first that fits."""
 
 
-def keep_unit(run: Path, table: Path) -> tuple[Path, int, int]:
-    """Write a part of the finished unit in ``run`` beside its paper's ``table``; (folder, tasks, bytes). ``unit.json`` says how many of its
-    values differ from the table's, which on the table's own processor must be none.
+def keep_unit(run: Path, table: Path) -> tuple[Path, int]:
+    """Write a part of the finished unit in ``run`` beside its paper's ``table``; (folder, bytes). ``unit.json`` says how many of its
+    values differ from the table's, which on the table's own processor must be none. Curves get half of the room; records share the rest
+    by kind (dialogues, trees, …), so that all of a kind are of the same tasks.
 
     Raises:
         StoreError: ``run`` is not finished, or its rows are not those that ``table`` publishes: what is shown belongs to what is told.
@@ -42,22 +43,25 @@ def keep_unit(run: Path, table: Path) -> tuple[Path, int, int]:
         if named(row) not in published or not elsewhere:
             raise StoreError(f"{run}: {' '.join(map(str, named(row)))} is {row.value}, and {published.get(named(row), 'absent')} in {table}; publish the "
                              "table of this unit first (python -m common run), or take the unit it was published from")  # fmt: skip
-    spec |= {"differ": len(other), "values": len(rows)}
+    spec |= {"differ": len(other), "values": len(rows), "largest": max((abs(row.value - published[named(row)]) for row in other), default=0.0)}
     fixed = {"unit.json": json.dumps(spec, indent=1, sort_keys=True) + "\n",
              "config.resolved.json": (run / "config.resolved.json").read_text(encoding="utf-8")}  # fmt: skip
     events = read_events(run / "events.jsonl")
-    for tasks, updates in zip(TASKS, UPDATES, strict=True):
-        parts = fixed | {"events.jsonl": lines(thinned(events, updates))}
-        parts |= {f"artifacts/{name}": text for name, text in records(run / "artifacts", tasks)}
-        size = sum(len(text.encode()) for text in parts.values())
-        if size <= MOST_BYTES:
-            break
+    parts = fixed | {"events.jsonl": first_fit(UPDATES, lambda updates: {"": lines(thinned(events, updates))}, MOST_BYTES // 2)[""]}
+    kinds: dict[str, list[Path]] = {}
+    for path in sorted((run / "artifacts").glob("*.json*")):
+        kinds.setdefault(path.name.split(".")[0], []).append(path)
+    left = MOST_BYTES - size_of(parts)
+    for share, (_, paths) in enumerate(sorted(kinds.items(), key=lambda kind: sum(path.stat().st_size for path in kind[1])), start=-len(kinds)):
+        kept = first_fit(TASKS, lambda tasks: {f"artifacts/{path.name}": records(path, tasks) for path in paths}, left // -share)  # noqa: B023
+        left -= size_of(kept)
+        parts |= kept
     folder = table.parent / "unit"
     shutil.rmtree(folder, ignore_errors=True)
     for name, text in parts.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / name, text)
-    return folder, tasks, size
+    return folder, size_of(parts)
 
 
 def named(row: MetricRow) -> tuple[str, int, str, str, str]:
@@ -94,14 +98,26 @@ def evenly(steps: Sequence[int], most: int) -> set[int]:
     return set(steps) if last < most else {steps[round(k * last / (most - 1))] for k in range(most)}
 
 
-def records(artifacts: Path, tasks: int) -> Iterator[tuple[str, str]]:
-    """(name, text) of every file of records: those of the file's first ``tasks`` tasks, or as many first records where they belong to none.
-    Of other JSON files all; pages that are drawn from them are left out."""
-    for path in sorted(artifacts.iterdir()) if artifacts.is_dir() else ():
-        if path.suffix == ".json":
-            yield path.name, json.dumps(json.loads(path.read_text(encoding="utf-8"), parse_float=short)) + "\n"
-        elif path.suffix == ".jsonl":
-            rows = [json.loads(line, parse_float=short) for line in path.read_text(encoding="utf-8").splitlines()]
-            names = [row.get("task", i) for i, row in enumerate(rows)]
-            kept = set(list(dict.fromkeys(names))[:tasks])
-            yield path.name, lines(row for row, name in zip(rows, names, strict=True) if name in kept)
+def first_fit(sizes: Sequence[int], make: Callable[[int], dict[str, str]], most: int) -> dict[str, str]:
+    """``make`` of the first of ``sizes`` whose texts have at most ``most`` bytes, of the last where none has."""
+    for size in sizes:
+        made = make(size)
+        if size_of(made) <= most:
+            break
+    return made
+
+
+def size_of(parts: Mapping[str, str]) -> int:
+    return sum(len(text.encode()) for text in parts.values())
+
+
+def records(path: Path, tasks: int) -> str:
+    """Of a file of records those of its first ``tasks`` tasks, or as many first records where they belong to none; of another JSON file
+    everything."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".json":
+        return json.dumps(json.loads(text, parse_float=short)) + "\n"
+    rows = [json.loads(line, parse_float=short) for line in text.splitlines()]
+    names = [row.get("task", i) for i, row in enumerate(rows)]
+    kept = set(list(dict.fromkeys(names))[:tasks])
+    return lines(row for row, name in zip(rows, names, strict=True) if name in kept)

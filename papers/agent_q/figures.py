@@ -26,7 +26,7 @@ from papers.agent_q.maths import audit, step_pairs
 LADDER = ("base", "rft", "traj_dpo", "agent_q", "agent_q+mcts")
 COLUMNS = ("success", "score", "length")
 CURVES = ("loss", "reward_margin", "logratio_chosen", "logratio_rejected")
-SHOWN = ("base", "traj_dpo_r1", "traj_dpo", "agent_q_r1", "agent_q")
+SHOWN = ("traj_dpo_r1", "traj_dpo", "agent_q_r1", "agent_q")
 
 
 def toy() -> list[Figure | str]:

@@ -7,7 +7,7 @@ configuration of sampling that is worth most. Of n different answers kept of a q
     bs = min(n′/n*, 1) · n′/n        its mean over some training questions, for every configuration of a grid
 
 The first factor asks for enough different right answers (exploration), the second for few wrong ones (exploitation). Rewards here are exact, so that nothing wrong is
-kept, n = n′, and what is left to choose is the temperature. ``fixed``, ``bstar`` and ``restart`` sample as many answers, and their last weights have
+kept, n = n′, and what is left to choose is the temperature; a task of countdown-worked-v1 has at most three right answers, so that n* is never reached. ``fixed``, ``bstar`` and ``restart`` sample as many answers, and their last weights have
 taken as many updates:
 
     base

@@ -46,7 +46,7 @@ def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure |
     return [
         "Success against the share of demonstrated tasks: by the paper the lines should be further apart on the left.",
         figures.ablation(rows, series, xlabel="share of the demonstrated tasks"),
-        "How foresight fades with depth. `start` and `imitation` were never trained to foresee: they show what chance "
+        "Foresight by depth. `start` and `imitation` were never trained to foresee: they show what chance "
         "gives.",
         figures.depths(rows, published.present(rows, FORESEEING, "tokens@1")),
     ]

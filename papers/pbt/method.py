@@ -15,9 +15,9 @@ and takes equally many of both. All variants learn from equally many pairs, in a
     resist       DPO on resist pairs alone
     accept       DPO on accept pairs alone
 
-The partner *always objects*: of a right answer it says that it makes something else, which is false, of a wrong one what it makes, which is
-true. So the agent has to tell by itself which it is. How it fares with others is measured with a partner who always agrees, and with
-the base model, which says what it finds.
+The partner *always objects*, truly to a wrong answer, falsely to a right one, and in the same words: only a look at the answer tells
+which it is (:func:`papers.pbt.talks.objections`). How the agent fares with others is measured with a partner who always agrees,
+and with the base model, which says what it finds.
 
 Differs from the paper:
  1. Nano policies trained from scratch on Countdown with worked answers instead of language models on trivia: whether the partner is
@@ -27,14 +27,14 @@ Differs from the paper:
  3. Three turns, of which the last are compared; the paper takes up to four, and compares nodes by the sum of what is right below.
     One side of a pair stays with the first answer and the other does not; the paper's may both do either.
  4. The chosen side's likelihood is added to the loss (``dpo.nll``), as in MALT here: by DPO alone both sides lose probability to
-    what nobody said. The paper's SFT before DPO is left out, its control is ``sft``.
+    what nobody said. It is per token, so that the first word of a short last answer, "keep", weighs more than that of a new one. The paper's SFT before DPO is left out, its control is ``sft``.
  5. Pairs are drawn at random from those there are; the released code cuts a list that is sorted by how close siblings are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import fmean
 
 from common.config import Evaluation, ModelParams
@@ -45,7 +45,7 @@ from common.learn.batches import SFTExample, referenced
 from common.lm.engine import Engine
 from common.rng import generator
 from common.types import PreferencePair, Task
-from papers.pbt.talks import AGREES, OBJECTS, Last, Talk, first_answers, last_answers, sampled_talks, scripted_talks
+from papers.pbt.talks import AGREES, OBJECTS, Last, Talk, agreements, first_answers, last_answers, objections, sampled_talks
 
 RESIST, ACCEPT = "resist", "accept"
 
@@ -119,7 +119,7 @@ def grow(lab: Lab) -> tuple[dict[str, list[PreferencePair]], Collected]:
     p, engine = lab.p.collect, lab.engine()
     tasks, n = lab.batch(0, p.tasks), p.branching
     answers = first_answers(lab, engine, tasks, n, "first")
-    talks = scripted_talks(lab, answers, OBJECTS)
+    talks = objections(lab, answers)
     last, found = last_answers(lab, engine, talks, n, "last"), {RESIST: [], ACCEPT: []}
     for talk, of_talk in zip(talks, last, strict=True):
         if pair := siblings(talk, of_talk):
@@ -163,7 +163,7 @@ def evaluate(lab: Lab, variant: Condition, trained: Trained) -> list[Measured]:
         for prefix, temperature in (("", 1.0), ("greedy_", 0.0)):
             last = {name: [one for [one] in last_answers(lab, engine, talks, 1, "test", name, temperature=temperature)]
                     for name, talks in met.items()}  # fmt: skip
-            reported = persuaded(met, last) | {"success": fmean(one.right for one in last["base"])}
+            reported = persuaded(met, last) | {"success": mean([one.right for one in last["base"]])}
             metrics |= {prefix + name: value for name, value in reported.items()}
         if not variant.kinds:
             metrics |= of_the_base(lab, met["base"])
@@ -175,26 +175,29 @@ def partners(lab: Lab, tasks: Sequence[Task]) -> dict[str, list[Talk]]:
     """Talks about the same first answers to ``tasks`` with the base model and with the scripted partners."""
     engine = lab.engine()
     answers = first_answers(lab, engine, tasks, lab.p.test.draws, "test first")
-    talks = {manner: scripted_talks(lab, answers, manner) for manner in (OBJECTS, AGREES)}
-    return talks | {"base": sampled_talks(lab, engine, answers, "test partner")}
+    return {OBJECTS: objections(lab, answers), AGREES: agreements(lab, answers), "base": sampled_talks(lab, engine, answers, "test partner")}
 
 
 def persuaded(met: dict[str, list[Talk]], last: dict[str, list[Last]]) -> dict[str, float]:
-    """To a partner who objects: ``holds``, the share of right answers that stay right, ``yields``, of wrong ones that are given up, and
-    ``balanced``, their mean, ½ for whoever does not look; ``repairs``, of wrong ones that become right. To a partner who
-    agrees: ``stays``, the share of right answers that stay right, and ``flattered``, of wrong ones that are kept."""
+    """To a partner who objects: ``holds``, the share of right answers that are kept, ``yields``, of wrong ones that are not, and
+    ``balanced``, their mean, ½ for whoever keeps as many of both; ``repairs``, the share of wrong ones after which the last is right, and
+    ``contested``, of all. To a partner who agrees: ``stays``, the share of right answers that are kept, and ``flattered``, of wrong ones."""
     def share(manner: str, was_right: bool, counted) -> float:  # noqa: ANN001
-        values = [counted(one) for talk, one in zip(met[manner], last[manner], strict=True) if talk.right == was_right]
-        return fmean(values) if values else 0.0
+        return mean([counted(one) for talk, one in zip(met[manner], last[manner], strict=True) if talk.right == was_right])
 
-    holds, yields = share(OBJECTS, True, lambda one: one.right), share(OBJECTS, False, lambda one: not one.kept)
+    holds, yields = share(OBJECTS, True, lambda one: one.kept), share(OBJECTS, False, lambda one: not one.kept)
     return {"holds": holds, "yields": yields, "balanced": (holds + yields) / 2,
-            "repairs": share(OBJECTS, False, lambda one: one.right), "stays": share(AGREES, True, lambda one: one.right),
-            "flattered": share(AGREES, False, lambda one: one.kept)}  # fmt: skip
+            "repairs": share(OBJECTS, False, lambda one: one.right), "contested": mean([one.right for one in last[OBJECTS]]),
+            "stays": share(AGREES, True, lambda one: one.kept), "flattered": share(AGREES, False, lambda one: one.kept)}  # fmt: skip
+
+
+def mean(values: Sequence[float]) -> float:
+    """0 of none: of a policy that ends no answer."""
+    return fmean(values) if values else 0.0
 
 
 def of_the_base(lab: Lab, talks: Sequence[Talk]) -> dict[str, float]:
     """``acc@1``, how often first answers are right, and ``verifier_balanced``, how well the base model tells, by its verdicts, which are."""
     told = [[lab.env.verdict(talk.said) == talk.right for talk in talks if talk.right == right] for right in (True, False)]
     balanced = {"verifier_balanced": fmean(map(fmean, told))} if all(told) else {}
-    return {"acc@1": fmean(talk.right for talk in talks)} | balanced
+    return {"acc@1": mean([talk.right for talk in talks])} | balanced

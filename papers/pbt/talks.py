@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from common.envs.answers import declared
+from common.envs.versions.countdown_roles_v1 import INVALID
+from common.envs.versions.countdown_worked_roles_v1 import KEEP
 from common.lab import Lab
 from common.lm.engine import Engine
 from common.rng import derive, generator
@@ -26,7 +29,8 @@ class Talk:
 
 @dataclass(frozen=True)
 class Last:
-    """A last answer: whether it is ``right``, and whether it is the first one ``kept``."""
+    """A last answer: whether it is ``right``, and whether the agent ``kept`` its first one, by the word for it: who writes it again has
+    answered anew."""
 
     turn: Turn
     right: bool
@@ -54,16 +58,30 @@ def sampled_talks(lab: Lab, engine: Engine, answers: Sequence[tuple[Task, str]],
     return [talk_of(lab, task, answer, turn.text) for (task, answer), [turn] in zip(answers, said, strict=True)]
 
 
-def scripted_talks(lab: Lab, answers: Sequence[tuple[Task, str]], manner: str) -> list[Talk]:
-    """One talk about each answer, with a partner who always ``OBJECTS`` or always ``AGREES``, truly or falsely."""
+def agreements(lab: Lab, answers: Sequence[tuple[Task, str]]) -> list[Talk]:
+    """One talk about each answer, with a partner who says of all that they are right."""
+    return [talk_of(lab, task, answer, f"makes {task.data['target']} right") for task, answer in answers]
+
+
+def objections(lab: Lab, answers: Sequence[tuple[Task, str]]) -> list[Talk]:
+    """One talk about each answer, with a partner who says of all that they are wrong: of a wrong one what it makes, of a right one what
+    another task's wrong one makes, as far from the target. So the words alone tell nothing: objections to right and to wrong answers
+    are equally often the word for an invalid one, and equally far off."""
+    misses: list[int | None] = []
+    for task, answer in answers:
+        at(lab, task, answer)
+        if lab.env.score(answer) != 1.0:
+            value = lab.env.worth(answer)
+            misses.append(None if value is None else value - task.data["target"])
     found = []
     for task, answer in answers:
         at(lab, task, answer)
-        right, wanted = lab.env.score(answer) == 1.0, manner == AGREES
-        options = [lab.env.critique(answer)] if right == wanted else lab.env.false_critiques(answer)
-        options = [one for one in options if lab.env.verdict(one) == wanted]
-        rng = generator(lab.seed, manner, task.id, answer)
-        found.append(talk_of(lab, task, answer, options[rng.integers(len(options))]))
+        said = lab.env.critique(answer)
+        if lab.env.score(answer) == 1.0:
+            possible = [miss for miss in misses or [-1, 1] if miss is None or task.data["target"] + miss > 0]
+            miss = possible[generator(lab.seed, "objection", task.id, answer).integers(len(possible))]
+            said = INVALID if miss is None else f"makes {task.data['target'] + miss} wrong"
+        found.append(talk_of(lab, task, answer, said))
     return found
 
 
@@ -80,5 +98,5 @@ def last_answers(lab: Lab, engine: Engine, talks: Sequence[Talk], n: int, *use: 
     for talk, turns in zip(talks, drawn, strict=True):
         lab.env.reset(talk.task)
         held = [lab.env.attempt(turn.text, (talk.answer, talk.said)) for turn in turns]
-        found.append([Last(turn, lab.env.score(text) == 1.0, text == talk.answer) for turn, text in zip(turns, held, strict=True)])
+        found.append([Last(turn, lab.env.score(text) == 1.0, declared(turn.text) == KEEP) for turn, text in zip(turns, held, strict=True)])
     return found

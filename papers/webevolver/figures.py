@@ -59,7 +59,7 @@ def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure |
         foresight_and_success(rows, WORLDS, LINES, BOUNDS),
         figures.ladder(rows, acting, metric="planned_success"),
         tables.cost_table(rows, acting),
-        "How foresight fades with depth; `world_blind` shows how much can be written without seeing the page.",
+        "Foresight by depth; `world_blind` shows how much can be written without seeing the page.",
         figures.depths(rows, published.present(rows, WORLDS, "tokens@1")),
     ]
 
