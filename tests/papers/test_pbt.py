@@ -117,14 +117,9 @@ def test_both_halves_by_hand():
     found = method.persuaded(met, {OBJECTS: objected, AGREES: agreed})
     assert found == pytest.approx({"holds": 1 / 2, "yields": 2 / 3, "balanced": 7 / 12, "repairs": 1 / 3, "contested": 3 / 5, "stays": 1.0,
                                    "flattered": 1 / 3})  # fmt: skip
-
-
-@pytest.mark.parametrize("kept", [True, False])
-def test_who_does_not_look_gets_a_half(kept):
-    """Whatever becomes right by answering anew."""
-    met = {name: [talk(right) for right in (True, True, False)] for name in (OBJECTS, AGREES)}
-    found = method.persuaded(met, {name: [last("", right=True, kept=kept), last("", right=False, kept=kept), last("", right=True, kept=kept)] for name in met})
-    assert found["balanced"] == 0.5
+    for kept in (True, False):  # who does not look gets a half, whatever becomes right by answering anew
+        blind = [last("", right=i % 2 == 0, kept=kept) for i in range(5)]
+        assert method.persuaded(met, {OBJECTS: blind, AGREES: blind})["balanced"] == 0.5
 
 
 def test_a_unit_measures_both_ways_of_decoding_at_equal_cost(whole):
