@@ -105,3 +105,11 @@ say("Time and disk of one unit:", tables.timing_table(results))
 
 # %%
 say(tables.environment_table(root))
+
+# %% [markdown]
+# ## What was learned
+#
+# In short, each sentence with its claims; family by family in `docs/findings.md`.
+
+# %%
+say(published.section(root / "docs/findings.md", "In short"))

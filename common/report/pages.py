@@ -154,11 +154,18 @@ def front(lab: SiteData) -> str:
              "*no effect* does: none as large as the claim's smallest effect of interest.\n",
              (f"{len(lab.records)} verdicts: {counted}.\n" if lab.records
               else "No claim has been judged yet: run `make repro`.\n"),
-             "## At a glance\n", *picture, glance(lab), "\n## Every verdict\n", verdict_table(lab)]
+             *learned(lab), "## At a glance\n", *picture, glance(lab), "\n## Every verdict\n", verdict_table(lab)]
     if lab.judged.admission:
         parts += ["\n## Admission checks\n", "Where one does not hold, its claims are not testable here.\n",
                   admission_table(lab.judged.admission).replace("/README.md)", ".md)"), ""]
     return "\n".join(parts)
+
+
+def learned(lab: SiteData) -> list[str]:
+    """The findings in short, where they have been written, each sentence with its claims."""
+    document, _ = DOCUMENTS["findings.md"]
+    short = published.section(lab.root / document, "In short")
+    return ["## What was learned\n", short, "\nFamily by family, and how sure: [what was learned](findings.md).\n"] if short and lab.records else []
 
 
 def glance(lab: SiteData) -> str:
