@@ -1,0 +1,1 @@
+"""ReST-MCTS*: README.md says what was found, method.py is the method."""
