@@ -1,1 +1,0 @@
-"""ReST-MCTS*: README.md says what was found, method.py is the method."""
