@@ -83,6 +83,20 @@ for episode in episodes[:4]:
     print("  ", "; ".join(step.turn.text for step in episode.steps), "→", episode.reward)
 
 # %% [markdown]
+# ## Ask one yourself
+#
+# Whole answers with their working, by a base model that does not look ahead: sixteen tries at a task of yours. Change the numbers and the
+# target, and run the cell again; `weights="runs/PAPER/KEY/stages/train.NAME"` asks a policy that you trained.
+
+# %%
+from common.report.play import NothingToAsk, ask
+
+try:
+    ask("countdown-worked-v1", numbers=[14, 5, 3], target=16)
+except NothingToAsk as missing:
+    print(missing)
+
+# %% [markdown]
 # ## A preference, learned
 #
 # The search found `8 - 7` better than `24 * 8`. DPO raises the log-ratio between the two. Here the "model" is two
