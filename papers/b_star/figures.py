@@ -14,7 +14,7 @@ from papers.b_star.method import balance
 LADDER = ("base", "fixed_half", "fixed", "bstar_half", "bstar", "restart", "by_bs", "by_chance")
 COLUMNS = ("success", "greedy_success", "distinct")
 CURVES = ("loss", "logp", "grad_norm")
-SHOWN = ("fixed", "bstar", "restart")
+SHOWN = tuple(f"bstar.{iteration}" for iteration in range(1, 7))
 
 
 def toy() -> list[str]:

@@ -53,7 +53,7 @@ def halves(rows: Sequence[MetricRow], variants: Sequence[str]) -> Figure:
                 axes.plot([across.low, across.high], [along.mean] * 2, color=CYCLE[k % len(CYCLE)], lw=1.6)
                 axes.plot([across.mean] * 2, [along.low, along.high], color=CYCLE[k % len(CYCLE)], lw=1.6)
             axes.plot(across.mean, along.mean, MARKERS[k % len(MARKERS)], color=CYCLE[k % len(CYCLE)], ms=8, mec="white", label=name)
-        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="right answers held (holds)", ylabel="wrong answers given up (yields)", title=panel)
+        axes.set(xlim=(-0.04, 1.04), ylim=(-0.04, 1.04), xlabel="right answers held (holds)", ylabel="wrong answers given up (yields)", title=panel)
         axes.title.set_fontsize(10)
     if right:
         figure.legend(*columns[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8)
