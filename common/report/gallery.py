@@ -17,6 +17,8 @@ FOLDER = "docs/gallery"
 MOST_BYTES = 300_000
 """Of one notebook."""
 TOUR = "00_tour"
+ELSEWHERE = {"](90_report.ipynb)": "](../../notebooks/90_report.ipynb)"}
+"""Links to a notebook that has no copy here."""
 
 
 def shown(root: Path) -> dict[str, str]:
@@ -35,7 +37,7 @@ def write_gallery(root: Path) -> list[Path]:
         for name, paper in ({TOUR: ""} | shown(root)).items():
             given = {"paper": paper, "train": False} if paper else {}
             done = render(root, root / f"notebooks/{name}.py", None, given, name=f"gallery-{name}")
-            text = readable(done, {f"{root}/": "", "](90_report.ipynb)": "](../../notebooks/90_report.ipynb)"})
+            text = readable(done, {f"{root}/": ""} | ELSEWHERE)
             if len(text.encode()) > MOST_BYTES:
                 raise ConfigError(f"{name}: the executed notebook has {len(text.encode()) // 1000} kB and may have {MOST_BYTES // 1000}; show fewer "
                                   f"examples or smaller figures in papers/{paper}/figures.py")  # fmt: skip

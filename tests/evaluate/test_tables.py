@@ -315,8 +315,8 @@ def test_families_count_the_verdicts_of_models_trained_here():
         ("b", "nano", "supported"), ("a", "nano", "undecided"), ("a", "nano", "no effect"), ("c", "Some-1B", "supported"))]
     lines = families_table(records).splitlines()
     assert lines[4] == ("| multi-agent training | [a](papers/a/README.md), [b](papers/b/README.md) | 1 | 0 | 1 | 1 | 0 | "
-                        "[multi_agent](notebooks/multi_agent.ipynb) |")
-    assert lines[5] == "| world models | – | 0 | 0 | 0 | 0 | 0 | [world_models](notebooks/world_models.ipynb) |"
+                        "[multi_agent](docs/gallery/multi_agent.ipynb) |")
+    assert lines[5] == "| world models | – | 0 | 0 | 0 | 0 | 0 | [world_models](docs/gallery/world_models.ipynb) |"
     assert set(FAMILY_NAMES) == set(FAMILIES)
 
 
@@ -324,7 +324,7 @@ def test_links_of_tables_lead_from_the_document(project):
     (project / "docs").mkdir(exist_ok=True)
     (project / "docs" / "results.md").write_text("<!-- families:begin -->\n<!-- families:end -->\n")
     _publish(project)
-    assert "](../notebooks/multi_agent.ipynb)" in (project / "docs" / "results.md").read_text()
+    assert "](../docs/gallery/multi_agent.ipynb)" in (project / "docs" / "results.md").read_text()
 
 
 def test_a_game_s_ladder_is_of_returns_and_ranks():
