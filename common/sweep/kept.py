@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from common.files import StoreError, write_atomic
-from common.rows import MetricRow, read_metrics
+from common.rows import read_metrics
 from common.sweep.inputs import published_processors
 from common.sweep.verify import another_processor
 from common.track import processor
@@ -36,14 +36,15 @@ def keep_unit(run: Path, table: Path) -> tuple[Path, int]:
         StoreError: ``run`` is not finished, or its rows are not those that ``table`` publishes: what is shown belongs to what is told.
     """
     rows, spec = finished_rows(run), json.loads((run / "unit.json").read_text(encoding="utf-8"))
-    published = {named(row): row.value for row in read_metrics(table)}
-    other = [row for row in rows if published.get(named(row)) != row.value]
+    published = {row.identity: row.value for row in read_metrics(table)}
+    other = [row for row in rows if published.get(row.identity) != row.value]
     elsewhere = another_processor(published_processors(table, spec["env"], spec["profile"]), processor.read(run))
     for row in other:
-        if named(row) not in published or not elsewhere:
-            raise StoreError(f"{run}: {' '.join(map(str, named(row)))} is {row.value}, and {published.get(named(row), 'absent')} in {table}; publish the "
-                             "table of this unit first (python -m common run), or take the unit it was published from")  # fmt: skip
-    spec |= {"differ": len(other), "values": len(rows), "largest": max((abs(row.value - published[named(row)]) for row in other), default=0.0)}
+        if row.identity not in published or not elsewhere:
+            raise StoreError(f"{run}: {row.env} {row.seed} {row.panel} {row.variant} {row.metric} is {row.value}, and "
+                             f"{published.get(row.identity, 'absent')} in {table}; publish the table of this unit first (python -m common run), or take "
+                             "the unit it was published from")  # fmt: skip
+    spec |= {"differ": len(other), "values": len(rows), "largest": max((abs(row.value - published[row.identity]) for row in other), default=0.0)}
     fixed = {"unit.json": json.dumps(spec, indent=1, sort_keys=True) + "\n",
              "config.resolved.json": (run / "config.resolved.json").read_text(encoding="utf-8")}  # fmt: skip
     events = read_events(run / "events.jsonl")
@@ -56,16 +57,14 @@ def keep_unit(run: Path, table: Path) -> tuple[Path, int]:
         kept = first_fit(TASKS, lambda tasks: {f"artifacts/{path.name}": records(path, tasks) for path in paths}, left // -share)  # noqa: B023
         left -= size_of(kept)
         parts |= kept
-    folder = table.parent / "unit"
-    shutil.rmtree(folder, ignore_errors=True)
+    folder, half = table.parent / "unit", table.parent / "unit.tmp"  # whole or not at all
+    shutil.rmtree(half, ignore_errors=True)
     for name, text in parts.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(folder / name, text)
+        (half / name).parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(half / name, text)
+    shutil.rmtree(folder, ignore_errors=True)
+    half.rename(folder)
     return folder, size_of(parts)
-
-
-def named(row: MetricRow) -> tuple[str, int, str, str, str]:
-    return row.env, row.seed, row.panel, row.variant, row.metric
 
 
 def lines(rows: Iterable[Mapping[str, Any]]) -> str:
