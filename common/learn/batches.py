@@ -29,6 +29,8 @@ class SFTExample:
     completion: str
     weight: float = 1.0
     """Multiplies this example's loss; ≥ 0, and 0 leaves the example out."""
+    given: str = ""
+    """How the turn begins, before ``completion``: read like the prompt, and without loss. A revision does not imitate the error it mends."""
 
 
 class CompletionScorer(Protocol):
@@ -99,13 +101,15 @@ def encode(
     completions: Sequence[str | None],
     *,
     max_length: int,
+    given: Sequence[str] = (),
 ) -> tuple[list[list[int]], list[list[int]]]:
-    """Token ids of prompts (with the assistant header) and completions (with the end token).
+    """Token ids of prompts (with the assistant header and what is ``given`` of each turn) and completions (with the end token).
 
     A completion of None has no tokens at all.
 
     Raises:
-        ValueError: for a row of more than ``max_length`` tokens, with the numbers.
+        ValueError: for a row of more than ``max_length`` tokens, with the numbers; and for a turn that is not tokenised in
+            two parts as it is in one, which is how a policy writes it.
     """
     # Many rows are alike: turns of one state, repeated demonstrations. Each text is tokenised once.
     names = [tuple((message["role"], message["content"]) for message in prompt) for prompt in prompts]
@@ -113,8 +117,13 @@ def encode(
         name: tokenizer.apply_chat_template(list(prompt), tokenize=False, add_generation_prompt=True)
         for name, prompt in dict(zip(names, prompts, strict=True)).items()
     }
-    tokens = _tokenised(tokenizer, {*chats.values(), *(text or "" for text in completions)})
-    prompt_ids = [tokens[chats[name]] for name in names]
+    given = given or [""] * len(prompts)
+    whole = [(begun, begun + (text or "")) for begun, text in zip(given, completions, strict=True)]
+    tokens = _tokenised(tokenizer, {*chats.values(), *(text or "" for text in completions), *(part for turn in whole for part in turn)})
+    for i, (begun, turn) in enumerate(whole):
+        if begun and tokens[begun] + tokens[completions[i] or ""] != tokens[turn]:
+            raise ValueError(f"{stage}: row {i} is cut inside a token, {begun!r} | {completions[i]!r}; cut it before a blank")
+    prompt_ids = [tokens[chats[name]] + tokens[begun] for name, begun in zip(names, given, strict=True)]
     bodies = [tokens[text or ""] for text in completions]
     completion_ids = [
         [] if text is None else [*body, tokenizer.eos_token_id]

@@ -49,7 +49,7 @@ def sft(
     out_dir: Path,
     log: Log | None = None,
 ) -> TrainStats:
-    """Supervised fine-tuning on completions; updates ``model`` in place.
+    """Supervised fine-tuning on completions, not on what is ``given`` before them; updates ``model`` in place.
 
     The loss of an update is −Σ w_b · log π(completion_b | prompt_b) / (its completion tokens), see
     :func:`~common.learn.losses.sft_loss`. ``log`` gets loss, grad_norm, lr, logp (mean summed
@@ -64,8 +64,9 @@ def sft(
     check_model("sft", model, settings.max_length)
     weighted = positive("sft", examples, [example.weight for example in examples])
     prompts, completions = encode(
-        "sft", tokenizer, [e.prompt for e in weighted], [e.completion for e in weighted], max_length=settings.max_length
-    )
+        "sft", tokenizer, [e.prompt for e in weighted], [e.completion for e in weighted], max_length=settings.max_length,
+        given=[e.given for e in weighted],
+    )  # fmt: skip
     rows = Dataset.from_dict(
         {"prompt_ids": prompts, "completion_ids": completions, "weight": [float(e.weight) for e in weighted]}
     )

@@ -41,24 +41,28 @@ CHECKED = 0.4
 _STEP = re.compile(r"\s*(\d{1,9}) ([-+]) (\d{1,9}) = (\d{1,9})\s*", re.ASCII)
 
 
+def after(step: str, numbers: tuple[int, ...]) -> tuple[int, ...] | None:
+    """``numbers`` as the ``step`` "14 + 5 = 19" leaves them, its result last; None when it is malformed, miscalculates or uses others."""
+    match = _STEP.fullmatch(step)
+    if not match:
+        return None
+    left, (first, op, second, result) = list(numbers), (int(match[1]), match[2], int(match[3]), int(match[4]))
+    for operand in (first, second):
+        if operand not in left:
+            return None
+        left.remove(operand)
+    return (*left, result) if apply(first, op, second) == result else None
+
+
 @lru_cache(maxsize=100_000)
 def result_of(answer: str, numbers: tuple[int, ...]) -> int | None:
     """The last result of a worked ``answer``; None when it is malformed, miscalculates, or does not use each of ``numbers`` once."""
-    steps, left = answer.split(","), list(numbers)
+    steps, left = answer.split(","), numbers
     if len(steps) != len(numbers) - 1:
         return None
     for step in steps:
-        match = _STEP.fullmatch(step)
-        if not match:
+        if (left := after(step, left)) is None:
             return None
-        first, op, second, result = int(match[1]), match[2], int(match[3]), int(match[4])
-        for operand in (first, second):
-            if operand not in left:
-                return None
-            left.remove(operand)
-        if apply(first, op, second) != result:
-            return None
-        left.append(result)
     return left[0]
 
 

@@ -1,0 +1,1 @@
+"""Four Habits: README.md says what was found, method.py is the method."""

@@ -1,0 +1,1 @@
+"""S³c-Math: README.md says what was found, method.py is the method."""
