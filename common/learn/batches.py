@@ -102,8 +102,10 @@ def encode(
     *,
     max_length: int,
     given: Sequence[str] = (),
+    ended: Sequence[bool] = (),
 ) -> tuple[list[list[int]], list[list[int]]]:
-    """Token ids of prompts (with the assistant header and what is ``given`` of each turn) and completions (with the end token).
+    """Token ids of prompts (with the assistant header and what is ``given`` of each turn) and completions (with the end token,
+    but for those that were cut before they ``ended``).
 
     A completion of None has no tokens at all.
 
@@ -126,8 +128,8 @@ def encode(
     prompt_ids = [tokens[chats[name]] + tokens[begun] for name, begun in zip(names, given, strict=True)]
     bodies = [tokens[text or ""] for text in completions]
     completion_ids = [
-        [] if text is None else [*body, tokenizer.eos_token_id]
-        for text, body in zip(completions, bodies, strict=True)
+        [] if text is None else [*body, *[tokenizer.eos_token_id] * over]
+        for text, body, over in zip(completions, bodies, ended or [True] * len(bodies), strict=True)
     ]
     for i, (prompt, completion) in enumerate(zip(prompt_ids, completion_ids, strict=True)):
         if len(prompt) + len(completion) > max_length:

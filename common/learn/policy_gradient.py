@@ -41,11 +41,14 @@ class CreditedTurn(NamedTuple):
     answer: str
     advantage: float
     beta: float
+    ended: bool = True
+    """False for a turn that the token limit cut: it has no end token to learn. Where cut turns are left out, nothing tells a policy that
+    turns which grow too long earn nothing."""
 
 
 Dialogue = tuple[CreditedTurn, ...]
 """The turns of one dialogue that are to be learned from, in order; each one's prompt holds those before it.
-A turn that was cut, or whose text has other tokens than were sampled, is left out by the caller."""
+A turn whose text has other tokens than were sampled is left out by the caller, and one that was cut may be."""
 
 Collect = Callable[[int], list[Dialogue]]
 """``collect(update)``, update counted from 1: dialogues sampled from the present model."""
@@ -298,9 +301,8 @@ def _encode(
         if not (math.isfinite(turn.advantage) and 0 <= turn.beta < math.inf):
             raise ValueError(f"policy gradient: turn {i} has advantage {turn.advantage} and beta {turn.beta} but both "
                              "must be finite and beta at least 0; check the rewards")
-    prompts, answers = encode(
-        "policy gradient", tokenizer, [t.prompt for t in turns], [t.answer for t in turns], max_length=max_length
-    )
+    prompts, answers = encode("policy gradient", tokenizer, [t.prompt for t in turns], [t.answer for t in turns],
+                              max_length=max_length, ended=[t.ended for t in turns])  # fmt: skip
     rows, positions, at = [], [], 0
     for dialogue in dialogues:
         end = at + len(dialogue)

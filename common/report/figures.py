@@ -186,6 +186,36 @@ DENSE = 60
 """Most points of a training curve that are distinguishable."""
 
 
+def plane(
+    rows: Sequence[MetricRow], variants: Sequence[str], metrics: Sequence[tuple[str, str]], *,
+    chance: tuple[tuple[float, float], tuple[float, float]],
+) -> Figure:
+    """Two shares against each other, a column for each panel: small marks are seeds, crosses 95 % intervals of the means.
+
+    ``metrics``: (metric, what it is) to the right and up. ``chance``: both ends of the line (x, x), (y, y) on which who cannot tell lies.
+    """  # fmt: skip
+    right, up = (by_panel(rows, variants, metric) for metric, _ in metrics)
+    figure, columns = panel_axes(right, 4.2)
+    for axes, panel in zip(columns, right):
+        axes.plot(*chance, ":", color=GREY, lw=1)
+        for k, name in enumerate(name for name in variants if name in right[panel]):
+            colour, mark = CYCLE[k % len(CYCLE)], MARKERS[k % len(MARKERS)]
+            x, y = ([row.value for row in found[panel][name]] for found in (right, up))
+            axes.plot(x, y, mark, color=colour, ms=3, alpha=0.4, mew=0)
+            across, along = t_interval(x), t_interval(y)
+            if across.low is not None:
+                axes.plot([across.low, across.high], [along.mean] * 2, color=colour, lw=1.6)
+                axes.plot([across.mean] * 2, [along.low, along.high], color=colour, lw=1.6)
+            axes.plot(across.mean, along.mean, mark, color=colour, ms=8, mec="white", label=name)
+        axes.set(xlim=(-0.04, 1.04), ylim=(-0.04, 1.04), title=panel)
+        axes.set_xlabel(f"{metrics[0][1]} ({metrics[0][0]})")
+        axes.set_ylabel(f"{metrics[1][1]} ({metrics[1][0]})")
+        axes.title.set_fontsize(10)
+    if right:
+        figure.legend(*columns[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8)
+    return despine(figure)
+
+
 def moving_mean(values: Sequence[float], reach: int) -> list[float]:
     """Mean of each value and of those up to ``reach`` before and after it, fewer at the ends."""
     return [fmean(values[max(0, i - reach) : i + reach + 1]) for i in range(len(values))]

@@ -168,11 +168,13 @@ def reinforced(lab: Lab, variant: Condition, start: Trained) -> Trained:
         episodes, judged = lab.attempts(lab.policy(engine), tasks, "rl", update, group=p.group)
         rewards = torch.from_numpy(judged.correct[:, 0]).double()
         credit = leave_one_out(rewards.view(-1, p.group)).reshape(-1).tolist()
-        rows = [(CreditedTurn(one.steps[0].prompt, one.steps[0].turn.text, advantage, p.beta),) if one.steps[0].turn.finished else ()
-                for one, advantage in zip(episodes, credit, strict=True)]
         turns = [one.steps[0].turn for one in episodes]
-        found = {"acc_1": float(rewards.mean()), "tokens": fmean(turn.n_tokens for turn in turns), "taken_back": fmean(turn.text.split().count(NO) for turn in turns)}
-        return Collected([row for row in rows if row], spent(engine, len(episodes)), found)
+        # A search that goes on until it is cut fails: that is learned from too.
+        cut = [turn.n_tokens == lab.p.answer_tokens and not turn.finished for turn in turns]
+        rows = [(CreditedTurn(one.steps[0].prompt, turn.text, advantage, p.beta, not over),)
+                for one, turn, over, advantage in zip(episodes, turns, cut, credit, strict=True) if turn.finished or over]
+        found = {"acc_1": float(rewards.mean()), "tokens": fmean(turn.n_tokens for turn in turns), "cut": fmean(cut)}
+        return Collected(rows, spent(engine, len(episodes)), found)
 
     return lab.reinforce(variant.name, collect, lr=p.lr, updates=p.updates, warmup=WARMUP, start=start, reference=start)
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from common.evaluate.stats import t_interval
-from common.report.figures import CYCLE, GREY, MARKERS, by_panel, despine, panel_axes
+from common.report.figures import plane
 from common.report.show import code, source
 from common.rows import MetricRow
 from common.types import Task, Turn
@@ -35,26 +34,5 @@ def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure |
     """Both halves of the question in one picture."""
     return ["A partner objects to every answer. To the right: right answers are held; up: wrong ones are given up. Whoever does not look at "
             "the answer lies on the dotted line, whoever sees all is in the upper right corner. Small marks are seeds, crosses 95 % intervals.",
-            halves(rows, variants)]  # fmt: skip
-
-
-def halves(rows: Sequence[MetricRow], variants: Sequence[str]) -> Figure:
-    """``yields`` against ``holds``, a column for each panel."""
-    names = [name for name in LADDER if name in variants]
-    right, up = (by_panel(rows, names, metric) for metric in ("holds", "yields"))
-    figure, columns = panel_axes(right, 4.2)
-    for axes, panel in zip(columns, right):
-        axes.plot([0, 1], [1, 0], ":", color=GREY, lw=1)
-        for k, name in enumerate(name for name in names if name in right[panel]):
-            x, y = ([row.value for row in found[panel][name]] for found in (right, up))
-            axes.plot(x, y, MARKERS[k % len(MARKERS)], color=CYCLE[k % len(CYCLE)], ms=3, alpha=0.4, mew=0)
-            across, along = t_interval(x), t_interval(y)
-            if across.low is not None:
-                axes.plot([across.low, across.high], [along.mean] * 2, color=CYCLE[k % len(CYCLE)], lw=1.6)
-                axes.plot([across.mean] * 2, [along.low, along.high], color=CYCLE[k % len(CYCLE)], lw=1.6)
-            axes.plot(across.mean, along.mean, MARKERS[k % len(MARKERS)], color=CYCLE[k % len(CYCLE)], ms=8, mec="white", label=name)
-        axes.set(xlim=(-0.04, 1.04), ylim=(-0.04, 1.04), xlabel="right answers held (holds)", ylabel="wrong answers given up (yields)", title=panel)
-        axes.title.set_fontsize(10)
-    if right:
-        figure.legend(*columns[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8)
-    return despine(figure)
+            plane(rows, [name for name in LADDER if name in variants], (("holds", "right answers held"), ("yields", "wrong answers given up")),
+                  chance=((0, 1), (1, 0)))]  # fmt: skip

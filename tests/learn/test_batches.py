@@ -20,6 +20,14 @@ def test_prompt_plus_completion_is_the_chat_template_of_the_whole_dialogue(token
     assert tokenizer.convert_ids_to_tokens(prompts[0]) == ["<|user|>", "a", "b", "<|end|>", "<|assistant|>"]
 
 
+def test_what_is_given_of_a_turn_is_read_with_the_prompt(tokenizer):
+    [prompt], [completion] = encode("sft", tokenizer, [(USER,)], [" 1 2"], max_length=48, given=["c"])
+    [begun], [whole] = encode("sft", tokenizer, [(USER,)], ["c 1 2"], max_length=48)
+    assert prompt + completion == begun + whole and len(prompt) == len(begun) + 1
+    with pytest.raises(ValueError, match="row 0 is cut inside a token"):
+        encode("sft", tokenizer, [(USER,)], ["2"], max_length=48, given=["1"])
+
+
 def test_no_completion_has_no_tokens_but_an_empty_one_has_its_end(tokenizer):
     _, completions = encode("value", tokenizer, [(USER,), (USER,)], [None, ""], max_length=48)
     assert completions == [[], [tokenizer.eos_token_id]]

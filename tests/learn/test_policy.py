@@ -30,6 +30,11 @@ def examples(n: int = 11) -> list[SFTExample]:
     return [SFTExample(ask(i), words[i], 1.0 + i % 2) for i in range(n)]
 
 
+def begun(n: int = 11) -> list[SFTExample]:
+    """Turns whose beginning carries no loss; one of them begins with all but its end."""
+    return [SFTExample(ask(i), f" {i % 7} 2" if i else "", 1.0 + i % 2, given=f"{i % 5}" if i % 3 else "4 4") for i in range(n)]
+
+
 def step_pairs(n: int = 11) -> list[PreferencePair]:
     return [
         PreferencePair(ask(i), f"{i % 10} 1", str((i + 3) % 10), -5.0 - i / 7, -4.0, 0.9, 0.1, f"t{i}", 1.0 + i % 2)
@@ -70,9 +75,10 @@ def difference(one, other) -> float:
 # -- an independent slow loop --------------------------------------------------------------------
 
 
-def slow_logp(model, tokenizer, prompt, text) -> tuple[torch.Tensor, int, int]:
-    """One sequence, unpadded; log-probability of the completion, its tokens and all tokens."""
+def slow_logp(model, tokenizer, prompt, text, given="") -> tuple[torch.Tensor, int, int]:
+    """One sequence, unpadded; log-probability of the completion after what is ``given`` of the turn, its tokens and all tokens."""
     head = tokenizer.apply_chat_template(list(prompt), tokenize=True, add_generation_prompt=True)["input_ids"]
+    head = head + tokenizer(given)["input_ids"]
     tail = [*tokenizer(text)["input_ids"], tokenizer.eos_token_id]
     log_p = model(torch.tensor([head + tail])).logits[0].log_softmax(-1)
     return sum(log_p[len(head) - 1 + k, token] for k, token in enumerate(tail)), len(tail), len(head) + len(tail)
@@ -87,7 +93,7 @@ def slow_loop(model, tokenizer, items, *, lr: float = 1e-2, per_update: int = 4,
         return ((item.prompt, item.chosen, item.ref_chosen),), ((item.prompt, item.rejected, item.ref_rejected),)
 
     def length(item):
-        rows = [turn[:2] for side in turns(item) for turn in side] if preference else [(item.prompt, item.completion)]
+        rows = [turn[:2] for side in turns(item) for turn in side] if preference else [(item.prompt, item.completion, item.given)]
         return max(slow_logp(model, tokenizer, *row)[2] for row in rows)
 
     order = training_order([length(item) for item in items], per_update=per_update, seed=5, epochs=2)
@@ -102,7 +108,7 @@ def slow_loop(model, tokenizer, items, *, lr: float = 1e-2, per_update: int = 4,
                 loss = loss + item.weight * torch.log(1 + torch.exp(-beta * (ratios[0] - ratios[1])))
                 count += 1
             else:
-                logp, n, _ = slow_logp(model, tokenizer, item.prompt, item.completion)
+                logp, n, _ = slow_logp(model, tokenizer, item.prompt, item.completion, item.given)
                 loss, count = loss - item.weight * logp, count + n
         losses.append((loss / count).item())
         for group in optimizer.param_groups:
@@ -114,7 +120,7 @@ def slow_loop(model, tokenizer, items, *, lr: float = 1e-2, per_update: int = 4,
     return model, losses
 
 
-ITEMS = [examples(), step_pairs(), episode_pairs(), step_pairs(3) + episode_pairs(3), looping_pairs()]
+ITEMS = [examples(), begun(), step_pairs(), episode_pairs(), step_pairs(3) + episode_pairs(3), looping_pairs()]
 
 
 @pytest.mark.parametrize("items", ITEMS)

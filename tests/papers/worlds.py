@@ -17,6 +17,7 @@ from common.envs.versions import arithmetic_v1, countdown_v1, deduction_v1
 from common.envs.versions.arithmetic_v1 import ArithmeticEnv
 from common.envs.versions.countdown_roles_v1 import CountdownRolesEnv
 from common.envs.versions.countdown_v1 import CountdownEnv
+from common.envs.versions.countdown_worked_v1 import CountdownWorkedEnv
 from common.envs.versions.countdown_worked_roles_v1 import CountdownWorkedRolesEnv
 from common.envs.versions.deduction_v1 import DeductionEnv
 from common.learn.batches import SFTExample
@@ -27,6 +28,7 @@ from common.types import Task
 from tests.papers import small_shop, sums
 from tests.papers.units import PAIRS, operators, spec_of, sums as sum_tasks, teach, write_panels
 
+SMALL = [(a, b, c) for a in range(2, 10) for b in range(1, a) for c in range(1, b)]
 TRIPLES = list(combinations_with_replacement(range(13, 0, -1), 3))
 
 
@@ -78,6 +80,18 @@ def countdown_worked_roles(root: Path) -> Path:
     return root
 
 
+def countdown_worked(root: Path) -> Path:
+    """Sums of three small numbers, for a policy that was shown answers to other targets too and finds few of them."""
+    env, order = CountdownWorkedEnv(), generator("worked").permutation(len(SMALL)).tolist()
+    panels = {
+        split: [Task(f"{env.id}/{split}/{k}", env.id, split, {"numbers": list(SMALL[k]), "target": sum(SMALL[k])}) for k in chosen]
+        for split, chosen in {"train": order[:60], "test": order[60:], "demos": order[:60]}.items()
+    }
+    write_panels(root, env.id, panels)
+    teach(root, demonstrations(env, panels["demos"], seed=0, repeats=5), vocab=340, context=96, updates=300)
+    return root
+
+
 def arithmetic(root: Path) -> Path:
     """Sums of three numbers; the policy is right about once in ten."""
     env, panels = ArithmeticEnv(), arithmetic_v1.build_panels(0)
@@ -105,6 +119,7 @@ WORLDS: dict[str, Callable[[Path], Path]] = {
     "countdown-v1": countdown,
     "countdown-roles-v1": countdown_roles,
     "countdown-worked-roles-v1": countdown_worked_roles,
+    "countdown-worked-v1": countdown_worked,
     "arithmetic-v1": arithmetic,
     "deduction-v1": deduction,
     **{env: partial(game, env) for env in ("bandit-far-v1", "bandit-near-v1", "catch-v1", "catch-streak-v1", "duel-cyclic-v1", "duel-transitive-v1",
