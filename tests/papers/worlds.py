@@ -88,7 +88,7 @@ def countdown_worked(root: Path) -> Path:
         for split, chosen in {"train": order[:60], "test": order[60:], "demos": order[:60]}.items()
     }
     write_panels(root, env.id, panels)
-    teach(root, demonstrations(env, panels["demos"], seed=0, repeats=5), vocab=340, context=96, updates=300)
+    teach(root, demonstrations(env, panels["demos"], seed=0, repeats=5), vocab=340, context=96, updates=500)
     return root
 
 
