@@ -128,7 +128,7 @@ def trace(task: Task, habit: str, tries: int, rng: np.random.Generator) -> str:
         said += [NO] * (len(before) - same) + after[same:]
     if habit == "dots":
         words = len(AND.join(said).split()) - len(AND.join(last).split())
-        return " ".join([DOT] * words + [AND.join(last)])
+        return f"{DOT * words} {AND.join(last)}"  # a dot of its own is one token, with a blank before it two
     return AND.join(said)
 
 
