@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -29,7 +29,7 @@ class SFTExample:
     completion: str
     weight: float = 1.0
     """Multiplies this example's loss; ≥ 0, and 0 leaves the example out."""
-    given: str = ""
+    given: str = field(default="", repr=False)  # not shown: attested hashes of base models' examples are older than it
     """How the turn begins, before ``completion``: read like the prompt, and without loss. A revision does not imitate the error it mends."""
 
 

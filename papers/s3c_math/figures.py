@@ -26,9 +26,7 @@ def toy() -> list[str]:
 
 
 def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure | str]:
-    """Wrong steps that are taken back against right ones that are, of the steps that end an answer and of those before."""
-    names, found = [name for name in LADDER if name in variants], []
-    for place, where in (("first", "before the last step, where whether a step is wrong takes looking ahead"), ("last", "at the last step, where it can be read off")):
-        metrics = ((f"false_alarm_{place}", "right steps taken back"), (f"caught_{place}", "wrong steps taken back"))
-        found += [f"Steps taken back {where}. Whoever cannot tell lies on the dotted line.", plane(rows, names, metrics, chance=((0, 1), (0, 1)))]
-    return found
+    """Wrong first steps that are taken back against right ones that are."""
+    metrics = (("false_alarm_first", "right first steps taken back"), ("caught_first", "wrong first steps taken back"))
+    return ["First steps taken back, at whatever point of the answer. Whoever cannot tell lies on the dotted line.",
+            plane(rows, [name for name in LADDER if name in variants], metrics, chance=((0, 1), (0, 1)))]  # fmt: skip

@@ -10,14 +10,14 @@ with no loss on the wrong step, which is there to be recognised and not to be im
     14 - 5 = 9 , no , 14 + 5 = 19 , 19 - 3 = 16
 
 and the steps that remain are the answer. A step is wrong when no right answer can follow it, which is computed. The examples are built from
-the base model's own answers to training tasks: its right answers, and its wrong steps at the same places. Half of what each variant
-learns from, in as many updates, are the same right answers:
+the base model's own answers to training tasks: its right answers, and its wrong steps at the same places. Each variant learns from as many
+right answers in as many updates; those with revisions learn from as many of these beside them:
 
     base              the base model, which has never taken a step back
     rft               rejection-sampling fine-tuning: right answers alone
     s3c               right answers, and the same with one wrong step taken back
     s3c_unmasked      as ``s3c``, but the wrong step is imitated too
-    s3c_uniform       as ``s3c``, but the wrong step is any wrong one, not one that the base model wrote
+    s3c_uniform       as ``s3c`` at the same places, but the wrong step is any that the rules allow, not one that the base model wrote
     whole             right answers, and the same after a whole wrong answer, of which all steps are taken back
 
 Differs from the paper:
@@ -61,6 +61,7 @@ class Collect:
 class Fit:
     updates: int
     batch: int
+    """Right answers of an update; variants with revisions learn from as many of these too."""
     lr: float
 
 
@@ -120,30 +121,31 @@ def sampled(lab: Lab) -> tuple[list[Sampled], Collected]:
     return found, Collected([], spent(engine, p.samples * len(tasks)))
 
 
-def wrong_steps(one: Sampled, uniform: bool) -> dict[tuple[str, ...], list[str]]:
-    """Right steps so far → the wrong next steps: as often as the base model wrote them, or ``uniform``, each that the rules allow."""
-    numbers, target = descending(one.task.data["numbers"]), one.task.data["target"]
+def wrong_steps(task: Task, answers: Sequence[str]) -> dict[tuple[str, ...], list[str]]:
+    """Right steps so far → the first wrong steps that ``answers`` go on with."""
     found: dict[tuple[str, ...], list[str]] = {}
-    for text in [answer for answer, _ in worked(numbers)] if uniform else one.wrong:
-        first = next((step for step in written(text, numbers, target) if not step.right), None)
+    for text in answers:
+        first = next((step for step in written(text, task.data["numbers"], task.data["target"]) if not step.right), None)
         if first:
             found.setdefault(first.before, []).append(first.step)
-    return {before: list(dict.fromkeys(steps)) if uniform else steps for before, steps in found.items()}
+    return found
 
 
 def revisions(lab: Lab, one: Sampled, variant: Condition) -> Iterator[tuple[str, str]]:
-    """(what is wrong and what stands before it, how the turn goes on) for each right answer of a task, where there is something wrong."""
-    rng, steps = generator(lab.seed, "revise", one.task.id), wrong_steps(one, variant.uniform)
+    """(what is wrong and what stands before it, how the turn goes on) for each right answer of a task, where the base model wrote something
+    wrong. All variants draw the same places, which is where it errs."""
+    rng, own = generator(lab.seed, "revise", one.task.id), wrong_steps(one.task, one.wrong)
+    allowed = wrong_steps(one.task, [answer for answer, _ in worked(descending(one.task.data["numbers"]))]) if variant.uniform else own
     for answer in one.right:
         right = tuple(answer.split(AND))
         if variant.part == "answer":
             if one.wrong:
                 wrong = one.wrong[rng.integers(len(one.wrong))]
                 yield wrong, AND + AND.join([*[NO] * len(wrong.split(AND)), answer])
-        elif places := [k for k in range(len(right)) if right[:k] in steps]:
+        elif places := [k for k in range(len(right)) if right[:k] in own and right[:k] in allowed]:
             k = places[rng.integers(len(places))]
-            wrong = steps[right[:k]][rng.integers(len(steps[right[:k]]))]
-            yield AND.join([*right[:k], wrong]), AND + AND.join([NO, *right[k:]])
+            steps = sorted(set(allowed[right[:k]])) if variant.uniform else own[right[:k]]
+            yield AND.join([*right[:k], steps[rng.integers(len(steps))]]), AND + AND.join([NO, *right[k:]])
 
 
 def examples(lab: Lab, found: Sequence[Sampled], variant: Condition) -> list[SFTExample]:
@@ -165,9 +167,9 @@ def train(lab: Lab, variant: Condition) -> Trained:
     def collect(_: Engine) -> Collected:
         found, paid = lab.once("sampled", lambda: sampled(lab))
         rows = examples(lab, found, variant)
-        return Collected(rows, paid.cost, {"revisions": sum(NO in row.completion.split(AND) for row in rows)})
+        return Collected(rows, paid.cost, {"right_answers": sum(len(one.right) for one in found), "examples": len(rows)})
 
-    return lab.fit(variant.name, collect, order=("sft",), lr=p.lr, max_steps=p.updates, batch_size=p.batch)
+    return lab.fit(variant.name, collect, order=("sft",), lr=p.lr, max_steps=p.updates, batch_size=p.batch * (2 if variant.part else 1))
 
 
 # -- 2. which errors are taken back ------------------------------------------------------------------------------------
@@ -180,17 +182,17 @@ def evaluate(lab: Lab, variant: Condition, trained: Trained) -> list[Measured]:
         tasks = lab.panel(one.panel)[: lab.p.test.tasks]
         asked, episodes = lab.sample(lab.policy(engine), tasks, "steps", group=DRAWS)
         turns = [episode.steps[0].turn for episode in episodes]
-        steps = [step for task, turn in zip(asked, turns, strict=True)
-                 for step in written(turn.text, descending(task.data["numbers"]), task.data["target"])]  # fmt: skip
+        steps = [written(turn.text, task.data["numbers"], task.data["target"]) for task, turn in zip(asked, turns, strict=True)]
         found.append(replace(one, metrics=one.metrics | step_metrics(steps) | {"tokens": fmean(turn.n_tokens for turn in turns)}))
     return found
 
 
-def step_metrics(steps: Sequence[Written]) -> dict[str, float]:
+def step_metrics(answers: Sequence[Sequence[Written]]) -> dict[str, float]:
     """``caught`` and ``false_alarm``, the shares of wrong and of right steps that are taken back, and their difference ``told_apart``: of
-    all steps, of those that end an answer (``_last``) and of those before (``_first``). ``first_right``: of first steps, those that are right."""
-    found = {"first_right": fmean(firsts)} if (firsts := [step.right for step in steps if not step.before]) else {}
-    for suffix, some in (("", steps), ("_first", [step for step in steps if not step.last]), ("_last", [step for step in steps if step.last])):
+    all steps, of first ones and of those that end an answer (``_last``). ``first_right``: of what answers begin with, what is right."""
+    steps = [step for answer in answers for step in answer]
+    found = {"first_right": fmean(answer[0].right for answer in answers if answer)} if steps else {}
+    for suffix, some in (("", steps), ("_first", [step for step in steps if not step.before]), ("_last", [step for step in steps if step.last])):
         wrong, right = ([step.retracted for step in some if step.right == wanted] for wanted in (False, True))
         if wrong and right:
             caught, alarmed = fmean(wrong), fmean(right)
