@@ -206,6 +206,20 @@ def test_an_update_without_turns_moves_nothing_and_says_so(lab, tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(untouched.parameters(), lab[0].parameters(), strict=True))
 
 
+def test_a_turn_that_was_cut_has_no_end_to_learn(lab, tmp_path):
+    """Its loss is −A · log π of its own tokens; how likely the turn is to end there does not matter."""
+    model, tokenizer = lab
+    asked, engine, seen = ({"role": "user", "content": "say a"},), Engine(model, tokenizer), []
+    tokens = engine.prompt_ids(asked) + engine.action_ids("c c")
+    log_p = model(torch.tensor([tokens])).logits[0].log_softmax(-1)
+    each = [log_p[k - 1, tokens[k]].item() for k in range(len(engine.prompt_ids(asked)), len(tokens))]
+    for ended in (True, False):
+        changed, reference, _ = copies(lab)
+        policy_gradient(changed, reference, tokenizer, lambda update: [(CreditedTurn(asked, "c c", -2.0, 0.0, ended),)], settings(),  # noqa: B023
+                        out_dir=tmp_path, log=lambda step, metrics: seen.append((metrics["loss"], metrics["logp_1"])))  # fmt: skip
+    assert seen[0] == pytest.approx((2 * sum(each), sum(each)), abs=1e-4) and seen[1] == pytest.approx((2 * sum(each[:-1]), sum(each[:-1])), abs=1e-4)
+
+
 def test_the_kl_of_a_turn_is_measured_from_zero_and_pulls_back(lab, tmp_path):
     seen = []
 
