@@ -24,7 +24,7 @@ SHOWN = tuple(STARTS.values())
 def toy() -> list[str]:
     """A trace of each kind for one task."""
     task = Task("by hand", "countdown-worked-v1", "train", {"numbers": [14, 5, 3], "target": 16})
-    lines = [f"{habit:10s} {trace(task, habit, 2, generator('toy', 2))}" for habit in HABITS]
+    lines = [f"{habit:10s} {trace(task, habit, 2, generator('toy', 5))}" for habit in ("backtrack", "dots")]
     return ["The word *no* takes back the step before it. Traces for the numbers 14, 5, 3 and the target 16:", source(trace), code("\n".join(lines))]
 
 

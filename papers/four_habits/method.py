@@ -9,12 +9,13 @@ that have its length or its answers and not the habit. Here an answer is steps o
     base, rl                       the base model; reinforcement learning from it
     backtrack, rl_backtrack        primed with traces that try answers, take back what fails, and end right; the same reinforcement learning then
     dots, rl_dots                  the tries replaced by as many dots, the right answer then: its knowledge and its length, not the habit
-    wrong, rl_wrong                traces with the habit that end wrong
-    more                           primed as ``backtrack``, and fine-tuned on traces for as many updates as reinforcement learning takes
+    wrong, rl_wrong                traces with the habit that end wrong: what the model primed with ``backtrack`` writes where it fails
+    more                           primed as ``backtrack``, and on further traces for as many updates as reinforcement learning takes
 
 Differs from the paper:
  1. Nano policies trained from scratch on three numbers with + and −; the paper takes three or four, all operators, and 3B models.
- 2. Of the habits backtracking alone, whose presence is read off an answer exactly. Traces are written by an exact solver.
+ 2. Of the habits backtracking alone, whose presence is read off an answer exactly. Traces are written by an exact solver, so that
+    those that end wrong have to come from elsewhere: from the primed model. In the paper a large model writes all, right or wrong.
  3. REINFORCE with the mean of a task's other answers as baseline instead of PPO; no reward for the format.
 """
 
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from statistics import fmean
 
 import numpy as np
@@ -110,35 +112,40 @@ def environment(lab: Lab) -> DottedEnv:  # noqa: ARG001 - tasks alone depend on 
 
 
 def trace(task: Task, habit: str, tries: int, rng: np.random.Generator) -> str:
-    """Some failed answers, each taken back as far as the next one differs, and a last one, right or with ``wrong`` another failed one."""
-    numbers, target = descending(task.data["numbers"]), task.data["target"]
-    listed = [(answer.split(AND), result == target) for answer, result in worked(numbers)]
-    failed = [listed[i][0] for i in rng.permutation(len(listed)) if not listed[i][1]]
-    right = [listed[i][0] for i in rng.permutation(len(listed)) if listed[i][1]]
-    n = int(rng.integers(tries + 1))
-    told = failed[:n]
-    last = failed[n] if habit == "wrong" and len(failed) > n else right[0]
-    if not told:
-        return AND.join(last)
+    """Up to ``tries`` failed answers, each taken back as far as the next one differs, and a right one. With ``dots``, dots for what failed."""
+    listed = [(answer.split(AND), result == task.data["target"]) for answer, result in worked(descending(task.data["numbers"]))]
+    failed, right = ([answer for answer, good in listed if good == wanted] for wanted in (False, True))
+    n, last = int(rng.integers(tries + 1)), right[rng.integers(len(right))]
+    told = [*[failed[i] for i in rng.permutation(len(failed))[:n]], last]
     said = list(told[0])
-    for before, after in zip(told, [*told[1:], last], strict=True):
+    for before, after in pairwise(told):
         same = 0
         while same < len(after) - 1 and before[same] == after[same]:
             same += 1
         said += [NO] * (len(before) - same) + after[same:]
-    if habit == "dots":
+    if habit == "dots" and len(told) > 1:
         words = len(AND.join(said).split()) - len(AND.join(last).split())
         return f"{DOT * words} {AND.join(last)}"  # a dot of its own is one token, with a blank before it two
     return AND.join(said)
 
 
-def traces(lab: Lab, habit: str) -> list[SFTExample]:
+def written_traces(lab: Lab, habit: str, use: str) -> list[SFTExample]:
+    """Traces by a solver; ``use`` names the random numbers."""
     rows = []
     for task in lab.batch(0, lab.p.prime.tasks):
         lab.env.reset(task)
-        prompt, rng = lab.env.prompt(), generator(lab.seed, "trace", task.id)
+        prompt, rng = lab.env.prompt(), generator(lab.seed, use, task.id)
         rows += [SFTExample(prompt, trace(task, habit, lab.p.prime.tries, rng)) for _ in range(lab.p.prime.traces)]
     return rows
+
+
+def failed_traces(lab: Lab) -> Collected:
+    """Of as many answers of the model primed with ``backtrack``, those that end wrong."""
+    engine = lab.engine(primed(lab, "backtrack"))
+    episodes, judged = lab.attempts(lab.policy(engine), lab.batch(0, lab.p.prime.tasks), "failed", group=lab.p.prime.traces)
+    rows = [SFTExample(one.steps[0].prompt, one.steps[0].turn.text) for one, right in zip(episodes, judged.correct[:, 0], strict=True)
+            if one.steps[0].turn.finished and not right]  # fmt: skip
+    return Collected(rows, spent(engine, len(episodes)))
 
 
 # -- 3. priming and reinforcement learning -----------------------------------------------------------------------------
@@ -157,7 +164,8 @@ def primed(lab: Lab, habit: str) -> Trained:
 
 def fitted(lab: Lab, name: str, habit: str, updates: int, start: Trained) -> Trained:
     p = lab.p.prime
-    return lab.fit(name, lambda _: Collected(traces(lab, habit)), order=("prime", name == "more"), start=start, lr=p.lr, max_steps=updates, batch_size=p.batch)
+    use = "further traces" if name == "more" else "traces"
+    return lab.fit(name, lambda _: failed_traces(lab) if habit == "wrong" else Collected(written_traces(lab, habit, use)), order=("prime", name == "more"), start=start, lr=p.lr, max_steps=updates, batch_size=p.batch)
 
 
 def reinforced(lab: Lab, variant: Condition, start: Trained) -> Trained:

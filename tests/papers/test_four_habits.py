@@ -37,7 +37,7 @@ def tries(text: str) -> list[tuple[bool, bool]]:
     return [(one.right, one.retracted) for one in written(thought_of(text), [14, 5, 3], 16) if one.last]
 
 
-@pytest.mark.parametrize("habit", method.HABITS)
+@pytest.mark.parametrize("habit", ["backtrack", "dots"])
 def test_traces(habit):
     told = [trace(TASK, habit, 3, generator("traces", k)) for k in range(60)]
     for text in told:
@@ -45,9 +45,25 @@ def test_traces(habit):
         if habit == "dots":
             assert NO not in text and found == [(True, False)]
         else:  # all tries but the last are wrong and taken back, and none is made twice
-            assert found == [*[(False, True)] * (len(found) - 1), (habit == "backtrack", False)] and 1 <= len(found) <= 4
-        assert (remaining(thought_of(text)) in {RIGHT, "14 - 3 = 11 , 11 + 5 = 16", "5 - 3 = 2 , 14 + 2 = 16"}) == (habit != "wrong")
+            assert found == [*[(False, True)] * (len(found) - 1), (True, False)] and 1 <= len(found) <= 4
+        assert remaining(thought_of(text)) in {RIGHT, "14 - 3 = 11 , 11 + 5 = 16", "5 - 3 = 2 , 14 + 2 = 16"}
     assert {len(tries(text)) for text in told} == ({1} if habit == "dots" else {1, 2, 3, 4})
+
+
+def test_traces_that_end_wrong_are_the_primed_model_s(new_unit, tmp_path, monkeypatch):
+    lab = Lab(new_unit(tmp_path / "lab"), method)
+    monkeypatch.setattr(method, "primed", lambda lab, habit: BASE if habit == "backtrack" else None)
+    found = method.failed_traces(lab)
+    assert found.rows and found.cost.samples == lab.p.prime.tasks * lab.p.prime.traces
+    for task in lab.batch(0, lab.p.prime.tasks):
+        lab.env.reset(task)
+        assert not any(lab.env.score(row.completion) for row in found.rows if row.prompt == lab.env.prompt())
+
+
+def test_further_traces_are_others(new_unit, tmp_path):
+    lab = Lab(new_unit(tmp_path / "lab"), method)
+    first, more = ([row.completion for row in method.written_traces(lab, "backtrack", use)] for use in ("traces", "further traces"))
+    assert len(first) == len(more) and first != more
 
 
 def test_dots_take_as_many_words_as_the_tries_in_their_place():
