@@ -15,7 +15,7 @@ LONG_FILES: dict[str, str] = {}
 """Python files allowed above LONGEST lines, with the reason."""
 
 PLACES = ("common", "papers", "configs", "notebooks", "docs", "tests", "benchmarks", "README.md", "Makefile",
-          "CONTRIBUTING.md", "CHANGELOG.md", "params.yaml", "dvc.yaml", "pyproject.toml", "environment.yml")  # fmt: skip
+          "CONTRIBUTING.md", "CHANGELOG.md", "Dockerfile", "params.yaml", "dvc.yaml", "pyproject.toml", "environment.yml")  # fmt: skip
 TEXT = {".py", ".md", ".yaml", ".yml", ".toml", ".csv", ".json", ".ipynb", ".jinja", ".cff", ".txt", ""}
 
 MACHINE_PATH = re.compile(r"(?<![\w.~}>)\]-])/(?:home|root|work|tmp|Users|mnt|media|srv|data|var/folders)/[\w.]")
