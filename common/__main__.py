@@ -93,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("paper", help="id of the paper, a folder below papers/")
     sub.add_argument("--unit", type=Path, metavar="FOLDER", help="the unit's folder; default: that of the paper's first seed in runs/")
     command("gallery", "execute the tour and each family's notebook on published results, into docs/gallery/")
+    command("licences", "write docs/licences.md: the licences of what make setup installed, as the packages declare them")
     sub = command("traces", "show a paper's recorded episodes, pairs and trees in MLflow; a few are there without it")
     sub.add_argument("paper", help="id of the paper, a folder below papers/")
     sub.add_argument("--profile", default="cpu", help="cpu (default) or smoke")
@@ -201,6 +202,11 @@ def _dispatch(root: Path, options: argparse.Namespace) -> int:
 
         for path in write_gallery(root):
             print(f"{path.relative_to(root)}: {path.stat().st_size // 1000} kB", flush=True)
+        return 0
+    if name == "licences":
+        from common.cli.licences import write_licences
+
+        print(write_licences(root).relative_to(root))
         return 0
     if name == "traces":
         return commands.traces(root, options.paper, profile=options.profile, episodes=options.episodes)

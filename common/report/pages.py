@@ -31,7 +31,7 @@ from common.sweep.unit import results_dir
 DOCUMENTS = {"findings.md": ("docs/findings.md", "What was learned"), "results.md": ("docs/results.md", "All verdicts"), "pretrained.md": ("docs/pretrained.md", "Looks at pretrained models"),
              "verdicts.md": ("docs/verdicts.md", "How a verdict is made"),
              "adding-a-paper.md": ("docs/adding-a-paper.md", "How to add a paper"),
-             "install.md": ("docs/install.md", "Install"),
+             "install.md": ("docs/install.md", "Install"), "licences.md": ("docs/licences.md", "Licences"),
              "pipeline.md": ("docs/pipeline.md", "The pipeline"), "walkthrough.md": ("docs/walkthrough.md", "A walk through the laboratory"),
              "sweeps.md": ("docs/sweeps.md", "Sweeps"), "scaling.md": ("docs/scaling.md", "Many GPUs"),
              "tracking.md": ("docs/tracking.md", "Runs in MLflow"), "identity.md": ("docs/identity.md", "What a result is the result of"),
