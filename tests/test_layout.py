@@ -206,3 +206,17 @@ def test_readme_is_short_and_its_tree_exists():
     named = [line.split()[0] for line in tree.strip().splitlines()]
     assert len(named) >= 8 and [name for name in named if not (ROOT / name.rstrip("/")).exists()] == []
     assert len(text.splitlines()) <= 150 and "make repro" in "\n".join(text.splitlines()[:30])
+
+
+def test_the_lab_log_lists_every_entry_newest_first():
+    index = (ROOT / "docs/lab-log.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^- (\S+): \[(.+)\]\((lab-log/[\w-]+\.md)#([\w-]+)\)$", index, re.MULTILINE)
+    pages = {f"lab-log/{path.name}": path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs/lab-log").glob("*.md"))}
+    assert {page for _, _, page, _ in listed} == set(pages)
+    for name, text in pages.items():
+        headings = re.findall(r"^## (\S+): (.+)$", text, re.MULTILINE)
+        assert headings == [(date, title) for date, title, page, _ in listed if page == name], name
+        assert [date for date, _ in headings] == sorted((date for date, _ in headings), reverse=True), name
+        assert all(re.fullmatch(r"\d{4}-\d\d-\d\d", date) and name.startswith(f"lab-log/{date[:4]}-") for date, _ in headings)
+    for date, title, _, anchor in listed:  # as a code host and MkDocs both make it: no sign that they treat differently
+        assert anchor == re.sub(r"[^a-z0-9 -]", "", f"{date} {title}".lower()).replace(" ", "-") and title.isascii()

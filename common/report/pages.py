@@ -40,6 +40,8 @@ DOCUMENTS = {"findings.md": ("docs/findings.md", "What was learned"), "results.m
              "lab-log.md": ("docs/lab-log.md", "Lab log"), "performance.md": ("docs/performance.md", "Performance"),
              "changelog.md": ("CHANGELOG.md", "Changelog")}  # fmt: skip
 """Page → the file it shows and its name in the navigation."""
+LOG = "docs/lab-log"
+"""The folder with the lab log's pages, one a year and topic; DOCUMENTS has their index."""
 
 _BLOCK = re.compile(r"<!-- [\w./@+-]+:begin -->.*?<!-- [\w./@+-]+:end -->\n?", re.S)
 _SECTION = re.compile(r"^## +(.+?)\n(.*?)(?=^## |\Z)", re.M | re.S)
@@ -112,6 +114,7 @@ def pages(lab: SiteData) -> dict[str, str]:
         made |= {f"images/{name}": text for name, (text, _) in pictured.items()}
         made[f"papers/{paper.id}.md"] = paper_page(lab, paper, {name: alt for name, (_, alt) in pictured.items()})
     made |= {page: _document(lab.root / file) for page, (file, _) in DOCUMENTS.items() if (lab.root / file).exists()}
+    made |= {f"lab-log/{path.name}": _document(path) for path in sorted((lab.root / LOG).glob("*.md"))}
     return made
 
 
@@ -127,6 +130,7 @@ def navigation(lab: SiteData, made: Mapping[str, str]) -> list[Any]:
         families.setdefault(family_name(paper.family), []).append({paper.name: f"papers/{paper.id}.md"})
     documents = {page: {name: page} for page, (_, name) in DOCUMENTS.items() if page in made}
     logs = [documents.pop(page) for page in ("lab-log.md", "performance.md", "changelog.md") if page in documents]
+    logs += [{re.match(r"# (.+)", made[page])[1]: page} for page in made if page.startswith("lab-log/")]
     sections = {"Papers": ["papers/index.md", *({name: found} for name, found in families.items())],
                 "Notebooks": "notebooks/index.md", "Reference": list(documents.values()), "Log": logs}
     return [{"Verdicts": "index.md"}, *({name: found} for name, found in sections.items() if found)]
