@@ -19,8 +19,8 @@ help:  ## this list
 setup: .venv/.stamp  ## the environment in .venv: about 5 minutes and 2.3 GB with a CPU build of torch
 
 .venv/.stamp: requirements.lock requirements-tools.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "Python 3.11 or newer is needed, but $(PYTHON) is older or absent; try: make setup PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 5))' || \
+	  { echo "Python 3.11.5 or newer is needed, but $(PYTHON) is older or absent; try: make setup PYTHON=python3.12" >&2; exit 1; }
 	@echo "make setup: installing the pinned environment into .venv, about 5 minutes and 2.3 GB (more with a CUDA torch)"
 	@$(PYTHON) -m venv .venv
 	@( while sleep 30 >/dev/null 2>&1; do echo "  still installing: $$(du -sm .venv | cut -f1) MB so far"; done ) & ticker=$$!; \

@@ -49,7 +49,7 @@ def doctor(root: Path) -> int:
     good: list[str] = []
     bad: list[str] = []
     version = ".".join(map(str, sys.version_info[:3]))
-    (good if sys.version_info >= (3, 11) else bad).append(f"Python {version} (3.11 or newer is needed)")
+    (good if sys.version_info >= (3, 11, 5) else bad).append(f"Python {version} (3.11.5 or newer is needed)")
     wrong = drift(root)
     bad += [f"packages differ from the locks': {', '.join(wrong[:5])}; run: make setup"] if wrong else []
     good += [] if wrong else ["packages are those of the locks"]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import subprocess
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.specifiers import SpecifierSet
 
 from common.cli.doctor import LOCKS, drift, lock_pins
 
@@ -46,8 +48,15 @@ def test_conda_brings_python_and_the_lock_the_rest():
     pip = [entry for entry in conda["dependencies"] if isinstance(entry, dict)]
     assert pip == [{"pip": [f"-r {lock}" for lock in LOCKS]}]
     python = [entry for entry in conda["dependencies"] if str(entry).startswith("python=")]
-    assert python == ["python=3.11"] and PROJECT["requires-python"] == ">=3.11"
+    assert python == ["python=3.11"] and PROJECT["requires-python"] == ">=3.11.5"
     assert conda["name"] == PROJECT["name"]
+
+
+def test_every_pinned_package_is_made_for_the_oldest_python_that_is_promised():
+    least = PROJECT["requires-python"].removeprefix(">=")
+    needed = {name: metadata.metadata(name)["Requires-Python"] for lock in LOCKS for name in lock_pins(ROOT, lock)}
+    assert [f"{name} {spec}" for name, spec in needed.items() if spec and least not in SpecifierSet(spec)] == []
+    assert f"sys.version_info < ({least.replace('.', ', ')})" in (ROOT / "Makefile").read_text()
 
 
 def test_extras_are_never_in_the_default():
@@ -74,7 +83,7 @@ def test_an_old_python_is_refused_in_one_sentence(tmp_path):
     for name in ("Makefile", *LOCKS, "pyproject.toml"):
         (tmp_path / name).write_text((ROOT / name).read_text())
     result = subprocess.run(["make", "setup", f"PYTHON={old}"], cwd=tmp_path, capture_output=True, text=True)
-    assert result.returncode != 0 and "Python 3.11 or newer is needed" in result.stderr
+    assert result.returncode != 0 and "Python 3.11.5 or newer is needed" in result.stderr
     assert not (tmp_path / ".venv").exists()
 
 
