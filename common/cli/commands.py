@@ -63,7 +63,7 @@ def execute_plan(
 
 
 def require_gpu() -> None:
-    """ConfigError where this machine has no GPU, for units of that size: a processor would be at them for weeks."""
+    """Raise ConfigError where units of the profile ``gpu`` are asked for on a machine without one: a processor would take weeks."""
     import torch
 
     if not torch.cuda.is_available():
@@ -72,7 +72,7 @@ def require_gpu() -> None:
 
 
 def _planned(root: Path, paper: str, *, cluster: str | None, **asked: Any) -> list[Planned]:
-    """:func:`common.sweep.plan.plan`; where inputs are missing on a machine without the GPU that they are for, that is said first."""
+    """:func:`common.sweep.plan.plan`; where the units need a GPU that the machine lacks, the error says so before it names missing inputs."""
     try:
         return plan(root, paper, **asked)
     except MissingInput:
@@ -207,7 +207,7 @@ def _keep(root: Path, planned: Sequence[Planned], folder: Path, text: str) -> No
 
 
 def _search(root: Path, asked: Sweep, *, workers: int, dry_run: bool, resume: str, ray: bool) -> int:
-    """Settings that TPE proposes, evaluated on a tuning panel; the best one, and the command that measures it."""
+    """Evaluate settings that TPE proposes on a tuning panel; print the best one, and the command that measures it on the test panels."""
     from common.report.sweeps import parallel_coordinates
     from common.sweep.collect import means_table, spelled
     from common.sweep.study import Search
@@ -280,7 +280,7 @@ def _published(root: Path, paper: str) -> list:
 
 
 def main_variants(claims: Path, metric: str, rows: Sequence = ()) -> list[str]:
-    """The variants that a paper's claims promise most of, the main one first.
+    """The variants that a paper's claims most often name as the better side, the most frequent one first.
 
     One is the more so the more claims on ``metric`` (on any, where none is) have it alone on their better side and the fewer on
     their worse side; among equals the first in the file. After them come, for metrics that only a policy by itself has, those
@@ -419,7 +419,7 @@ def claims(root: Path, *, profile: str | None, paper: str | None) -> int:
 
 
 def simulate_rule(root: Path) -> int:
-    """Measure the rule of verdicts by simulation, draw the result, and fill the document that tells it."""
+    """Measure the error rates of the rule of verdicts by simulation, draw them, and write them into ``docs/verdicts.md``."""
     from common.evaluate.publish import insert_tables
     from common.evaluate.simulate import RESULT, rule_block, write_simulation
     from common.report.verdict_rule import PICTURE, write_picture
@@ -442,7 +442,7 @@ def _committed_claims(root: Path, folder: Path) -> list[dict[str, Any]]:
 
 
 def attest(root: Path, layers: Sequence[str], *, check: bool, paper: str | None, against: Path | None) -> int:
-    """Run probes of layers, or compare units of two codes of a paper. Returns the exit code."""
+    """Run the probes of layers, or compare units that two versions of a paper's code computed. Returns the exit code."""
     if (paper is None) != (against is None):
         raise ConfigError("--paper and --against belong together; give the paper and the runs/ folder of its earlier code, or neither")
     if paper is None:
@@ -459,7 +459,7 @@ def attest(root: Path, layers: Sequence[str], *, check: bool, paper: str | None,
 
 
 def verify(root: Path, *, papers: Sequence[str] | None, units: int, sample: int | None) -> int:
-    """Recompute ``units`` published units. Returns 1 when a number is not what one more seed would give."""
+    """Recompute ``units`` published units. Returns 1 when a number lies outside the prediction interval of the published seeds."""
     import datetime
 
     from common.sweep.verify import verify as recompute
@@ -488,7 +488,7 @@ def notebook(root: Path, paper: str, *, env: str, seed: int, profile: str) -> in
 
 
 def traces(root: Path, paper: str, *, profile: str, episodes: int) -> int:
-    """Show in MLflow what a paper's finished units kept: ``episodes`` traces of every variant, pages and figures."""
+    """Write to MLflow what a paper's finished units recorded: ``episodes`` traces of every variant, pages and figures."""
     from common.report.unit_pages import draw_unit
     from common.track.mlflow_log import Tracker
     from common.track.store import read_unit
@@ -513,7 +513,7 @@ def traces(root: Path, paper: str, *, profile: str, episodes: int) -> int:
 
 
 def new_paper(root: Path, paper: str, *, like: str, env: str) -> int:
-    """Write a new room and run it at smoke, so that every edit begins from something that works."""
+    """Write the folder of a new paper and run it at ``smoke``, so that every edit begins from code that works."""
     from common.rooms.new import new_room
 
     for path in new_room(root, paper, like=like, env=env):
@@ -523,7 +523,7 @@ def new_paper(root: Path, paper: str, *, like: str, env: str) -> int:
 
 
 def check_room(root: Path, paper: str) -> int:
-    """Print what the room of ``paper`` lacks; exit code 1 when it lacks something."""
+    """Print what the folder of ``paper`` still lacks; the exit code is 1 when it lacks something."""
     from common.rooms.check import lines_of, missing
 
     missing_parts, lines = missing(root, paper), lines_of(root, paper)
@@ -555,7 +555,7 @@ def report(root: Path) -> int:
 
 
 def missing_user_files(root: Path) -> list[str]:
-    """Sentences on environments that need a user's files, or a package, which are not given."""
+    """A sentence for each environment whose files of the user's, or whose package, are absent."""
     absent = [f"{env}: not available, because {variable} is not set (optional)" for env, variable in USER_ENVS.items()
               if variable and not os.environ.get(variable)]
     for env in (env for env, variable in USER_ENVS.items() if not variable):

@@ -21,7 +21,7 @@ TRIED = 50
 
 
 def lab(root: Path) -> None:
-    """Become JupyterLab, with the notebooks in step with their sources and kernels that import the code of ``root``."""
+    """Replace this process by JupyterLab; notebooks are first synchronised with their sources, and kernels import the code of ``root``."""
     sources = [str(path) for path in sorted((root / "notebooks").glob("*.py"))]
     subprocess.run([sys.executable, "-m", "jupytext", "--quiet", "--sync", *sources], cwd=root, check=True)
     port = free_port(8888, "JupyterLab")
@@ -29,7 +29,7 @@ def lab(root: Path) -> None:
 
 
 def mlflow(root: Path) -> None:
-    """Become the server of MLflow's pages of the local store; says where each paper's runs are.
+    """Replace this process by MLflow's server of the local store; prints the address of each paper's runs.
 
     MLflow opens on pages about the usage of language models, and an experiment on that of its traces, unless the address asks for
     its table of runs.
@@ -45,7 +45,7 @@ def mlflow(root: Path) -> None:
 
 
 def lab_arguments(port: int, *, superuser: bool) -> list[str]:
-    """JupyterLab's command line. A superuser, as in most containers, it else refuses."""
+    """JupyterLab's command line; ``--allow-root`` for a superuser, as in many containers, whom JupyterLab otherwise refuses."""
     return ["jupyterlab", "--ip", HOST, "--port", str(port), *(["--allow-root"] if superuser else []), "notebooks"]
 
 
@@ -57,7 +57,7 @@ def environment_of(root: Path, present: Mapping[str, str] = os.environ) -> dict[
 
 
 def keep_metadata(model: dict[str, Any], **_: object) -> None:
-    """Before JupyterLab saves a notebook: without what only tells of this machine, so that opening one changes no file in git.
+    """Run before JupyterLab saves a notebook: removes what depends on this machine, so that opening one changes no file in git.
 
     JupyterLab writes the kernel's version of Python into every notebook that it opens, and saves that by itself after a while.
     """
@@ -69,7 +69,7 @@ def keep_metadata(model: dict[str, Any], **_: object) -> None:
 
 
 def free_port(first: int, what: str) -> int:
-    """The first port from ``first`` on at which nothing listens; says so when that is another one."""
+    """The first free port from ``first`` on; prints a line when it is not ``first``."""
     for port in range(first, first + TRIED):
         with socket.socket() as asked:
             asked.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -19,7 +19,7 @@ SEEDS = "0,1"
 
 
 def smoke(root: Path, *, workers: int | None) -> int:
-    """Panels, base models, all papers, claims, and the notebooks that are no units. Returns the exit code.
+    """Build panels and base models, run all papers and claims, and execute the tour and the report. Returns the exit code.
 
     Writes below ``runs/`` only (and ``data/`` and ``models/`` where something is absent).
     """

@@ -118,7 +118,7 @@ def gain_parts(rows: Sequence[MetricRow], variants: Sequence[str]) -> Figure:
 
 
 def levels_of(rows: Sequence[MetricRow], panel: str, variant: str) -> dict[int, Levels]:
-    """seed → Acc_1, CL and CS of ``variant``, as far as they were published."""
+    """seed → Acc_1, CL and CS of ``variant``, for the seeds that have been published."""
     by_seed: dict[int, dict[str, float]] = {}
     for row in rows:
         if (row.panel, row.variant) == (panel, variant) and row.metric in ("acc@1", "cl", "cs"):
@@ -128,7 +128,7 @@ def levels_of(rows: Sequence[MetricRow], panel: str, variant: str) -> dict[int, 
 
 
 def change_table(rows_by_paper: Mapping[str, Sequence[MetricRow]], panel: str) -> str:
-    """How far each variant's Δ is from that of its paper's base, split by Acc₁, CL and CS; means over seeds.
+    """The difference of each variant's Δ from that of its paper's base, split into parts of Acc₁, CL and CS; means over seeds.
 
     ``rows_by_paper``: paper → its rows. Variants without a turn of their own to correct in (no CL, no CS) are left out.
     """

@@ -206,7 +206,7 @@ FORECAST_LEGEND = ('<span class="extra">struck out</span>: imagined, not real; '
 
 
 def marked(imagined: str, real: str) -> tuple[str, str]:
-    """Both texts as HTML, words that have no counterpart in the other in a ``span`` (class extra, missing)."""
+    """Both texts as HTML; words without a counterpart in the other text are in a ``span`` (class extra, missing)."""
     one, other = _words(imagined), _words(real)
     sides: tuple[list[str], list[str]] = ([], [])
     for kind, a, b, c, d in SequenceMatcher(None, one, other, autojunk=False).get_opcodes():
@@ -239,7 +239,7 @@ def forecast_viewer(forecasts: Sequence[Record]) -> str:
 
 
 def forecast_examples(artifacts: Path, names: Sequence[str]) -> list[str]:
-    """For each of the world models ``names`` that the unit recorded, what it imagined beside what came."""
+    """For each of the world models ``names`` that the unit recorded, the states that it predicted beside the real ones."""
     forecasts = {name: records for name in names if (records := read_records(artifacts / f"forecasts.{name}.jsonl"))}
     return [part for name, records in forecasts.items()
             for part in (f"**`{name}`**", forecast_viewer(differing_forecasts(records, most=2)))]  # fmt: skip

@@ -159,7 +159,7 @@ def ablation(
 
 
 def depths(rows: Sequence[MetricRow], variants: Sequence[str], metrics: Sequence[str] = ("tokens", "exact")) -> Figure:
-    """Foresight by depth: ``<metric>@<depth>``, a column for each metric, a line for each variant, with intervals."""
+    """Prediction quality by depth, ``<metric>@<depth>``: a column for each metric, a line for each variant, with intervals."""
     figure = blank(3.4)
     columns = figure.subplots(1, len(metrics), squeeze=False, sharey=True)[0]
     for axes, metric in zip(columns, metrics, strict=True):
@@ -332,7 +332,7 @@ def margin_note(axes: Axes, y: float, text: str) -> None:
 
 
 def _level(axes: Axes, y: float, mine: Sequence[MetricRow], colour: str) -> None:
-    """One line of the ladder: seeds, mean, interval, and what they are in figures."""
+    """One line of the ladder: seeds, mean and interval, drawn and in digits."""
     values = [row.value for row in mine]
     found = t_interval(values)
     axes.plot(values, [y - 0.17] * len(values), "o", color=colour, alpha=0.45, ms=4, mew=0)

@@ -1,4 +1,4 @@
-"""Notebooks that can be read before anything is run: executed copies in ``docs/gallery/``, small enough for git, one for each family and the tour."""
+"""Notebooks that can be read without running anything: executed copies in ``docs/gallery/``, small enough for git, of the tour and each family."""
 
 from __future__ import annotations
 

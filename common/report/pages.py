@@ -1,4 +1,4 @@
-"""The site's pages as Markdown, from tables, claims and documents; nothing here is computed that they do not hold.
+"""The site's pages as Markdown, made of tables, claims and documents; no number is computed here.
 
 A page is its address below the site's folder (``papers/agent_q.md``) and its text; pictures are SVG texts beside them.
 """
@@ -34,7 +34,7 @@ DOCUMENTS = {"findings.md": ("docs/findings.md", "What was learned"), "results.m
              "install.md": ("docs/install.md", "Install"), "licences.md": ("docs/licences.md", "Licences"),
              "pipeline.md": ("docs/pipeline.md", "The pipeline"), "walkthrough.md": ("docs/walkthrough.md", "A walk through the laboratory"),
              "sweeps.md": ("docs/sweeps.md", "Sweeps"), "scaling.md": ("docs/scaling.md", "Many GPUs"),
-             "tracking.md": ("docs/tracking.md", "Runs in MLflow"), "identity.md": ("docs/identity.md", "What a result is the result of"),
+             "tracking.md": ("docs/tracking.md", "Runs in MLflow"), "identity.md": ("docs/identity.md", "When a result is out of date"),
              "metrics.md": ("docs/metrics.md", "Glossary of metrics"),
              "discrepancies.md": ("docs/discrepancies.md", "Ledger of discrepancies"),
              "lab-log.md": ("docs/lab-log.md", "Lab log"), "performance.md": ("docs/performance.md", "Performance"),
@@ -167,7 +167,7 @@ def front(lab: SiteData) -> str:
 
 
 def learned(lab: SiteData) -> list[str]:
-    """The findings in short, where they have been written, each sentence with its claims."""
+    """The section *In short* of ``docs/findings.md``, if there is one."""
     document, _ = DOCUMENTS["findings.md"]
     short = published.section(lab.root / document, "In short")
     return ["## What was learned\n", short, "\nFamily by family, and how sure: [what was learned](findings.md).\n"] if short and lab.records else []
@@ -282,7 +282,7 @@ def readme(text: str) -> tuple[str, dict[str, str]]:
 
 
 def deviations(root: Path, paper: Paper) -> str:
-    """What the method's docstring numbers, and the paper's part of the ledger."""
+    """The differences from the paper that the method's docstring numbers, and the paper's part of ``docs/discrepancies.md``."""
     method = _text(root / "papers" / paper.id / "method.py")
     docstring = re.match(r'r?"""(.*?)"""', method, re.S)
     numbered = re.search(r"^Differs from the paper:\n(.*?)(?=^\S|\Z)", docstring[1] if docstring else "", re.M | re.S)

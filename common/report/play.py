@@ -1,4 +1,4 @@
-"""A policy to ask in a notebook's cell: a task of one's own, and what it answers, how often, and whether that is right.
+"""Ask a trained policy from a notebook cell: give it a task of your own, see its answers, how often each comes, and which are right.
 
     from common.report.play import ask
     ask("countdown-worked-v1", numbers=[14, 5, 3], target=16)                       # the environment's base model

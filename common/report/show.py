@@ -89,7 +89,7 @@ def display_parts(parts: Iterable[Figure | str]) -> None:
 
 
 def quiet() -> None:
-    """Silence what transformers says in a notebook at every load: progress bars, and a warning about widgets."""
+    """Silence transformers' progress bars and its warning about widgets, which it prints in a notebook at every load."""
     warnings.filterwarnings("ignore", message="IProgress not found")
     from transformers.utils import logging
 
@@ -98,7 +98,7 @@ def quiet() -> None:
 
 @contextmanager
 def progress(run: Run, *, every: float = 1.0) -> Iterator[None]:
-    """One line below the cell on what the run is doing, renewed while the block lasts.
+    """Show one line below the cell with what the run is doing, updated until the block ends.
 
     Reads the run's ``events.jsonl``; everything else keeps quiet meanwhile.
     """

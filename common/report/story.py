@@ -108,7 +108,7 @@ class Story:
     # -- what the cells show -------------------------------------------------------------------------------------
 
     def idea(self) -> None:
-        """The paper's idea with its equations, and what it does by hand."""
+        """The paper's idea with its equations, and its example worked by hand."""
         show.say(f"## {self.paper}: the idea", self.readme("The idea"))
         show.display_parts(self.room.toy())
 
@@ -126,14 +126,14 @@ class Story:
         show.say(self.note())
 
     def note(self) -> str:
-        """Where the numbers below come from, and how to get others."""
+        """A note on where the numbers below come from, and how to get others."""
         how = f"set `train = True` in the parameters cell, or run `python -m common run --paper {self.paper} --envs {self.env}`"
         if self.own:
             return f"This unit (seed {self.seed}) was computed on this machine. {self.where}"
         return f"Nothing was trained in this notebook; shown are published results.{self.kept()} {self.where} To compute this unit: {how}."
 
     def kept(self) -> str:
-        """What examples and curves are, where they are those of a published unit."""
+        """A note that examples and curves are those of a published unit, where they are."""
         if not self.folder.is_dir():
             return ""
         known = json.loads((self.folder / "unit.json").read_text(encoding="utf-8"))
@@ -154,7 +154,7 @@ class Story:
         show.display_parts(self.room.results(self.rows, self.ladder))
 
     def examples(self) -> None:
-        """Cases in which variants differ, from what the unit kept."""
+        """Cases in which variants differ, from what the unit recorded."""
         if self.folder.is_dir():
             show.display_parts(self.room.examples(self.folder / "artifacts"))
         else:
@@ -189,7 +189,7 @@ class Story:
         show.say(self.readme("Exercises"))
 
     def end(self) -> None:
-        """Where the rows are."""
+        """Say where the rows are stored."""
         own = f"{len(self.own)} metric rows: {self.unit.run.path.relative_to(self.root) / 'rows.jsonl'}; " if self.own else ""
         table = table_of(results_dir(self.root, self.profile), self.paper, self.env, self.profile).relative_to(self.root)
         print(f"{own}published: {table}")

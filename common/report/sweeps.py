@@ -41,7 +41,7 @@ class SweepView:
         self._widget: Any = None
 
     def look(self) -> tuple[str, list[tuple[str, ...]], bool]:
-        """Headline, lines of ``COLUMNS``, and whether somebody runs the sweep, as of now."""
+        """The sweep's present headline, its lines of ``COLUMNS``, and whether a process is running it."""
         board, living = read_board(self.path)
         return headline(board, living=living), self._reader.lines(board, living=living), living
 

@@ -12,7 +12,7 @@ from common.types import Cost, Message, Turn
 
 
 class ScriptedPolicy:
-    """Countdown by chance: proposes the admissible steps uniformly and judges them by a rule of thumb.
+    """A random player of Countdown: proposes the admissible steps uniformly and judges them by a simple rule.
 
     It reads the prompt as a model does (``numbers 8 7 3 target 24``). Log-probabilities are those of the
     uniform choice. The critique of a step is 1 / (1 + |largest number left − target|) in (0, 1]: often wrong,

@@ -49,7 +49,7 @@ def draw(found: Mapping[str, Any]) -> Figure:
 
 
 def source(found: Mapping[str, Any]) -> str:
-    """What the PNG text ``Source`` holds: a picture that no longer follows from the numbers can be told by it."""
+    """What the PNG text ``Source`` holds: it shows when a picture no longer follows from the numbers."""
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
 

@@ -41,7 +41,7 @@ def croissant(folder: Path, *, license: str, version: str, published: datetime, 
 
 
 def _fields(stem: str, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
-    """A field for every column of all rows, and for every key of their ``data``, unless it holds maps."""
+    """A field for every column of all rows, and for every key of their ``data`` whose values are no mappings."""
     import mlcroissant as mlc
 
     columns: dict[tuple[str, ...], list[Any]] = {}

@@ -98,7 +98,7 @@ def publish_model(
 
 
 def _register(uri: str, experiment: str, run: str, folder: Path, name: str, card: str, tags: Mapping[str, str]) -> str:
-    """The version under which the registry has it. This command ends here, so MLflow's global state hurts nobody."""
+    """Register the model; returns its version. The process ends after this, so MLflow's global state does no harm."""
     os.environ["HF_HUB_OFFLINE"] = "1"  # MLflow would look for a card of the folder's name on the hub
     from importlib import metadata
 
