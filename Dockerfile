@@ -11,9 +11,10 @@ RUN useradd --create-home lab && install --directory --owner lab --group lab /la
 USER lab
 WORKDIR /lab
 
-# PyTorch's own index has a build for the CPU alone; it counts as the version that the lock pins.
-ENV PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu \
-    PIP_NO_CACHE_DIR=1
+# PyTorch's own index has a build for the CPU alone, which counts as the version that the lock pins. Without it the image holds the build for
+# CUDA, several gigabytes larger: docker build --build-arg PIP_EXTRA_INDEX_URL=…
+ARG PIP_EXTRA_INDEX_URL
+ENV PIP_NO_CACHE_DIR=1
 
 # The packages in a layer of their own: an edit of the code installs nothing again.
 COPY --chown=lab:lab requirements.lock requirements-tools.lock ./
