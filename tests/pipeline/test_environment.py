@@ -64,7 +64,7 @@ def test_extras_are_never_in_the_default():
     optional = PROJECT["optional-dependencies"]
     extras = {normal(re.split("[=<>]", name)[0]) for which in optional for name in optional[which] if which != "tools"}
     assert set(PROJECT["optional-dependencies"]) == {"tools", "reasoning-gym", "math-verify", "minigrid", "browser", "ray", "postgres",
-                                                     "four-bit"}  # fmt: skip
+                                                     "four-bit", "textworld-express"}  # fmt: skip
     assert not extras & default
 
 
