@@ -28,7 +28,7 @@ from common.sweep.inputs import Tables, table_of, table_states
 from common.sweep.plan import USER_ENVS
 from common.sweep.unit import results_dir
 
-DOCUMENTS = {"findings.md": ("docs/findings.md", "What was learned"), "results.md": ("docs/results.md", "All verdicts"), "pretrained.md": ("docs/pretrained.md", "Looks at pretrained models"),
+DOCUMENTS = {"findings.md": ("docs/findings.md", "What was learned"), "results.md": ("docs/results.md", "All verdicts"), "pretrained.md": ("docs/pretrained.md", "Single-seed trial runs of pretrained models"),
              "verdicts.md": ("docs/verdicts.md", "How a verdict is made"),
              "adding-a-paper.md": ("docs/adding-a-paper.md", "How to add a paper"),
              "install.md": ("docs/install.md", "Install"), "licences.md": ("docs/licences.md", "Licences"),
