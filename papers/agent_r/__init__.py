@@ -1,1 +1,0 @@
-"""Agent-R: README.md says what was found, method.py is the method."""
