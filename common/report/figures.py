@@ -2,7 +2,8 @@
 
 Pure functions: data in, a ``Figure`` out, no pyplot and no global state. Every figure is at most 10 inches
 wide, white with dark text (legible on light and dark pages), in the Okabe–Ito colours, prints its n, and
-draws 95 % t-intervals over training seeds; one seed has no interval and is drawn without one.
+draws 95 % t-intervals over training seeds; one seed has no interval and is drawn without one. Those that are read for
+their numbers are charts to hover over in JupyterLab too, see ``common.report.hover``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from common.evaluate.stats import t_interval
+from common.report import hover
+from common.report.hover import Chart
 from common.report.tables import mean_and_half
 from common.rows import Label, MetricRow
 
@@ -24,6 +27,8 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY, INK = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8c8c8c", "#222222")
 CYCLE = (BLUE, RED, GREEN, ORANGE, PURPLE, SKY, INK, GREY)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+SHAPES = {"o": "circle", "X": "cross", "D": "diamond", "s": "square", "v": "triangle-down"}
+"""Vega's names of the markers below."""
 VERDICTS = {"supported": (BLUE, "o"), "contradicted": (RED, "X"), "no effect": (GREEN, "D"), "undecided": (GREY, "s"),
             "not testable here": (GREY, "v")}  # fmt: skip
 RATES = ("success", "planned_success", "score", "pair_accuracy", "truncated")
@@ -44,7 +49,7 @@ MEANING = {
 """What the axis says beside a metric's name; the whole glossary is docs/metrics.md."""
 
 
-def ladder(rows: Sequence[MetricRow], variants: Sequence[str], *, metric: str = "success") -> Figure:
+def ladder(rows: Sequence[MetricRow], variants: Sequence[str], *, metric: str = "success") -> Chart:
     """One line a variant, the first at the bottom; a column for each panel. Dots are seeds, diamonds means.
 
     Variants named ``<policy>+<search>`` act with search at test time and have their own colour. To the right:
@@ -52,24 +57,28 @@ def ladder(rows: Sequence[MetricRow], variants: Sequence[str], *, metric: str = 
     """
     panels = by_panel(rows, variants, metric)
     figure, columns = panel_axes(panels, 0.36 * len(variants) + 1.5)
+    colours = {variant: ORANGE if Label.of(variant).acting else BLUE for variant in variants}
+    label = f"{metric}{f' ({MEANING[metric]})' if metric in MEANING else ''}"
     for axes, (panel, by_variant) in zip(columns, panels.items()):
         for y, variant in enumerate(variants):
             mine = by_variant.get(variant, [])
             if mine:
-                _level(axes, y, mine, ORANGE if Label.of(variant).acting else BLUE)
+                _level(axes, y, mine, colours[variant])
         axes.set_yticks(range(len(variants)), variants)
         axes.set_ylim(-0.6, len(variants) - 0.4)
-        axes.set_xlabel(f"{metric}{f' ({MEANING[metric]})' if metric in MEANING else ''}\n{panel}")
+        axes.set_xlabel(f"{label}\n{panel}")
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.grid(axis="x", color="#e6e6e6", lw=0.8)
         if metric in RATES:
             axes.set_xlim(min(0.0, axes.get_xlim()[0]), axes.get_xlim()[1])
     note = "mean ± 95 % t-interval over training seeds (right: seeds × tasks); small dots: single seeds"
     figure.supxlabel(note, **NOTE)
+    if panels:
+        figure.hover = hover.ladder(panels, colours, label=label, zero=metric in RATES)
     return figure
 
 
-def forest(records: Sequence[Mapping[str, Any]], *, metric: str = "success") -> Figure:
+def forest(records: Sequence[Mapping[str, Any]], *, metric: str = "success") -> Chart:
     """Effect and interval of every claim on ``metric``, right of zero where it speaks for the claim.
 
     ``records``: those of ``results/claims/``. Colour and marker tell the verdict; n stands at the
@@ -97,6 +106,9 @@ def forest(records: Sequence[Mapping[str, Any]], *, metric: str = "success") -> 
         colour, marker = VERDICTS[verdict]
         axes.plot([], [], marker, color=colour, label=verdict)
     figure.legend(loc="outside upper left", ncols=5, frameon=False, fontsize=9)
+    if shown:
+        looks = {verdict: (colour, SHAPES[marker]) for verdict, (colour, marker) in VERDICTS.items()}
+        figure.hover = hover.forest(shown, names, looks, metric=metric)
     return figure
 
 
@@ -221,7 +233,7 @@ def moving_mean(values: Sequence[float], reach: int) -> list[float]:
     return [fmean(values[max(0, i - reach) : i + reach + 1]) for i in range(len(values))]
 
 
-def curves(points: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> Figure:
+def curves(points: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> Chart:
     """Training curves, a panel for each of ``metrics``, a line for each variant; rounds follow one another.
 
     ``points``: records with variant, round, update, metric, value (``stories.training_points``). A round
@@ -233,6 +245,7 @@ def curves(points: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> Figur
     figure = blank(2.4 * down + 0.6)
     grid = figure.subplots(down, across, squeeze=False, sharex=True)
     variants = sorted({p["variant"] for p in points if p["metric"] in metrics})
+    drawn: list[dict[str, Any]] = []
     for axes, metric in zip(grid.flat, metrics, strict=False):
         for k, variant in enumerate(variants):
             start = 0
@@ -244,6 +257,8 @@ def curves(points: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> Figur
                 if len(y) > DENSE:
                     axes.plot(x, y, **look, lw=0.6, alpha=0.25)
                     y = moving_mean(y, DENSE // 4)
+                drawn += [{"variant": variant, "round": part, "update": update, "metric": metric, "value": value, "x": at, "mean": mean}
+                          for at, mean, (update, value) in zip(x, y, own, strict=True)][:: -(-len(own) // DENSE) or 1]  # fmt: skip
                 axes.plot(x, y, **look, lw=1.4, label=variant if start == 0 else None)
                 start += max(p["update"] for p in mine)
         axes.set_ylabel(metric)
@@ -256,15 +271,23 @@ def curves(points: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> Figur
     if variants:
         handles, labels = grid.flat[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=4, frameon=False, fontsize=8)
-    return despine(figure)
+    despine(figure)
+    if drawn:
+        figure.hover = hover.curves(drawn, metrics, {variant: _shade(k) for k, variant in enumerate(variants)})
+    return figure
+
+
+def _shade(k: int) -> str:
+    """Colour of the ``k``-th line in a chart whose page may be dark."""
+    return hover.TEXT if CYCLE[k % 8] == INK else CYCLE[k % 8]
 
 
 # -- shared parts --------------------------------------------------------------------------------------
 
 
-def blank(height: float) -> Figure:
+def blank(height: float) -> Chart:
     """An empty figure of the page's width and ``height`` inches."""
-    return Figure(figsize=(WIDTH, height), layout="constrained", facecolor="white")
+    return Chart(figsize=(WIDTH, height), layout="constrained", facecolor="white")
 
 
 def despine(figure: Figure) -> Figure:
@@ -274,7 +297,7 @@ def despine(figure: Figure) -> Figure:
     return figure
 
 
-def panel_axes(panels: Collection[str], height: float, empty: str = "nothing was measured yet") -> tuple[Figure, list[Axes]]:
+def panel_axes(panels: Collection[str], height: float, empty: str = "nothing was measured yet") -> tuple[Chart, list[Axes]]:
     """A figure with a column for each of ``panels``, or one that says that it is ``empty``."""
     figure = blank(height)
     columns = list(figure.subplots(1, max(len(panels), 1), squeeze=False, sharey="row")[0])

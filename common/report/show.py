@@ -16,6 +16,7 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from common.report.hover import MIME, Chart
 from common.track.events import EventTail
 from common.track.store import Run
 
@@ -48,10 +49,15 @@ def png(figure: Figure) -> bytes:
 
 
 def show(figure: Figure) -> None:
-    """Display a figure below the cell, sharp at every zoom; where ``LAB_PNG`` is set, as the gallery does, as a small picture."""
-    from IPython.display import SVG, Image, display
+    """Display a figure below the cell, sharp at every zoom, and where it has one its chart to hover over, which JupyterLab shows in
+    its place; where ``LAB_PNG`` is set, as the gallery does, as a small picture alone."""
+    from IPython.display import Image, display
 
-    display(Image(png(figure)) if os.environ.get(AS_PNG) else SVG(svg(figure)))
+    if os.environ.get(AS_PNG):
+        display(Image(png(figure)))
+        return
+    chart = {MIME: figure.hover} if isinstance(figure, Chart) and figure.hover else {}
+    display({"image/svg+xml": svg(figure), "text/plain": repr(figure), **chart}, raw=True)
 
 
 def say(*texts: str) -> None:
