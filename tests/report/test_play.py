@@ -44,3 +44,30 @@ def test_greedily_it_is_asked_once(world, shown):
 def test_what_cannot_be_asked_is_said(world, env, given, words):
     with pytest.raises(ConfigError, match=words):
         play.ask(env, root=world, **given)
+
+
+# -- playing beside a policy -----------------------------------------------------------------------------------------------
+
+
+def test_each_action_stands_beside_its_probability_and_exact_value(world):
+    game = play.play(ENV, weights="base", root=world, numbers=[9, 4], target=13)
+    actions, probabilities, values = zip(*game.table, strict=True)
+    assert set(game.env.actions()) <= set(actions) and len(set(actions)) == len(actions)
+    assert list(probabilities) == sorted(probabilities, reverse=True) and 0.5 < sum(probabilities) <= 1 + 1e-6
+    assert values == tuple(game.env.q(game.env.snapshot(), action) for action in actions) and max(values) == game.env.value(game.env.snapshot())
+    text = game._repr_markdown_()
+    assert "9 4 target 13" in text and all(f"| {k} | `{action}` |" in text for k, action in enumerate(actions[:2], start=1))
+
+
+def test_an_action_is_taken_by_number_or_text_until_the_episode_ends(world):
+    first = play.play(ENV, weights="base", root=world)
+    with pytest.raises(ConfigError, match="there is no action 99"):
+        first.step(99)
+    best = max(range(len(first.table)), key=lambda k: first.table[k][2])
+    name = first.table[best][0]
+    second = play.play(ENV, weights="base", root=world)
+    for game, action in ((first, best + 1), (second, name)):
+        while not game.seen.done:
+            game.step(action)
+            action = game.env.oracle() if not game.seen.done else ""
+        assert game.played[0] == name and game.table == [] and f"reward {game.seen.reward:g}" in game._repr_markdown_()
