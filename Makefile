@@ -60,7 +60,7 @@ smoke: data  ## every stage and notebook at toy size, under 5 minutes on two cor
 	@echo "make smoke: every stage and notebook at toy size, under 5 minutes on two cores; writes below runs/"
 	@$(PY) -m common smoke
 
-lab: data  ## JupyterLab with the notebooks
+lab: data  ## JupyterLab, at the page that leads to all notebooks
 	@echo "make lab: JupyterLab on this machine only; notebooks run in the profile of their parameters cell, minutes each"
 	@$(PY) -m common lab
 

@@ -1,16 +1,30 @@
 # %% [markdown]
-# # A tour in two minutes
+# # Start here: four stories, and a tour in two minutes
 #
 # This laboratory replicates training methods of LLM-agent papers at a scale that a laptop can run, and says with
-# statistics whether each paper's claims hold. Here is one toy of everything: an environment, its exact values, a
-# search tree, a language model, DPO, and a claim judged. It needs nothing that was trained or downloaded.
+# statistics whether each paper's claims hold. The papers tell four stories, a notebook each. All show published results
+# within a minute and train only where you say so; `paper` in the second cell chooses another paper of the story.
+#
+# | story | its question |
+# |---|---|
+# | [Self-correction](self_correction.ipynb) | Can a policy learn to repair its own answers, when nobody tells it whether they were right? |
+# | [Tree search and preferences](tree_search_dpo.ipynb) | Does a search teach a policy more than its own episodes do? |
+# | [Multi-agent training](multi_agent.ipynb) | Do agents that are trained together become better than one that spends as much? |
+# | [World models](world_models.ipynb) | Does it help an agent to foresee what its actions lead to? |
+# | [The report](90_report.ipynb) | Do the papers' claims hold? All verdicts and figures |
+#
+# Below is one toy of everything: an environment, its exact values, a search tree, a language model to ask and to play beside,
+# DPO, a claim judged, and at the end a sweep of your own. It needs nothing that was trained or downloaded; point at the marks
+# of a figure to read its numbers.
 
 # %% tags=["parameters"]
 env: str = "countdown-v1"  # the environment whose base model is sampled from, if there is one
 profile: str = "cpu"  # whose base model that is: smoke or cpu
+sweep: str = ""  # a sweep for the last cell to start, for example "--paper agent_q --profile smoke --grid search.alpha=0,1"
 
 # %%
 import torch
+from IPython.display import display
 from common.envs.versions.countdown_v1 import CountdownEnv
 from common.evaluate.claims import Claim, PaperClaims
 from common.evaluate.tables import claims_table
@@ -89,10 +103,24 @@ for episode in episodes[:4]:
 # target, and run the cell again; `weights="runs/PAPER/KEY/stages/train.NAME"` asks a policy that you trained.
 
 # %%
-from common.report.play import NothingToAsk, ask
+from common.report.play import NothingToAsk, ask, play
 
 try:
     ask("countdown-worked-v1", numbers=[14, 5, 3], target=16)
+except NothingToAsk as missing:
+    print(missing)
+
+# %% [markdown]
+# ## Play beside it
+#
+# A shop with a search box: buy what the goal says. Beside each action, how likely the base model is to write it and what it is
+# worth exactly, if all goes well from there. Take actions by number or by text, in cells of your own: `game.step(1)`.
+# `play("countdown-v1")` is a game of numbers, in which the likeliest action is often a mistake.
+
+# %%
+try:
+    display(game := play("shop-v1"))
+    display(game.step(1))
 except NothingToAsk as missing:
     print(missing)
 
@@ -134,19 +162,28 @@ show(figures.ladder(rows, ["before", "after"]))
 #
 # | look at | to see |
 # |---|---|
-# | [tree_search_dpo](tree_search_dpo.ipynb) | Agent Q: the method, its ladder, its pairs, its failures |
-# | [90_report](90_report.ipynb) | all verdicts and figures; as a page: `site/index.html` after `make report` |
 # | `results/` | the tables behind every number; `results/claims/` has the verdicts |
 # | `runs/<paper>/<key>/` | one folder per unit: parameters, events, rows, trees, pairs, episodes |
 # | `make mlflow` | the same in a browser, live while a sweep runs |
 # | `papers/<id>/method.py` | a method in one file, with its departures from the paper |
-# | `make sweep GRID="search.alpha=0,0.5,1"` | your own question |
-#
-# From a notebook, a sweep runs beside the kernel and is looked at from any cell, also after the browser was closed:
-#
-#     from common.report.sweeps import sweep_view
-#     from common.sweep.board import start_in_background
-#     sweep_view(start_in_background("--paper agent_q --profile smoke --grid search.alpha=0,1"))
+# | `make report` | the site with all papers' pages: `site/index.html` |
 
 # %%
 print(published.published_rows(project_root(), "agent_q", "countdown-v2", profile)[1])
+
+# %% [markdown]
+# ## Your own question
+#
+# A sweep changes parameters of a paper (those of `papers/<id>/params.yaml`) over a grid and seeds. It runs beside
+# the kernel and goes on when the browser is closed; `sweep_view()` shows the newest one in any cell, with the time that is left.
+# Set `sweep` in the second cell, or call `start_in_background` here. `make sweep GRID="search.alpha=0,0.5,1"` does the same in a
+# terminal.
+
+# %%
+from common.report.sweeps import sweep_view
+from common.sweep.board import start_in_background
+
+if sweep:
+    display(sweep_view(start_in_background(sweep)))
+else:
+    print("no sweep was asked for; for example: sweep_view(start_in_background('--paper agent_q --profile smoke --grid search.alpha=0,1'))")

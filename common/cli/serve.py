@@ -16,12 +16,16 @@ HOST = "127.0.0.1"
 KERNEL = {"display_name": "Python 3 (paper lab)", "language": "python", "name": "python3"}
 """The kernel that `make setup` installs, as the notebooks in git name it."""
 
+FIRST = "notebooks/00_tour.ipynb"
+"""The notebook that leads to all others."""
+
 TRIED = 50
 """So many ports from the usual one on are tried."""
 
 
 def lab(root: Path) -> None:
-    """Replace this process by JupyterLab; notebooks are first synchronised with their sources, and kernels import the code of ``root``."""
+    """Replace this process by JupyterLab at its first page; notebooks are first synchronised with their sources, and kernels import the code
+    of ``root``."""
     sources = [str(path) for path in sorted((root / "notebooks").glob("*.py"))]
     subprocess.run([sys.executable, "-m", "jupytext", "--quiet", "--sync", *sources], cwd=root, check=True)
     port = free_port(8888, "JupyterLab")
@@ -45,8 +49,9 @@ def mlflow(root: Path) -> None:
 
 
 def lab_arguments(port: int, *, superuser: bool) -> list[str]:
-    """JupyterLab's command line; ``--allow-root`` for a superuser, as in many containers, whom JupyterLab otherwise refuses."""
-    return ["jupyterlab", "--ip", HOST, "--port", str(port), *(["--allow-root"] if superuser else []), "notebooks"]
+    """JupyterLab's command line: the whole project in its file browser, ``FIRST`` open. ``--allow-root`` for a superuser, as in many
+    containers, whom JupyterLab otherwise refuses."""
+    return ["jupyterlab", "--ip", HOST, "--port", str(port), *(["--allow-root"] if superuser else []), f"--LabApp.default_url=/lab/tree/{FIRST}"]
 
 
 def environment_of(root: Path, present: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -9,7 +9,7 @@ import re
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from common.report.hover import MIME, Chart
+from common.sweep.board import stages_done, stages_of
 from common.track.events import EventTail
 from common.track.store import Run
 
@@ -102,11 +103,28 @@ def quiet() -> None:
     logging.disable_progress_bar()
 
 
-@contextmanager
-def progress(run: Run, *, every: float = 1.0) -> Iterator[None]:
-    """Show one line below the cell with what the run is doing, updated until the block ends.
+def progress_line(seconds: float, stages: str, event: Mapping[str, Any] | None, minutes: float | None) -> str:
+    """What a run does after ``seconds``: finished ``stages``, the newest ``event``, and the time left of the ``minutes`` that a unit
+    usually takes."""
+    parts = [f"{seconds:.0f} s"]
+    if stages:
+        parts.append(f"stages finished: {stages}")
+    if event:
+        parts.append(f"{event['variant']}, step {event['step']}")
+    if minutes is None:
+        parts.append("time left unknown")
+    elif seconds < 60 * minutes:
+        parts.append(f"about {minutes - seconds / 60:.1f} min left")
+    else:
+        parts.append(f"longer than the usual {minutes:.1f} min")
+    return "; ".join(parts)
 
-    Reads the run's ``events.jsonl``; everything else keeps quiet meanwhile.
+
+@contextmanager
+def progress(run: Run, *, every: float = 1.0, minutes: float | None = None) -> Iterator[None]:
+    """Show one line below the cell with what the run is doing, updated until the block ends. ``minutes``: what such a unit usually takes.
+
+    Reads the run's folder; everything else keeps quiet meanwhile.
     """
     from IPython.display import Markdown, display
 
@@ -115,11 +133,12 @@ def progress(run: Run, *, every: float = 1.0) -> Iterator[None]:
     line = display(Markdown("starting …"), display_id=True)
 
     def update_line() -> None:
+        last, total = None, stages_of(run.path.parent, (run.unit.env, run.unit.profile))
         while not done.wait(every):
-            events = tail.read()
-            if events and line is not None:
-                last, seconds = events[-1], time.monotonic() - started
-                line.update(Markdown(f"{seconds:.0f} s: {last['variant']}, step {last['step']}"))
+            last = next(reversed(tail.read()), last)
+            text = progress_line(time.monotonic() - started, stages_done(run.path, total), last, minutes)
+            if line is not None:
+                line.update(Markdown(text))
 
     updater = threading.Thread(target=update_line, daemon=True)
     updater.start()

@@ -33,6 +33,7 @@ from common.evaluate.publish import read_claims
 from common.report import figures, published, show, tables
 from common.rows import MetricRow
 from common.sweep.inputs import table_of
+from common.sweep.plan import estimate
 from common.sweep.unit import MissingInput, Unit, finished_unit, open_unit, project_root, results_dir
 from common.track.events import read_events, training_part
 
@@ -117,7 +118,8 @@ class Story:
         if self.unit and self.train:
             from common import lab
 
-            with show.progress(self.unit.run):
+            usual, _ = estimate(self.root, load_spec(self.root, self.paper), self.env, self.profile)
+            with show.progress(self.unit.run, minutes=usual):
                 self.own = lab.run(self.unit)
         elif self.unit:
             self.own = self.unit.run.rows()

@@ -180,9 +180,8 @@ class Reader:
         if unit["state"] in ("finished", "restored"):
             self._totals[kind] = done
         elif kind not in self._totals:
-            self._totals[kind] = _stages_of(folder.parent, kind)
-        total = self._totals[kind]
-        return "" if unit["state"] == "waiting" else f"{done}/{total}" if 0 < total >= done else str(done)
+            self._totals[kind] = stages_of(folder.parent, kind)
+        return "" if unit["state"] == "waiting" else stages_done(folder, self._totals[kind])
 
 
 def _usual_minutes(units: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -197,7 +196,13 @@ def _minutes_left(unit: dict[str, Any], usual: dict[str, float]) -> float | None
     return None if expected is None else max(expected - spent, 0.0)
 
 
-def _stages_of(paper: Path, kind: tuple[str, str]) -> int:
+def stages_done(folder: Path, total: int) -> str:
+    """How many stages of a unit are finished, of ``total`` where that is known."""
+    done = _stage_count(folder)
+    return f"{done}/{total}" if 0 < total >= done else str(done)
+
+
+def stages_of(paper: Path, kind: tuple[str, str]) -> int:
     """Stages of the newest finished unit of an environment and profile, 0 where there is none."""
     for marker in sorted(paper.glob("*/DONE"), key=lambda path: -path.stat().st_mtime):
         with suppress(StoreError):

@@ -53,7 +53,8 @@ def test_each_starts_with_the_code_of_its_own_folder(tmp_path, monkeypatch, caps
     assert started["variables"]["PYTHONPATH"].split(os.pathsep) == [str(root), "elsewhere"] and Path.cwd() == root
     words = " ".join(started["words"][2:])
     if command == "lab":
-        assert words == "jupyterlab --ip 127.0.0.1 --port 8889 --allow-root notebooks"
+        assert words == "jupyterlab --ip 127.0.0.1 --port 8889 --allow-root --LabApp.default_url=/lab/tree/notebooks/00_tour.ipynb"
+        assert (ROOT / serve.FIRST).exists()
         assert "--allow-root" not in serve.lab_arguments(8889, superuser=False)
     else:
         assert words.endswith("--host 127.0.0.1 --port 5001") and "50%25/mlruns/mlflow.db" in words

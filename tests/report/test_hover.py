@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,6 +12,7 @@ from common.evaluate.stats import t_interval
 from common.report import figures, show
 from common.report.hover import MIME, TEXT
 from common.report.tables import mean_and_half
+from common.track.store import Run, UnitSpec
 from tests.report.test_figures import LADDER, row
 
 CLAIM = {"id": "T1", "statement": "a is better than b", "better": "a", "worse": "b", "panel": "e/test", "profile": "cpu", "metric": "success",
@@ -85,3 +88,29 @@ def test_a_figure_is_shown_with_its_chart_and_in_the_gallery_as_a_picture_alone(
 @pytest.mark.parametrize("figure", [figures.ladder([], ["base"]), figures.forest([]), figures.curves([], ("loss",))])
 def test_where_nothing_was_measured_there_is_no_chart(figure):
     assert figure.hover is None
+
+
+# -- progress of a run below its cell ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("seconds", "stages", "event", "minutes", "line"), [
+    (3.2, "", None, None, "3 s; time left unknown"),
+    (30.0, "2/12", {"variant": "agent_q", "step": 40}, 2.0, "30 s; stages finished: 2/12; agent_q, step 40; about 1.5 min left"),
+    (150.0, "11/12", {"variant": "base", "step": 1}, 2.0, "150 s; stages finished: 11/12; base, step 1; longer than the usual 2.0 min"),
+])  # fmt: skip
+def test_the_line_below_a_running_cell_has_stages_and_the_time_left(seconds, stages, event, minutes, line):
+    assert show.progress_line(seconds, stages, event, minutes) == line
+
+
+def test_progress_reads_the_run_s_folder(tmp_path, monkeypatch):
+    unit = UnitSpec(paper="toy", env="e", seed=0, profile="smoke", params="{}", room="r", layers={}, data={}, base="b", pins="p")
+    run, lines = Run.open(tmp_path, unit), []
+    monkeypatch.setattr("IPython.display.display", lambda *_, **__: SimpleNamespace(update=lambda one: lines.append(one.data)))
+    run.stage("one", lambda: 1)
+    run.log("base", 7, {"loss": 1.0})
+    with show.progress(run, every=0.01, minutes=3.0):
+        end = time.monotonic() + 10
+        while not lines and time.monotonic() < end:
+            time.sleep(0.01)
+    assert "stages finished: 1; base, step 7; about 3.0 min left" in lines[0] and lines[-1].startswith("ended after")
+    run.close()
