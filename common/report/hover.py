@@ -123,6 +123,7 @@ def _whole(records: Sequence[Mapping[str, Any]], drawn: Spec, note: str) -> Spec
     config = {"background": "transparent", "view": {"stroke": None}, "legend": heads, "header": heads, "text": {"color": TEXT}, "title": {"color": TEXT},
               "axis": heads | {"gridColor": FAINT, "domainColor": FAINT, "tickColor": FAINT, "labelLimit": 330, "titleFontWeight": "normal"}}  # fmt: skip
     return {"$schema": "https://vega.github.io/schema/vega-lite/v5.json", "data": {"values": list(records)}, **drawn, "config": config,
+            "usermeta": {"embedOptions": {"renderer": "svg"}},  # on a canvas, the default, currentColor is black
             "title": {"text": note, "orient": "bottom", "anchor": "start", "fontSize": 11, "fontWeight": "normal", "offset": 8}}  # fmt: skip
 
 

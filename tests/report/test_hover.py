@@ -69,6 +69,7 @@ def test_no_chart_has_a_colour_that_a_dark_page_would_hide():
     for figure in (figures.ladder(LADDER, ["base"]), figures.forest([CLAIM]), figures.curves(many, ("loss",))):
         text = json.dumps(figure.hover)
         assert figures.INK not in text and "#000" not in text and figure.hover["config"]["background"] == "transparent"
+        assert figure.hover["usermeta"]["embedOptions"]["renderer"] == "svg"  # currentColor is the page's there; looked at in JupyterLab's dark theme
         assert figure.hover["config"]["text"]["color"] == TEXT
 
 
