@@ -1,0 +1,1 @@
+"""Agent-R: README.md says what was found, method.py is the method."""

@@ -1,0 +1,72 @@
+"""Agent-R's revision trajectories: first errors, splices, attempts read from episodes and played again; and a policy without history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from common.envs.undo import SEPARATOR, UNDO, UndoEnv, remaining, without_history
+from common.policy import Policy
+from common.types import Message, Step, Task, Trajectory, Turn
+
+
+def first_error(actions: Sequence[str], good: Sequence[bool]) -> int | None:
+    """The number of ``actions`` up to the first that is not ``good`` and not taken back by the next one; None without such one."""
+    for i, action in enumerate(actions):
+        if action != UNDO and not good[i] and tuple(actions[i + 1 : i + 2]) != (UNDO,):
+            return i + 1
+    return None
+
+
+def splice(bad: Sequence[str], cut: int, path: Sequence[str]) -> tuple[str, ...]:
+    """The first ``cut`` actions of ``bad``, ``undo`` until what remains is a beginning of ``path``, and the rest of that. At least the last
+    step that remains is taken back."""
+    steps, shared = remaining(bad[:cut]), 0
+    while shared < len(steps) - 1 and steps[: shared + 1] == tuple(path[: shared + 1]):
+        shared += 1
+    return (*bad[:cut], *[UNDO] * (len(steps) - shared), *path[shared:])
+
+
+def read(env: UndoEnv, task: Task, episode: Trajectory) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
+    """The steps that remain of an episode that succeeds; and its actions up to the first wrong result, or all of one that fails."""
+    env.reset(task)
+    bad = None
+    for step in episode.steps:
+        env.step(step.turn.text)
+        if bad is None and env.stuck():
+            bad = env.snapshot().written
+    written = env.snapshot().written
+    return (remaining(written), bad) if episode.success else (None, bad or written or None)
+
+
+def loops(steps: Sequence[Step]) -> bool:
+    """Whether an action is taken twice with the same numbers."""
+    taken = [(without_history(step.prompt)[0]["content"], step.turn.text.strip()) for step in steps]
+    return len(set(taken)) < len(taken)
+
+
+def replay(env: UndoEnv, task: Task, actions: Sequence[str]) -> Iterator[tuple[tuple[Message, ...], str]]:
+    """(prompt, action) of each of ``actions``; ``env`` is in the state before it."""
+    env.reset(task)
+    for action in actions:
+        yield env.prompt(), action
+        env.step(action)
+
+
+@dataclass
+class Forgetful:
+    """``policy``, shown the numbers as they are now alone. With ``retry`` a fixed rule takes all steps back after a result."""
+
+    policy: Policy
+    retry: bool = False
+
+    def propose(self, prompts: list[tuple[Message, ...]], keys: list[int], n: int) -> list[list[Turn]]:
+        said = self.policy.propose([without_history(prompt) for prompt in prompts], keys, n)
+        back = [self.retry and takes_back(prompt) for prompt in prompts]
+        return [[Turn(UNDO, 0.0, 1)] * n if rule else turns for rule, turns in zip(back, said, strict=True)]
+
+
+def takes_back(prompt: tuple[Message, ...]) -> bool:
+    """Whether nothing is left to combine, or the last action was ``undo`` and steps remain."""
+    now, *done = prompt[0]["content"].split(SEPARATOR)
+    return now.split().index("target") == 2 or bool(remaining(done) and done[-1] == UNDO)
