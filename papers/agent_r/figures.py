@@ -5,8 +5,8 @@ from __future__ import annotations
 from common.report.show import code, source
 from papers.agent_r.revision import splice
 
-LADDER = ("base", "sft", "sft+retry", "agent_r_it1", "agent_r_it2", "agent_r", "exact", "end", "random_it1", "unmasked_it1", "forgetful_it1")
-COLUMNS = ("success", "greedy_success", "recovery", "greedy_recovery", "caught", "false_alarm", "again", "loops", "judged")
+LADDER = ("base", "unmasked_it1", "sft", "sft+retry", "agent_r_it1", "agent_r_it2", "agent_r", "agent_r_once", "shuffled", "exact", "end")
+COLUMNS = ("success", "greedy_success", "recovery", "greedy_recovery", "caught", "false_alarm", "loops", "judged")
 CURVES = ("loss", "logp", "grad_norm")
 SHOWN = ("sft", "agent_r", "exact", "end")
 

@@ -1,11 +1,13 @@
-"""Agent-R's revision trajectories: first errors, splices, attempts read from episodes and played again; and a policy without history."""
+"""Agent-R's revision trajectories: first errors, splices, attempts read from episodes and played again; and a rule that retries."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from common.envs.undo import SEPARATOR, UNDO, UndoEnv, remaining, without_history
+import numpy as np
+
+from common.envs.undo import REFUSED, SEPARATOR, UNDO, UndoEnv, remaining, without_history
 from common.policy import Policy
 from common.types import Message, Step, Task, Trajectory, Turn
 
@@ -16,6 +18,16 @@ def first_error(actions: Sequence[str], good: Sequence[bool]) -> int | None:
         if action != UNDO and not good[i] and tuple(actions[i + 1 : i + 2]) != (UNDO,):
             return i + 1
     return None
+
+
+def shuffled(cuts: Sequence[int | None], attempts: Sequence[tuple[str, ...]], rng: np.random.Generator) -> list[int | None]:
+    """The same ``cuts`` at random among attempts of as many actions."""
+    found = list(cuts)
+    for length in sorted({len(one) for one in attempts}):
+        same = [i for i, one in enumerate(attempts) if len(one) == length]
+        for i, j in zip(same, rng.permutation(same).tolist(), strict=True):
+            found[i] = cuts[j]
+    return found
 
 
 def splice(bad: Sequence[str], cut: int, path: Sequence[str]) -> tuple[str, ...]:
@@ -40,8 +52,8 @@ def read(env: UndoEnv, task: Task, episode: Trajectory) -> tuple[tuple[str, ...]
 
 
 def loops(steps: Sequence[Step]) -> bool:
-    """Whether an action is taken twice with the same numbers."""
-    taken = [(without_history(step.prompt)[0]["content"], step.turn.text.strip()) for step in steps]
+    """Whether an admissible action is taken twice with the same numbers."""
+    taken = [(without_history(step.prompt)[0]["content"], step.turn.text.strip()) for step in steps if step.observation.text != REFUSED]
     return len(set(taken)) < len(taken)
 
 
@@ -54,15 +66,14 @@ def replay(env: UndoEnv, task: Task, actions: Sequence[str]) -> Iterator[tuple[t
 
 
 @dataclass
-class Forgetful:
-    """``policy``, shown the numbers as they are now alone. With ``retry`` a fixed rule takes all steps back after a result."""
+class Retrying:
+    """``policy``, shown the numbers as they are now alone, with a fixed rule that takes all steps back after a wrong result."""
 
     policy: Policy
-    retry: bool = False
 
     def propose(self, prompts: list[tuple[Message, ...]], keys: list[int], n: int) -> list[list[Turn]]:
         said = self.policy.propose([without_history(prompt) for prompt in prompts], keys, n)
-        back = [self.retry and takes_back(prompt) for prompt in prompts]
+        back = [takes_back(prompt) for prompt in prompts]
         return [[Turn(UNDO, 0.0, 1)] * n if rule else turns for rule, turns in zip(back, said, strict=True)]
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 
+import numpy as np
 import pytest
 
 from common.envs.undo import UndoEnv
@@ -11,10 +13,10 @@ from common.envs.versions.countdown_v2 import CountdownV2
 from common.lab import Lab, run
 from common.types import Step, Task, Trajectory, Turn
 from papers.agent_r import method
-from papers.agent_r.revision import Forgetful, first_error, loops, read, splice, takes_back
+from papers.agent_r.revision import Retrying, first_error, loops, read, shuffled, splice, takes_back
 from tests.papers.units import open_unit
 
-ENV = "countdown-v1"
+ENV = "countdown-v2"
 TASK = Task("by hand", "countdown-v2", "train", {"numbers": [9, 4, 2], "target": 15})  # 9 + 4 + 2, and no other way
 
 
@@ -51,6 +53,12 @@ def episode(env: UndoEnv, *texts: str) -> Trajectory:
     return Trajectory(TASK.id, tuple(Step(env.prompt(), Turn(text, -1.0, 3), env.step(text)) for text in texts))
 
 
+def test_shuffled_places_are_as_many_among_attempts_as_long():
+    cuts, attempts = [1, 2, None, 4, 1, 2], [("a", "b")] * 3 + [("a", "undo", "b", "c")] + [("a", "b")] * 2
+    found = [shuffled(cuts, attempts, np.random.default_rng(seed)) for seed in range(20)]
+    assert all(one[3] == 4 and Counter(one) == Counter(cuts) for one in found) and len(set(map(tuple, found))) > 5
+
+
 def test_attempts_are_read_from_episodes(env):
     assert read(env, TASK, episode(env, "9 + 4", "13 + 2")) == (("9 + 4", "13 + 2"), None)
     twice = episode(env, "9 - 4", "junk", "5 + 2", "undo", "undo", "4 + 2")
@@ -67,17 +75,15 @@ def lessons(lab: Lab, name: str, monkeypatch: pytest.MonkeyPatch) -> list[tuple[
     monkeypatch.setattr(method, "judged", lambda lab, _, asked: method.exact(lab, asked))
     found = [method.Tried(TASK, (("9 + 4", "13 + 2"),), (("9 - 4", "5 + 2"),))]
     rows = method.revisions(lab, variant, None, found)
-    return [(row.prompt[0]["content"], row.completion) for row in method.examples(lab, variant, rows)]
+    return [(row.prompt[0]["content"], row.completion) for row in method.examples(lab, rows)]
 
 
 def test_the_bad_attempt_carries_no_loss_unless_it_is_asked_to(new_unit, tmp_path, monkeypatch):
-    monkeypatch.setattr(method, "environment", lambda lab: UndoEnv(CountdownV2(), lab.p.steps))
     lab = Lab(new_unit(tmp_path / "lab", collect__kept=1), method)
     undo = [("numbers 5 2 target 15", "undo")]
     path = [("numbers 9 4 2 target 15, 9 - 4, undo", "9 + 4"), ("numbers 13 2 target 15, 9 - 4, undo, 9 + 4", "13 + 2")]
     assert lessons(lab, "agent_r", monkeypatch) == lessons(lab, "exact", monkeypatch) == undo + path
     assert lessons(lab, "unmasked_it1", monkeypatch) == [("numbers 9 4 2 target 15", "9 - 4")] + undo + path
-    assert lessons(lab, "forgetful_it1", monkeypatch) == [(prompt.split(", ")[0], action) for prompt, action in undo + path]
     at_end = lessons(lab, "end", monkeypatch)
     assert at_end[:2] == [("numbers 7 target 15", "undo"), ("numbers 5 2 target 15, 9 - 4, 5 + 2, undo", "undo")] and len(at_end) == 4
     short = Lab(new_unit(tmp_path / "short", steps=5), method)
@@ -89,7 +95,7 @@ def test_loops_by_hand(env):
         return loops(episode(env, *texts).steps)
 
     assert not taken("9 - 4", "5 + 2", "undo", "undo", "9 + 4")  # two undo, of different numbers
-    assert taken("9 - 4", "undo", "9 - 4", "5 + 2") and taken("junk", "junk")
+    assert taken("9 - 4", "undo", "9 - 4", "5 + 2") and not taken("junk", "junk")  # what is refused does not count
 
 
 def test_a_fixed_rule_takes_all_back_after_a_result(env):
@@ -101,16 +107,16 @@ def test_a_fixed_rule_takes_all_back_after_a_result(env):
     written = []
     for text in ("9 - 4", "5 + 2", "undo", "undo"):
         written.append(takes_back(env.prompt()))
-        [[turn]] = Forgetful(Always(), retry=True).propose([env.prompt()], [0], 1)
+        [[turn]] = Retrying(Always()).propose([env.prompt()], [0], 1)
         assert (turn.text == "undo") == written[-1]
         env.step(text)
     assert written == [False, False, True, True] and not takes_back(env.prompt())
 
 
 def test_equal_budgets_and_a_shared_first_round(new_unit, tmp_path):
-    unit = new_unit(tmp_path / "lab", only=("base", "sft", "agent_r_it1", "agent_r", "exact", "end"))
+    unit = new_unit(tmp_path / "lab", only=("base", "sft", "agent_r_it1", "agent_r", "agent_r_once", "shuffled", "end"))
     found = {(row.variant, row.metric): row for row in run(unit)}
-    costs = {name: found[name, "success"].cost for name in ("sft", "agent_r_it1", "agent_r", "exact", "end")}
+    costs = {name: found[name, "success"].cost for name in ("sft", "agent_r_it1", "agent_r", "agent_r_once", "shuffled", "end")}
     rounds, updates = unit.params.rounds, unit.params.sft.updates
     assert {name: cost["updates"] for name, cost in costs.items()} == {
         name: updates * (1 if name == "agent_r_it1" else rounds) for name in costs}  # fmt: skip

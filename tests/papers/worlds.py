@@ -7,16 +7,17 @@ fixture ``world_of`` builds each one once a session, at its first use. Every env
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import combinations_with_replacement
 from pathlib import Path
 
 from common.envs.panels import version
-from common.envs.versions import arithmetic_v1, countdown_v1, deduction_v1
+from common.envs.versions import arithmetic_v1, countdown_v1, countdown_v2, deduction_v1
 from common.envs.versions.arithmetic_v1 import ArithmeticEnv
 from common.envs.versions.countdown_roles_v1 import CountdownRolesEnv
 from common.envs.versions.countdown_v1 import CountdownEnv
+from common.envs.versions.countdown_v2 import CountdownV2
 from common.envs.versions.countdown_worked_v1 import CountdownWorkedEnv
 from common.envs.versions.countdown_worked_roles_v1 import CountdownWorkedRolesEnv
 from common.envs.versions.deduction_v1 import DeductionEnv
@@ -32,11 +33,11 @@ SMALL = [(a, b, c) for a in range(2, 10) for b in range(1, a) for c in range(1, 
 TRIPLES = list(combinations_with_replacement(range(13, 0, -1), 3))
 
 
-def countdown(root: Path) -> Path:
+def countdown(root: Path, env: CountdownEnv = CountdownEnv(), demos: Sequence[Task] = ()) -> Path:
     """Step-wise Countdown with three numbers whose target is always their sum, for a policy that was shown the targets of all
     operators: it solves about one task in eight, so that search trees hold right and wrong actions alike, and the rule "write
     a plus" carries over to numbers never seen. Its critic was shown right actions with "yes" and others with "no"."""
-    env, rng, examples, demos = CountdownEnv(), generator("half-taught"), [], countdown_v1.build_panels(0)["demos"]
+    rng, examples, demos = generator("half-taught"), [], demos or countdown_v1.build_panels(0)["demos"]
     order = generator("three numbers").permutation(len(TRIPLES)).tolist()
     write_panels(root, env.id, {
         split: [Task(f"{env.id}/{split}/{k}", env.id, split, {"numbers": list(TRIPLES[k]), "target": sum(TRIPLES[k])})
@@ -56,6 +57,11 @@ def countdown(root: Path) -> Path:
     words = [CRITIC_QUESTION, "yes", "no"] * 50
     teach(root, examples, vocab=400, context=96, updates=200, width=48, heads=2, words=words)
     return root
+
+
+def countdown_sums(root: Path) -> Path:
+    """The same of + and − alone."""
+    return countdown(root, CountdownV2(), [Task(**row) for row in countdown_v2.build(0)["demos"][:1500]])
 
 
 def countdown_roles(root: Path) -> Path:
@@ -117,6 +123,7 @@ def game(env: str, root: Path) -> Path:
 WORLDS: dict[str, Callable[[Path], Path]] = {
     "countdown-answer-v1": sums.build,
     "countdown-v1": countdown,
+    "countdown-v2": countdown_sums,
     "countdown-roles-v1": countdown_roles,
     "countdown-worked-roles-v1": countdown_worked_roles,
     "countdown-worked-v1": countdown_worked,
