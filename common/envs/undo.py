@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from common.envs.contract import Snapshot
 from common.envs.versions.countdown_v1 import CountdownEnv
-from common.types import Message, Observation, Task
+from common.policy import Policy
+from common.types import Message, Observation, Task, Turn
 
 UNDO, SEPARATOR = "undo", ", "
 REFUSED = "refused"
@@ -94,3 +96,21 @@ def remaining(actions: Sequence[str]) -> tuple[str, ...]:
     for action in actions:
         kept = kept[:-1] if action == UNDO else (*kept, action)
     return kept
+
+
+@dataclass
+class Retrying:
+    """``policy``, shown the numbers as they are now alone, with a fixed rule that takes all steps back after a wrong result."""
+
+    policy: Policy
+
+    def propose(self, prompts: list[tuple[Message, ...]], keys: list[int], n: int) -> list[list[Turn]]:
+        said = self.policy.propose([without_history(prompt) for prompt in prompts], keys, n)
+        back = [takes_back(prompt) for prompt in prompts]
+        return [[Turn(UNDO, 0.0, 1)] * n if rule else turns for rule, turns in zip(back, said, strict=True)]
+
+
+def takes_back(prompt: tuple[Message, ...]) -> bool:
+    """Whether nothing is left to combine, or the last action was ``undo`` and steps remain."""
+    now, *done = prompt[0]["content"].split(SEPARATOR)
+    return now.split().index("target") == 2 or bool(remaining(done) and done[-1] == UNDO)

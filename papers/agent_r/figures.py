@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from common.report.figures import plane
 from common.report.show import code, source
+from common.rows import MetricRow
 from papers.agent_r.revision import splice
 
 LADDER = ("base", "unmasked_it1", "sft", "sft+retry", "agent_r_it1", "agent_r_it2", "agent_r", "agent_r_once", "shuffled", "exact", "end")
 COLUMNS = ("success", "greedy_success", "recovery", "greedy_recovery", "caught", "false_alarm", "loops", "judged")
 CURVES = ("loss", "logp", "grad_norm")
-SHOWN = ("sft", "agent_r", "exact", "end")
+SHOWN = ("sft_it1", "agent_r_it1", "agent_r_it3", "shuffled_it3", "end_it3")
 
 
 def toy() -> list[str]:
@@ -17,3 +23,9 @@ def toy() -> list[str]:
     lines = [f"{name}: {', '.join(bad[:cut])} (no loss) | {', '.join(splice(bad, cut, path)[cut:])}"
              for name, cut in (("at the first error", 1), ("at the end", 2))]  # fmt: skip
     return ["15 from 9, 4 and 2. The failed attempt is 9 - 4, 5 + 2; it is revised", source(splice), code("\n".join(lines))]
+
+
+def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure | str]:
+    return ["A first step taken back where it was wrong (up) and where it was right (right); on the line the policy cannot tell them apart.",
+            plane(rows, [name for name in LADDER if name in variants], (("false_alarm", "right steps"), ("caught", "wrong steps")),
+                  guide=((0, 1), (0, 1)))]  # fmt: skip

@@ -8,7 +8,7 @@ bad action of a failed attempt, *as the actor itself judges*, and writes a revis
 to train on beside right trajectories, round after round. Here ``undo`` is the revision: it takes back the last step. No base model has
 ever written it. All variants learn from as many tasks, attempts and updates a round, and from right trajectories:
 
-    base              the base model
+    base              the base model; start: taught more of the same demonstrations, until it can judge. All others begin there
     sft               right trajectories alone; sft+retry: acting, a fixed rule takes all back after each wrong result
     agent_r           revisions at the first action that the actor judges bad; agent_r_it1, agent_r_it2: after rounds 1 and 2
     agent_r_once      as agent_r, with the tasks and updates of all rounds in one
@@ -37,8 +37,8 @@ from functools import partial
 from statistics import fmean
 
 from common.base import CRITIC_QUESTION, demonstrations
-from common.config import Evaluation, ModelParams
-from common.envs.undo import UNDO, UndoEnv, without_history
+from common.config import Evaluation, Fit, ModelParams
+from common.envs.undo import UNDO, Retrying, UndoEnv, without_history
 from common.lab import BASE, Collected, Lab, Measured, Trained, Variant, spent
 from common.learn.batches import SFTExample
 from common.lm.engine import Engine
@@ -46,7 +46,7 @@ from common.policy import Policy
 from common.rng import derive, generator
 from common.search.rollout import play_out
 from common.types import Cost, Step, Task, Turn
-from papers.agent_r.revision import Retrying, first_error, loops, read, replay, shuffled, splice
+from papers.agent_r.revision import first_error, loops, read, replay, shuffled, splice
 
 
 @dataclass(frozen=True)
@@ -60,25 +60,19 @@ class Collect:
     general: float
 
 
-@dataclass(frozen=True)
-class Fit:
-    updates: int  # of a round
-    batch: int
-    lr: float
-
-
 @dataclass(frozen=True, kw_only=True)
 class Params(ModelParams):
     steps: int  # most actions of an episode
     rounds: int
     collect: Collect
+    start: Fit
     sft: Fit
     test: Evaluation
 
 
 @dataclass(frozen=True)
 class Condition(Variant):
-    """The policy of ``line`` after ``round`` rounds, whose revisions are ``cut`` so ("actor", "shuffled", "exact", "end"; "" for none).
+    """The policy of ``line`` (``base`` and ``start`` have none) after ``round`` rounds, whose revisions are ``cut`` so ("actor", "shuffled", "exact", "end"; "" for none).
     ``times``: how many rounds' tasks and updates are in one."""
 
     line: str = ""
@@ -91,6 +85,7 @@ class Condition(Variant):
 def variants(p: Params) -> list[Condition]:
     return [
         Condition("base"),
+        Condition("start"),
         Condition("sft", "sft", p.rounds),
         *(Condition(f"agent_r_it{r}", "agent_r", r, "actor") for r in range(1, p.rounds)),
         Condition("agent_r", "agent_r", p.rounds, "actor"),
@@ -175,15 +170,23 @@ def examples(lab: Lab, trajectories: Sequence[tuple[Task, tuple[str, ...], int]]
 
 
 def train(lab: Lab, variant: Condition) -> Trained:
-    trained, p = BASE, lab.p.sft
+    p, first = lab.p.sft, lab.p.start
+    if variant.name == "base":
+        return BASE
+    trained = lab.fit("start", lambda _: Collected(shown(lab)), order=("start",), lr=first.lr, max_steps=first.updates, batch_size=first.batch)
     for r in range(1, variant.round + 1):
         trained = lab.fit(f"{variant.line}_it{r}", partial(collect, lab, replace(variant, round=r)), start=trained, part=r,
                           order=("train", r), lr=p.lr, max_steps=p.updates * variant.times, batch_size=p.batch)  # fmt: skip
     return trained
 
 
+def shown(lab: Lab) -> list[SFTExample]:
+    """Demonstrated actions and judgements."""
+    return lab.once("demos", lambda: demonstrations(lab.env.plain, lab.panel("demos"), seed=lab.seed, repeats=1))
+
+
 def collect(lab: Lab, variant: Condition, engine: Engine) -> Collected:
-    """Examples of a round from attempts of ``engine``. In round 1 that is the base model: all variants of as many tasks share its attempts."""
+    """Examples of a round from attempts of ``engine``. In round 1 that is ``start``: all variants of as many tasks share its attempts."""
     p, r = lab.p.collect, variant.round
 
     def attempts() -> tuple[list[Tried], Cost]:
@@ -194,8 +197,7 @@ def collect(lab: Lab, variant: Condition, engine: Engine) -> Collected:
     right = [(one.task, path, 0) for one in found for path in one.paths[: p.kept]]
     revised = revisions(lab, variant, engine, found) if variant.cut else []
     rows = examples(lab, right + revised)
-    other = lab.once("demos", lambda: [row for row in demonstrations(lab.env.plain, lab.panel("demos"), seed=lab.seed, repeats=1)
-                                       if row.prompt[-1]["content"] == CRITIC_QUESTION])  # fmt: skip
+    other = [row for row in shown(lab) if row.prompt[-1]["content"] == CRITIC_QUESTION]
     share = generator(lab.seed, "general", r).permutation(len(other))[: round(len(rows) * p.general / (1 - p.general))]
     lab.keep(f"revisions.{variant.line}_it{r}", [{"task": task.id, "actions": actions, "without_loss": bad} for task, actions, bad in revised[:60]])
     after_one = sum(actions.index(UNDO) == 1 for _, actions, _ in revised)

@@ -1,15 +1,13 @@
-"""Agent-R's revision trajectories: first errors, splices, attempts read from episodes and played again; and a rule that retries."""
+"""Agent-R's revision trajectories: first errors, splices, attempts read from episodes and played again."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from common.envs.undo import REFUSED, SEPARATOR, UNDO, UndoEnv, remaining, without_history
-from common.policy import Policy
-from common.types import Message, Step, Task, Trajectory, Turn
+from common.envs.undo import REFUSED, UNDO, UndoEnv, remaining, without_history
+from common.types import Message, Step, Task, Trajectory
 
 
 def first_error(actions: Sequence[str], good: Sequence[bool]) -> int | None:
@@ -63,21 +61,3 @@ def replay(env: UndoEnv, task: Task, actions: Sequence[str]) -> Iterator[tuple[t
     for action in actions:
         yield env.prompt(), action
         env.step(action)
-
-
-@dataclass
-class Retrying:
-    """``policy``, shown the numbers as they are now alone, with a fixed rule that takes all steps back after a wrong result."""
-
-    policy: Policy
-
-    def propose(self, prompts: list[tuple[Message, ...]], keys: list[int], n: int) -> list[list[Turn]]:
-        said = self.policy.propose([without_history(prompt) for prompt in prompts], keys, n)
-        back = [takes_back(prompt) for prompt in prompts]
-        return [[Turn(UNDO, 0.0, 1)] * n if rule else turns for rule, turns in zip(back, said, strict=True)]
-
-
-def takes_back(prompt: tuple[Message, ...]) -> bool:
-    """Whether nothing is left to combine, or the last action was ``undo`` and steps remain."""
-    now, *done = prompt[0]["content"].split(SEPARATOR)
-    return now.split().index("target") == 2 or bool(remaining(done) and done[-1] == UNDO)

@@ -1,12 +1,12 @@
-"""Countdown with ``undo``: what is refused, what ends an episode, what prompts hold, and that states are restored."""
+"""Countdown with ``undo``: what is refused, what ends an episode, what prompts hold, that states are restored, and the rule that retries."""
 
 from __future__ import annotations
 
 import pytest
 
-from common.envs.undo import REFUSED, UndoEnv, remaining, without_history
+from common.envs.undo import REFUSED, Retrying, UndoEnv, remaining, takes_back, without_history
 from common.envs.versions.countdown_v2 import CountdownV2
-from common.types import Task
+from common.types import Task, Turn
 
 TASK = Task("by hand", "countdown-v2", "train", {"numbers": [9, 4, 2], "target": 15})  # 9 + 4 + 2, and no other way
 
@@ -49,3 +49,18 @@ def test_the_target_ends_it_and_states_are_restored(env):
 
 def test_what_remains():
     assert remaining(("a", "undo", "b", "c", "undo")) == ("b",) and remaining(()) == remaining(("a", "undo")) == ()
+
+
+def test_a_fixed_rule_takes_all_back_after_a_result(env):
+    class Always:
+        def propose(self, prompts, keys, n):
+            assert not any("," in prompt[0]["content"] for prompt in prompts)
+            return [[Turn(prompt[0]["content"], -1.0, 3)] * n for prompt in prompts]
+
+    written = []
+    for text in ("9 - 4", "5 + 2", "undo", "undo"):
+        written.append(takes_back(env.prompt()))
+        [[turn]] = Retrying(Always()).propose([env.prompt()], [0], 1)
+        assert (turn.text == "undo") == written[-1]
+        env.step(text)
+    assert written == [False, False, True, True] and not takes_back(env.prompt())
