@@ -11,7 +11,7 @@ from common.report.show import code, source
 from common.rows import MetricRow
 from papers.agent_r.revision import splice
 
-LADDER = ("base", "unmasked_it1", "sft", "sft+retry", "agent_r_it1", "agent_r_it2", "agent_r", "agent_r_once", "shuffled", "exact", "end")
+LADDER = ("base", "start", "unmasked_it1", "sft", "sft+retry", "agent_r_it1", "agent_r_it2", "agent_r", "agent_r_once", "shuffled", "exact", "end")
 COLUMNS = ("success", "greedy_success", "recovery", "greedy_recovery", "caught", "false_alarm", "loops", "judged")
 CURVES = ("loss", "logp", "grad_norm")
 SHOWN = ("sft_it1", "agent_r_it1", "agent_r_it3", "shuffled_it3", "end_it3")

@@ -25,8 +25,7 @@ Differs from the paper:
  5. The actor judges by a question of its warm start ("good?", yes or no), of the numbers alone; there is no "uncertain". Attempts in which
     it finds no bad action are left out, and revisions longer than an episode.
  6. A failed attempt ends at its first wrong result, though the episode goes on; an error that is taken back at once is none.
- 7. Instead of conversations a fifth of the data are judgements of demonstrated tasks, nine of ten of them true. So the actor is taught to
-    judge in every round; the paper's is not.
+ 7. The actor is taught to judge before round 1 and by a fifth of each round's data, judgements of demonstrated tasks, nine of ten true.
 """
 
 from __future__ import annotations
@@ -105,7 +104,7 @@ def environment(lab: Lab) -> UndoEnv:
 
 @dataclass(frozen=True)
 class Tried:
-    """Of a task, the different right paths of all attempts, and the different failed ``bad`` ones, in the order of sampling."""
+    """The different right paths of all attempts at a task, and the different failed ones, in the order of sampling."""
 
     task: Task
     paths: tuple[tuple[str, ...], ...]
@@ -181,7 +180,6 @@ def train(lab: Lab, variant: Condition) -> Trained:
 
 
 def shown(lab: Lab) -> list[SFTExample]:
-    """Demonstrated actions and judgements."""
     return lab.once("demos", lambda: demonstrations(lab.env.plain, lab.panel("demos"), seed=lab.seed, repeats=1))
 
 
@@ -205,6 +203,7 @@ def collect(lab: Lab, variant: Condition, engine: Engine) -> Collected:
 
 
 # -- 4. after a wrong step ---------------------------------------------------------------------------------------------
+
 
 def evaluate(lab: Lab, variant: Condition, trained: Trained) -> list[Measured]:
     """The standard evaluation; what follows a first step that was forced; and whether the actor finds the first error of attempts."""
@@ -243,8 +242,7 @@ def forced(lab: Lab, policy: Policy, tasks: Sequence[Task], draws: int) -> dict[
 
 
 def judgement(lab: Lab, engine: Engine, tasks: Sequence[Task]) -> dict[str, float]:
-    """``judged``: how often the actor finds the first error of the base model's failed attempts, the mean of those whose first error is
-    the first action and of the others."""
+    """``judged``: how often the actor finds the first error of the base model's failed attempts, the mean over both places."""
     bad = lab.once(("bad", tasks[0].id), lambda: [(one.task, attempt) for one in tried(lab, lab.policy(lab.engine()), tasks, 0)[0] for attempt in one.bad])
     truth, said = ([first_error(attempt, good) for (_, attempt), good in zip(bad, verdicts, strict=True)]
                    for verdicts in (exact(lab, bad), judged(lab, engine, bad)))  # fmt: skip
