@@ -13,13 +13,14 @@ from itertools import combinations_with_replacement
 from pathlib import Path
 
 from common.envs.panels import version
-from common.envs.versions import arithmetic_v1, countdown_v1, deduction_v1
+from common.envs.versions import arithmetic_v1, countdown_v1, deduction_v1, facts_two_holders_v1
 from common.envs.versions.arithmetic_v1 import ArithmeticEnv
 from common.envs.versions.countdown_roles_v1 import CountdownRolesEnv
 from common.envs.versions.countdown_v1 import CountdownEnv
 from common.envs.versions.countdown_worked_v1 import CountdownWorkedEnv
 from common.envs.versions.countdown_worked_roles_v1 import CountdownWorkedRolesEnv
 from common.envs.versions.deduction_v1 import DeductionEnv
+from common.envs.versions.facts_two_holders_v1 import FactsTwoHoldersEnv
 from common.learn.batches import SFTExample
 from common.base import CRITIC_QUESTION, demonstrations
 from common.lm.tokenizer import ASSISTANT, END, USER
@@ -108,6 +109,14 @@ def deduction(root: Path) -> Path:
     return root
 
 
+def facts_two_holders(root: Path) -> Path:
+    """Facts of two holders, for a policy that was shown many ways to talk."""
+    env, panels = FactsTwoHoldersEnv(), facts_two_holders_v1.build_panels(0)
+    write_panels(root, env.id, panels | {"train": panels["train"][:200], "test": panels["test"][:60], "demos": panels["demos"][:600]})
+    teach(root, demonstrations(env, panels["demos"][:600], seed=0, repeats=1), vocab=520, context=360, updates=150)
+    return root
+
+
 def game(env: str, root: Path) -> Path:
     """A pixel game: its episodes. Agents start from random weights."""
     write_panels(root, env, version(env).build(0))
@@ -122,6 +131,7 @@ WORLDS: dict[str, Callable[[Path], Path]] = {
     "countdown-worked-v1": countdown_worked,
     "arithmetic-v1": arithmetic,
     "deduction-v1": deduction,
+    "facts-two-holders-v1": facts_two_holders,
     **{env: partial(game, env) for env in ("bandit-far-v1", "bandit-near-v1", "catch-v1", "catch-streak-v1", "duel-cyclic-v1", "duel-transitive-v1",
                                            "minatar-breakout-v1", "minatar-space-invaders-v1")},
     "shop-v1": small_shop.build,

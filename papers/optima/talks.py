@@ -1,0 +1,132 @@
+"""Optima's mathematics: talks with their rewards, values of what was said so far, and preference pairs.
+
+Of the talks of one task, with c tokens and the messages m_1, m_2, … (base: the model before training),
+
+    R = R_task − λ_tok · c / max c + λ_loss / max_j NLL_base(m_j)         NLL: mean per token, of a message and its end
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
+
+from common.lm.engine import Engine
+from common.types import PreferencePair, Step, Trajectory
+
+LEAST_NLL = 0.05
+"""A message that the base model was sure of counts as this unlikely, so that R stays finite."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """λ of the token term and of the likelihood term."""
+
+    tokens: float
+    likelihood: float
+
+
+@dataclass(frozen=True)
+class Talk:
+    """The messages of one dialogue; ``nll`` is that of its least likely message, ``whole`` that none of them was cut."""
+
+    steps: tuple[Step, ...]
+    nll: float
+
+    @property
+    def right(self) -> bool:
+        return self.steps[-1].observation.reward == 1.0
+
+    @property
+    def tokens(self) -> int:
+        return sum(step.turn.n_tokens for step in self.steps)
+
+    @property
+    def whole(self) -> bool:
+        return all(step.turn.finished for step in self.steps)
+
+
+def rewards(talks: Sequence[Talk], weights: Weights) -> list[float]:
+    """R of each of a task's talks."""
+    most = max(talk.tokens for talk in talks)
+    return [talk.right - weights.tokens * talk.tokens / most + weights.likelihood / max(talk.nll, LEAST_NLL) for talk in talks]
+
+
+def judged(base: Engine, found: Sequence[Sequence[Step]]) -> list[Talk]:
+    """Dialogues with the likelihood of their messages under the base model; each different message is read once."""
+    asked = {(step.prompt[-1]["content"], step.turn.text): step for steps in found for step in steps}
+    scores = base.score([step.prompt for step in asked.values()], [[step.turn.text] for step in asked.values()])
+    nll = {name: -logp / len(base.action_ids(name[1])) for name, [logp] in zip(asked, scores, strict=True)}
+    return [Talk(tuple(steps), max(nll[step.prompt[-1]["content"], step.turn.text] for step in steps)) for steps in found]
+
+
+def best(talks: Sequence[Talk], weights: Weights, above: float) -> Talk | None:
+    """The talk of largest R (the first of several), if its R is above ``above``. Cut ones are not taken."""
+    reward, _, talk = max((one, -i, talk) for i, (one, talk) in enumerate(zip(rewards(talks, weights), talks, strict=True)))
+    return talk if reward > above and talk.whole else None
+
+
+# -- trees -------------------------------------------------------------------------------------------------------------
+# The talks of one task are a tree: its nodes are what was said so far, the messages from the start on.
+
+Node = tuple[str, ...]
+
+
+def nodes(talk: Talk) -> list[Node]:
+    """What had been said before each message, and in the end."""
+    texts = tuple(step.turn.text for step in talk.steps)
+    return [texts[:k] for k in range(len(texts) + 1)]
+
+
+def values(talks: Sequence[Talk], weights: Weights) -> dict[Node, float]:
+    """V of each node: the mean R of the talks through it."""
+    through: dict[Node, list[float]] = {}
+    for reward, talk in zip(rewards(talks, weights), talks, strict=True):
+        for node in nodes(talk):
+            through.setdefault(node, []).append(reward)
+    return {node: fmean(found) for node, found in through.items()}
+
+
+def selected(talks: Sequence[Talk], weights: Weights, most: int, rng: np.random.Generator) -> tuple[Step, ...]:
+    """How the talk began that is to be gone on from: of the ``most`` nodes of highest value that ended no talk, one by a softmax of values."""
+    if not talks:
+        return ()
+    worth = values(talks, weights)
+    begun = {node: talk.steps[: len(node)] for talk in reversed(talks) for node in nodes(talk)[:-1]}
+    best_ones = sorted(begun, key=lambda node: (-worth[node], node))[:most]
+    odds = np.exp([worth[node] for node in best_ones])
+    return begun[best_ones[int(rng.choice(len(best_ones), p=odds / odds.sum()))]]
+
+
+def pairs(talks: Sequence[Talk], weights: Weights, above: float, gap: float, task_id: str) -> list[PreferencePair]:
+    """After the same words the message of highest value before the one of lowest, where the first is above ``above`` and they differ by
+    more than ``gap``. Cut messages are left out."""
+    worth, after = values(talks, weights), {}
+    for talk in talks:
+        for node, step in zip(nodes(talk), talk.steps):
+            if step.turn.finished:
+                after.setdefault(node, {})[step.turn.text] = (worth[(*node, step.turn.text)], step)
+    found = []
+    for messages in after.values():
+        ranked = sorted(messages.values(), key=lambda one: (one[0], one[1].turn.text))
+        (low, worse), (high, better) = ranked[0], ranked[-1]
+        if high > above and high - low > gap:
+            found.append(PreferencePair(better.prompt, better.turn.text, worse.turn.text, q_chosen=high, q_rejected=low, task_id=task_id))
+    return found
+
+
+def upper_half(found: Sequence[PreferencePair]) -> list[PreferencePair]:
+    """The half whose chosen sides are worth most, in their order."""
+    kept = sorted(range(len(found)), key=lambda i: -found[i].q_chosen)[: (len(found) + 1) // 2]
+    return [found[i] for i in sorted(kept)]
+
+
+def measured(episodes: Sequence[Trajectory], floor: int, guessed: Sequence[bool]) -> dict[str, float]:
+    """``success``; ``success@k``, right within k messages; ``tokens`` and ``messages`` of a dialogue; ``ratio`` of its tokens to the
+    floor; ``guessed``, the share that ends with an answer that its speaker could not know."""
+    found = {"success": fmean(one.success for one in episodes)}
+    found |= {f"success@{k}": fmean(one.success and len(one.steps) <= k for one in episodes) for k in (1, 2, 4)}
+    return found | {"tokens": fmean(one.n_tokens for one in episodes), "messages": fmean(len(one.steps) for one in episodes),
+                    "ratio": fmean(one.n_tokens for one in episodes) / floor, "guessed": fmean(guessed)}  # fmt: skip
