@@ -57,7 +57,7 @@ def test_a_talk_word_by_word():
     env.step("?")
     env.step("color:red")
     assert asked(env).endswith("|find:color|you:big|me:?|you:color:red")
-    last = env.step("ok so now;red:blue!")
+    last = env.step("so now;red:blue!")
     assert (last.reward, last.terminated, env.actions()) == (1.0, True, [])
     with pytest.raises(RuntimeError, match="episode of task t is over"):
         env.step("?")

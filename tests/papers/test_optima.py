@@ -53,7 +53,7 @@ def test_the_reward_by_hand():
 
 
 def test_the_best_talk_is_taken_above_the_threshold_and_whole():
-    brief, wordy = talk("red", RIGHT, nll=0.8), talk("ok so now;red", RIGHT, tokens=(9, 3), nll=0.4)
+    brief, wordy = talk("red", RIGHT, nll=0.8), talk("so now;red", RIGHT, tokens=(9, 3), nll=0.4)
     lucky, wrong = talk(AT_ONCE, nll=4.0), talk(WRONG)
     assert best([wordy, brief, wrong], Weights(0.5, 0.0), 0.5) is brief
     assert best([wordy, brief, wrong], Weights(0.0, 0.2), 0.5) is wordy
