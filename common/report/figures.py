@@ -200,16 +200,16 @@ DENSE = 60
 
 def plane(
     rows: Sequence[MetricRow], variants: Sequence[str], metrics: Sequence[tuple[str, str]], *,
-    chance: tuple[tuple[float, float], tuple[float, float]],
+    guide: tuple[tuple[float, float], tuple[float, float]],
 ) -> Figure:
-    """Two shares against each other, a column for each panel: small marks are seeds, crosses 95 % intervals of the means.
+    """Two metrics against each other, a column for each panel: small marks are seeds, crosses 95 % intervals of the means.
 
-    ``metrics``: (metric, what it is) to the right and up. ``chance``: both ends of the line (x, x), (y, y) on which who cannot tell lies.
+    ``metrics``: (metric, what it is) to the right and up. ``guide``: both ends of a dotted line (x, x), (y, y), such as that of chance.
     """  # fmt: skip
     right, up = (by_panel(rows, variants, metric) for metric, _ in metrics)
     figure, columns = panel_axes(right, 4.2)
     for axes, panel in zip(columns, right):
-        axes.plot(*chance, ":", color=GREY, lw=1)
+        axes.plot(*guide, ":", color=GREY, lw=1)
         for k, name in enumerate(name for name in variants if name in right[panel]):
             colour, mark = CYCLE[k % len(CYCLE)], MARKERS[k % len(MARKERS)]
             x, y = ([row.value for row in found[panel][name]] for found in (right, up))
@@ -219,13 +219,19 @@ def plane(
                 axes.plot([across.low, across.high], [along.mean] * 2, color=colour, lw=1.6)
                 axes.plot([across.mean] * 2, [along.low, along.high], color=colour, lw=1.6)
             axes.plot(across.mean, along.mean, mark, color=colour, ms=8, mec="white", label=name)
-        axes.set(xlim=(-0.04, 1.04), ylim=(-0.04, 1.04), title=panel)
+        axes.set(xlim=_span(right), ylim=_span(up), title=panel)
         axes.set_xlabel(f"{metrics[0][1]} ({metrics[0][0]})")
         axes.set_ylabel(f"{metrics[1][1]} ({metrics[1][0]})")
         axes.title.set_fontsize(10)
     if right:
         figure.legend(*columns[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8)
     return despine(figure)
+
+
+def _span(found: Mapping[str, Mapping[str, Sequence[MetricRow]]]) -> tuple[float, float]:
+    """From 0 to 1, or to the largest value where that is more, with a margin."""
+    most = max([1.0, *(row.value for columns in found.values() for rows in columns.values() for row in rows)])
+    return -0.04 * most, 1.04 * most
 
 
 def moving_mean(values: Sequence[float], reach: int) -> list[float]:

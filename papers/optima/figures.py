@@ -27,7 +27,7 @@ def toy() -> list[str]:
         lines.append((words, Talk(tuple(Step((), Turn("", -1.0, n), end) for n, end in zip(tokens, ends, strict=True)), nll)))
     kinds = {"R": Weights(0.5, 0.2), "without tokens": Weights(0.0, 0.2), "without NLL": Weights(0.5, 0.0)}
     found = {name: rewards([talk for _, talk in lines], weights) for name, weights in kinds.items()}
-    text = [f"{words:42s}" + "   ".join(f"{name} = {scores[i]:.2f}" for name, scores in found.items()) for i, (words, _) in enumerate(lines)]
+    text = [f"{words:45s}" + "   ".join(f"{name} = {scores[i]:.2f}" for name, scores in found.items()) for i, (words, _) in enumerate(lines)]
     return ["One task, three talks that end right, of 7, 15 and 5 tokens. Without the likelihood term the guess is worth most:",
             source(rewards), source(values), source(pairs), code("\n".join(text))]  # fmt: skip
 
@@ -35,4 +35,5 @@ def toy() -> list[str]:
 def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure | str]:
     return ["Success against tokens of a dialogue: up and to the left is better. Small marks are seeds, crosses 95 % intervals; the dotted line "
             "is the floor, 7 tokens.",
-            plane(rows, [name for name in LADDER if name in variants], "tokens", "success", guide=((7, 7), (0, 1)))]  # fmt: skip
+            plane(rows, [name for name in LADDER if name in variants], (("tokens", "tokens of a dialogue"), ("success", "right")),
+                  guide=((7, 7), (0, 1)))]  # fmt: skip

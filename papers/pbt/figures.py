@@ -35,4 +35,4 @@ def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure |
     return ["A partner objects to every answer. To the right: right answers are held; up: wrong ones are given up. Whoever does not look at "
             "the answer lies on the dotted line, whoever sees all is in the upper right corner. Small marks are seeds, crosses 95 % intervals.",
             plane(rows, [name for name in LADDER if name in variants], (("holds", "right answers held"), ("yields", "wrong answers given up")),
-                  chance=((0, 1), (1, 0)))]  # fmt: skip
+                  guide=((0, 1), (1, 0)))]  # fmt: skip

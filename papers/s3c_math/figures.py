@@ -29,4 +29,4 @@ def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure |
     """Wrong first steps that are taken back against right ones that are."""
     metrics = (("false_alarm_first", "right first steps taken back"), ("caught_first", "wrong first steps taken back"))
     return ["First steps taken back, at whatever point of the answer. Whoever cannot tell lies on the dotted line.",
-            plane(rows, [name for name in LADDER if name in variants], metrics, chance=((0, 1), (0, 1)))]  # fmt: skip
+            plane(rows, [name for name in LADDER if name in variants], metrics, guide=((0, 1), (0, 1)))]  # fmt: skip

@@ -99,7 +99,7 @@ def test_words_are_one_token_and_the_shortest_certain_talk_has_the_floors_tokens
         return len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
     for word in (*KEY_OF, *VALUES):
-        assert length(word) == 1 and length(f"me:{word}|{word}:{word},{word}!|sure;{word}") == 14, word
+        assert length(word) == 1 and length(f"me:{word}|{word}:{word},{word}!|so;{word}") == 14, word
     for task in panels["test"][:50]:
         env, tokens, seen = after(task), 0, None
         while seen is None or not seen.done:

@@ -40,7 +40,7 @@ VALUES = {
     "taste": ("sweet", "sour", "salty", "mild", "bitter", "fresh"),
 }
 KEY_OF = {value: key for key, values in VALUES.items() for value in values}
-OPENINGS = ("so hi my friend", "so now", "so let me see", "so thank you for that", "so this is good to know", "so we can go on", "so sure", "so that is nice")
+OPENINGS = ("so hi my friend", "so now", "so let me see", "so thanks for that", "so this is good", "so we can go on", "so sure", "so that is nice")
 REMARKS = ("i think that it is so", "it is quite clear to me", "as far as i know now", "from what i have here", "in this case at least", "to be sure of it",
            "let us have a look", "here is what you need")  # fmt: skip
 MESSAGES = 6
