@@ -22,10 +22,10 @@ def toy() -> list[str]:
     """Three talks of one task and what each term of the reward makes of them."""
     lines = []
     for words, tokens, right, nll in (("red · red:blue!", (2, 5), True, 0.7), ("so sure let us have a look;red · red:blue!", (10, 5), True, 0.7),
-                                      ("blue:red!, guessed", (5,), True, 0.9)):  # fmt: skip
+                                      ("blue:red!, guessed", (5,), True, 1.6)):  # fmt: skip
         ends = [Observation("")] * (len(tokens) - 1) + [Observation("", float(right), terminated=True)]
         lines.append((words, Talk(tuple(Step((), Turn("", -1.0, n), end) for n, end in zip(tokens, ends, strict=True)), nll)))
-    kinds = {"R": Weights(0.5, 0.2), "without tokens": Weights(0.0, 0.2), "without NLL": Weights(0.5, 0.0)}
+    kinds = {"R": Weights(0.4, 0.2), "without tokens": Weights(0.0, 0.2), "without NLL": Weights(0.4, 0.0)}
     found = {name: rewards([talk for _, talk in lines], weights) for name, weights in kinds.items()}
     text = [f"{words:45s}" + "   ".join(f"{name} = {scores[i]:.2f}" for name, scores in found.items()) for i, (words, _) in enumerate(lines)]
     return ["One task, three talks that end right, of 7, 15 and 5 tokens. Without the likelihood term the guess is worth most:",

@@ -15,18 +15,18 @@ being right, short, and in messages that the base model finds likely. Training s
     isft_no_nll     isft with λ_loss = 0
     rft             isft with both 0: any right talk, rejection sampling
 
-All variants sample as many dialogues of the same tasks, and take as many updates per iteration.
+All variants sample as many dialogues of the same tasks.
 
-Differs from the paper:
+Differs from the paper (more in docs/discrepancies.md):
  1. Nano policies trained from scratch instead of Llama-3-8B, one language and one kind of question instead of eight tasks; the base model's
     demonstrations take the place of the pool of formats and of the training on its better 70 %.
- 2. A talk ends with the first declared answer; the paper's ends when both agents agree.
- 3. λ: see params.yaml. There is no −1 for talks below 40 or above 2,000 tokens; a talk here has at most 150.
- 4. NLL is the mean per token of a message and its end; below .05 it counts as .05.
+ 2. A talk ends with the first declared answer; the paper's ends when both agree.
+ 3. NLL is read where a message stands, after the facts and what was said; the released code reads each message alone, which a base model
+    that never saw one alone cannot. Here an answer that does not follow is unlikely, too, not odd wording alone.
+ 4. There is no −1 for talks below 40 or above 2,000 tokens: a talk here has at most 150.
  5. Trees: nodes may be chosen again, and parents of last messages too, since talks have two to six messages; equal messages are one
     node, where the released code merges nearly equal ones. All R of a tree are compared with its longest talk so far.
- 6. Each iteration has new tasks.
- 7. The chosen side's likelihood is added to DPO's loss (``dpo.nll``), as for MALT and PBT here.
+ 6. Talks are sampled at temperature 1, not 0.7 and less. Imitation always starts at the base model again, in ``isft_dpo`` too.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from common.lm.engine import Engine
 from common.rng import derive, generator
 from common.search.rollout import play_out
 from common.types import Cost, Step, Task, Trajectory
-from papers.optima.talks import Talk, Weights, best, judged, measured, pairs, selected, upper_half
+from papers.optima.talks import Talk, Weights, best, judged, measured, pairs, selected
 
 SFT, DPO = "sft", "dpo"
 
@@ -86,7 +86,7 @@ class Fit:
 class Prefer(Fit):
     beta: float
     nll: float
-    """Weight of the chosen side's negative log-likelihood beside DPO's loss; 0 is the paper's."""
+    """Weight of the chosen side's negative log-likelihood beside DPO's loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,8 +152,7 @@ def prefer(lab: Lab, name: str, number: int, before: Trained, weights: Weights) 
         trees, cost = grown(lab, engine, number, weights)
         found = [pair for task, talks in zip(lab.batch(number - 1, p.collect.tasks), trees, strict=True)
                  for pair in pairs(talks, weights, p.reward.above_pairs, p.reward.gap, task.id)]  # fmt: skip
-        rows = referenced(engine, upper_half(found))
-        return Collected(rows, cost + spent(engine, 0), seen(trees) | {"pairs": len(found)})
+        return Collected(referenced(engine, found), cost + spent(engine, 0), seen(trees) | {"pairs": len(found)})
 
     return lab.fit(name, collect, order=("dpo", number), start=before, part=number, lr=p.dpo.lr, max_steps=p.dpo.updates,
                    batch_size=p.dpo.batch, beta=p.dpo.beta, nll=p.dpo.nll)  # fmt: skip
@@ -215,17 +214,15 @@ def evaluate(lab: Lab, variant: Condition, trained: Trained) -> list[Measured]:
     """Dialogues of two copies of the policy at temperature 1, and greedy ones. ``saving`` is the share of the base model's tokens, on the
     same tasks with the same random numbers, that is not spent."""
     engine, found = lab.engine(trained), []
+    before = {one.panel: one.metrics for one in lab.results["base"].measured} if "base" in lab.results else {}
     for panel, tasks in lab.panels_for(trained).items():
         tasks, metrics = tasks[: lab.p.test.tasks], {}
         for prefix, temperature, draws in (("", 1.0, lab.p.test.draws), ("greedy_", 0.0, 1)):
-            def played(by: Engine) -> tuple[list[Task], list[Trajectory]]:
-                return lab.sample(lab.policy(by, temperature), tasks, "test", group=draws)  # noqa: B023
-
-            before = lab.once(("base", panel, prefix), lambda: played(lab.engine()))  # noqa: B023
-            asked, episodes = played(engine) if trained.stage else before
-            reported = measured(episodes, FLOOR, guesses(lab, asked, episodes))
-            reported["saving"] = 1 - reported["tokens"] / fmean(one.n_tokens for one in before[1])
-            metrics |= {prefix + name: value for name, value in reported.items()}
+            asked, episodes = lab.sample(lab.policy(engine, temperature), tasks, "test", group=draws)
+            metrics |= {prefix + name: value for name, value in measured(episodes, FLOOR, guesses(lab, asked, episodes)).items()}
+            base = metrics if variant.name == "base" else before.get(panel)
+            if base:
+                metrics[f"{prefix}saving"] = 1 - metrics[f"{prefix}tokens"] / base[f"{prefix}tokens"]
             if panel == lab.p.panels[0] and not prefix:
                 lab.keep(f"rollouts.{variant.name}", records(episodes[::draws][:KEPT_TASKS]))
         found.append(Measured(panel, metrics, len(tasks)))
@@ -233,7 +230,6 @@ def evaluate(lab: Lab, variant: Condition, trained: Trained) -> list[Measured]:
 
 
 def guesses(lab: Lab, tasks: Sequence[Task], episodes: Sequence[Trajectory]) -> list[bool]:
-    """Whether each dialogue ends with an answer that does not follow from what its speaker knew and had heard."""
-    known = [known_answer(at(lab, task, episode.steps[:-1])) for task, episode in zip(tasks, episodes, strict=True)]
-    said = [declared(heard_as(episode.steps[-1].turn.text)) for episode in episodes]
-    return [one is not None and one != follows for one, follows in zip(said, known, strict=True)]
+    """Whether each dialogue ends with an answer whose speaker had heard nothing that tells it."""
+    return [declared(heard_as(episode.steps[-1].turn.text)) is not None and known_answer(at(lab, task, episode.steps[:-1])) is None
+            for task, episode in zip(tasks, episodes, strict=True)]  # fmt: skip

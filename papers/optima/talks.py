@@ -1,9 +1,4 @@
-"""Optima's mathematics: talks with their rewards, values of what was said so far, and preference pairs.
-
-Of the talks of one task, with c tokens and the messages m_1, m_2, … (base: the model before training),
-
-    R = R_task − λ_tok · c / max c + λ_loss / max_j NLL_base(m_j)         NLL: mean per token, of a message and its end
-"""
+"""Optima's mathematics: talks with their rewards R, values of what was said so far, and preference pairs."""
 
 from __future__ import annotations
 
@@ -15,10 +10,6 @@ import numpy as np
 
 from common.lm.engine import Engine
 from common.types import PreferencePair, Step, Trajectory
-
-LEAST_NLL = 0.05
-"""A message that the base model was sure of counts as this unlikely, so that R stays finite."""
-
 
 @dataclass(frozen=True)
 class Weights:
@@ -49,9 +40,9 @@ class Talk:
 
 
 def rewards(talks: Sequence[Talk], weights: Weights) -> list[float]:
-    """R of each of a task's talks."""
+    """R of each of a task's talks (see the head of method.py); NLL is the mean per token of a message and its end."""
     most = max(talk.tokens for talk in talks)
-    return [talk.right - weights.tokens * talk.tokens / most + weights.likelihood / max(talk.nll, LEAST_NLL) for talk in talks]
+    return [talk.right - weights.tokens * talk.tokens / most + weights.likelihood / talk.nll for talk in talks]
 
 
 def judged(base: Engine, found: Sequence[Sequence[Step]]) -> list[Talk]:
@@ -63,9 +54,9 @@ def judged(base: Engine, found: Sequence[Sequence[Step]]) -> list[Talk]:
 
 
 def best(talks: Sequence[Talk], weights: Weights, above: float) -> Talk | None:
-    """The talk of largest R (the first of several), if its R is above ``above``. Cut ones are not taken."""
-    reward, _, talk = max((one, -i, talk) for i, (one, talk) in enumerate(zip(rewards(talks, weights), talks, strict=True)))
-    return talk if reward > above and talk.whole else None
+    """The talk of largest R, the first of several, if its R is ``above`` or more. Talks with a message that was cut are not taken."""
+    found = [(reward, talk) for reward, talk in zip(rewards(talks, weights), talks, strict=True) if reward >= above and talk.whole]
+    return max(found, key=lambda one: one[0])[1] if found else None
 
 
 # -- trees -------------------------------------------------------------------------------------------------------------
@@ -102,7 +93,7 @@ def selected(talks: Sequence[Talk], weights: Weights, most: int, rng: np.random.
 
 def pairs(talks: Sequence[Talk], weights: Weights, above: float, gap: float, task_id: str) -> list[PreferencePair]:
     """After the same words the message of highest value before the one of lowest, where the first is above ``above`` and they differ by
-    more than ``gap``. Cut messages are left out."""
+    more than ``gap``; of these pairs of a tree the half whose first messages are worth most. Cut messages are left out."""
     worth, after = values(talks, weights), {}
     for talk in talks:
         for node, step in zip(nodes(talk), talk.steps):
@@ -114,18 +105,12 @@ def pairs(talks: Sequence[Talk], weights: Weights, above: float, gap: float, tas
         (low, worse), (high, better) = ranked[0], ranked[-1]
         if high > above and high - low > gap:
             found.append(PreferencePair(better.prompt, better.turn.text, worse.turn.text, q_chosen=high, q_rejected=low, task_id=task_id))
-    return found
-
-
-def upper_half(found: Sequence[PreferencePair]) -> list[PreferencePair]:
-    """The half whose chosen sides are worth most, in their order."""
-    kept = sorted(range(len(found)), key=lambda i: -found[i].q_chosen)[: (len(found) + 1) // 2]
-    return [found[i] for i in sorted(kept)]
+    return sorted(found, key=lambda pair: -pair.q_chosen)[: (len(found) + 1) // 2]
 
 
 def measured(episodes: Sequence[Trajectory], floor: int, guessed: Sequence[bool]) -> dict[str, float]:
     """``success``; ``success@k``, right within k messages; ``tokens`` and ``messages`` of a dialogue; ``ratio`` of its tokens to the
-    floor; ``guessed``, the share that ends with an answer that its speaker could not know."""
+    floor; ``guessed``, the share that ends with an answer whose speaker had heard nothing that tells it."""
     found = {"success": fmean(one.success for one in episodes)}
     found |= {f"success@{k}": fmean(one.success and len(one.steps) <= k for one in episodes) for k in (1, 2, 4)}
     return found | {"tokens": fmean(one.n_tokens for one in episodes), "messages": fmean(len(one.steps) for one in episodes),

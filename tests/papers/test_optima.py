@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -12,7 +13,7 @@ from common.envs.versions.facts_two_holders_v1 import FactsTwoHoldersEnv
 from common.lab import BASE, Lab, run
 from common.types import Observation, PreferencePair, Step, Task, Trajectory, Turn
 from papers.optima import figures, method, talks
-from papers.optima.talks import Talk, Weights, best, judged, measured, pairs, rewards, upper_half, values
+from papers.optima.talks import Talk, Weights, best, judged, measured, pairs, rewards, values
 from tests.papers.units import open_unit
 
 ENV = "facts-two-holders-v1"
@@ -43,11 +44,10 @@ def talk(*texts: str, tokens: tuple[int, ...] | None = None, nll: float = 1.0, t
 
 
 def test_the_reward_by_hand():
-    """Three talks of 5, 10 and 20 tokens, the first two right, likely, unlikely and as unlikely as can be."""
-    found = [talk("red", RIGHT, tokens=(2, 3), nll=0.5), talk("sure", RIGHT, tokens=(7, 3), nll=2.0), talk(WRONG, tokens=(20,), nll=0.0)]
+    """Three talks of 5, 10 and 20 tokens, the first two right."""
+    found = [talk("red", RIGHT, tokens=(2, 3), nll=0.5), talk("sure", RIGHT, tokens=(7, 3), nll=2.0), talk(WRONG, tokens=(20,), nll=0.4)]
     assert [one.right for one in found] == [True, True, False]
-    assert rewards(found, Weights(0.5, 0.2)) == pytest.approx(
-        [1 - 0.5 * 5 / 20 + 0.2 / 0.5, 1 - 0.5 * 10 / 20 + 0.2 / 2, -0.5 + 0.2 / talks.LEAST_NLL])  # fmt: skip
+    assert rewards(found, Weights(0.5, 0.2)) == pytest.approx([1 - 0.5 * 5 / 20 + 0.2 / 0.5, 1 - 0.5 * 10 / 20 + 0.2 / 2, -0.5 + 0.2 / 0.4])
     assert rewards(found, Weights(0.0, 0.0)) == [1.0, 1.0, 0.0]
     assert rewards(found[:2], Weights(0.5, 0.0)) == pytest.approx([1 - 0.5 * 5 / 10, 0.5])  # the longest of its own task
 
@@ -59,7 +59,9 @@ def test_the_best_talk_is_taken_above_the_threshold_and_whole():
     assert best([wordy, brief, wrong], Weights(0.0, 0.2), 0.5) is wordy
     assert best([brief, lucky], Weights(0.5, 0.0), 0.5) is lucky and best([brief, lucky], Weights(0.5, 0.4), 0.5) is brief
     assert best([wordy, brief], Weights(0.0, 0.0), 0.5) is wordy  # the first of equals
-    assert best([wrong], Weights(0.5, 0.0), 0.5) is best([talk("red", RIGHT, finished=False)], Weights(0.0, 0.0), 0.5) is None
+    cut = talk("red", RIGHT, tokens=(1, 1), finished=False)
+    assert best([wrong], Weights(0.5, 0.0), 0.5) is best([cut], Weights(0.0, 0.0), 0.5) is None
+    assert best([cut, brief], Weights(0.5, 0.0), 0.5) is brief is best([brief], Weights(0.5, 0.0), 0.5)  # the next best; θ itself is enough
 
 
 def test_the_likelihood_is_that_of_the_least_likely_message_per_token(new_unit, tmp_path):
@@ -70,39 +72,37 @@ def test_the_likelihood_is_that_of_the_least_likely_message_per_token(new_unit, 
     assert found.nll == pytest.approx(max(each)) and len(set(each)) == 2
 
 
-@pytest.fixture
-def tree() -> list[Talk]:
-    """red is answered right twice and wrong once, sure wrong; all talks have two messages of two tokens."""
-    return [talk(*texts) for texts in (("red", RIGHT), ("red", WRONG), ("sure", WRONG), ("red", RIGHT))]
+# red is answered right twice and wrong once, sure wrong; all talks have two messages of two tokens
+TREE = [talk(*texts) for texts in (("red", RIGHT), ("red", WRONG), ("sure", WRONG), ("red", RIGHT))]
 
 
-def test_a_trees_values_by_hand(tree):
+def test_a_trees_values_by_hand():
     plain = {(): 1 / 2, ("red",): 2 / 3, ("red", RIGHT): 1.0, ("red", WRONG): 0.0, ("sure",): 0.0, ("sure", WRONG): 0.0}
-    assert values(tree, Weights(0.0, 0.0)) == pytest.approx(plain)
+    assert values(TREE, Weights(0.0, 0.0)) == pytest.approx(plain)
     # every talk is as long as the longest, and as unlikely: all values are shifted alike
-    assert values(tree, Weights(0.5, 0.1)) == pytest.approx({node: value - 0.5 + 0.1 for node, value in plain.items()})
+    assert values(TREE, Weights(0.5, 0.1)) == pytest.approx({node: value - 0.5 + 0.1 for node, value in plain.items()})
 
 
-def test_pairs_are_the_best_and_the_worst_after_the_same_words(tree):
-    def chosen(above: float, gap: float) -> list[PreferencePair]:
+def test_pairs_are_the_best_and_the_worst_after_the_same_words():
+    def chosen(above: float, gap: float, tree: Sequence[Talk] = TREE) -> list[PreferencePair]:
         return pairs(tree, Weights(0.0, 0.0), above, gap, "t")
 
-    first, second = chosen(0.4, 0.2)
-    assert (first.chosen, first.rejected, first.q_chosen, first.q_rejected) == ("red", "sure", pytest.approx(2 / 3), 0.0)
-    assert (second.chosen, second.rejected) == (RIGHT, WRONG) and second.prompt[0]["content"].endswith("you:red")
-    assert [pair.chosen for pair in chosen(0.7, 0.2)] == [RIGHT]  # the better one must be good
-    assert [pair.chosen for pair in chosen(0.4, 0.7)] == [RIGHT]  # and better by enough
-    ranked = [PreferencePair((), str(q), "", q_chosen=q) for q in (0.5, 0.9, 0.7, 0.6, 0.8)]
-    assert [pair.q_chosen for pair in upper_half(ranked)] == [0.9, 0.7, 0.8] and upper_half([]) == []
+    [first] = chosen(0.4, 0.2)  # of two, the half that is worth most
+    assert (first.chosen, first.rejected, first.q_chosen, first.q_rejected) == (RIGHT, WRONG, 1.0, 0.0)
+    assert first.prompt[0]["content"].endswith("you:red")
+    assert [pair.q_chosen for pair in chosen(0.4, 0.2, [*TREE, talk("ball", RIGHT), talk("ball", WRONG)])] == [1.0, 1.0]  # of three, two
+    [other] = chosen(0.4, 0.2, TREE[2:])
+    assert (other.chosen, other.rejected, other.q_chosen) == ("red", "sure", 1.0)
+    assert chosen(1.0, 0.2) == chosen(0.4, 1.0) == []  # the better one must be good, and better by enough
 
 
-def test_nodes_that_ended_a_talk_are_not_gone_on_from(tree):
+def test_nodes_that_ended_a_talk_are_not_gone_on_from():
     rng, weights = np.random.default_rng(0), Weights(0.0, 0.0)
-    drawn = [tuple(step.turn.text for step in talks.selected(tree, weights, 10, rng)) for _ in range(3000)]
+    drawn = [tuple(step.turn.text for step in talks.selected(TREE, weights, 10, rng)) for _ in range(3000)]
     odds = {(): math.exp(1 / 2), ("red",): math.exp(2 / 3), ("sure",): 1.0}
     for node, weight in odds.items():
         assert drawn.count(node) / 3000 == pytest.approx(weight / sum(odds.values()), abs=0.03)
-    assert set(drawn) == set(odds) and talks.selected(tree, weights, 1, rng) == tree[0].steps[:1] and talks.selected([], weights, 1, rng) == ()
+    assert set(drawn) == set(odds) and talks.selected(TREE, weights, 1, rng) == TREE[0].steps[:1] and talks.selected([], weights, 1, rng) == ()
 
 
 def test_measures_by_hand():
@@ -157,4 +157,6 @@ def test_the_token_term_makes_talks_shorter(new_unit, tmp_path):
 
 
 def test_the_toy_by_hand():
-    assert "R = 1.05   without tokens = 1.29   without NLL = 0.77" in figures.toy()[-1]
+    brief, wordy, guess = (line.split("R = ")[1] for line in figures.toy()[-1].splitlines()[1:4])
+    assert brief == "1.10   without tokens = 1.29   without NLL = 0.81"
+    assert (wordy[:4], guess[:4], guess[-4:]) == ("0.89", "0.99", "0.87")  # the guess is best without NLL alone
