@@ -84,6 +84,8 @@ class Fit:
 
 @dataclass(frozen=True)
 class Prefer(Fit):
+    lr_after: float
+    """Of iterations of DPO that follow one of imitation."""
     beta: float
     nll: float
     """Weight of the chosen side's negative log-likelihood beside DPO's loss."""
@@ -127,34 +129,34 @@ def train(lab: Lab, variant: Condition) -> Trained:
     trained = BASE
     for number, kind in enumerate(variant.rounds, 1):
         name = "isft" if (variant.name, number) == ("isft_dpo", 1) else variant.name  # they begin alike
-        trained = (imitate if kind == SFT else prefer)(lab, f"{name}.{number}", number, trained, variant.weights)
+        trained = (imitate if kind == SFT else prefer)(lab, variant, f"{name}.{number}", number, trained)
     return trained
 
 
-def imitate(lab: Lab, name: str, number: int, before: Trained, weights: Weights) -> Trained:
+def imitate(lab: Lab, variant: Condition, name: str, number: int, before: Trained) -> Trained:
     """Fine-tune the base model on the best talks that ``before`` has about new tasks."""
     p = lab.p
 
     def collect(_: Engine) -> Collected:
         found, cost = lab.once(("talks", before.stage, number), lambda: sampled(lab, before, number))
-        kept = [talk for talks in found if (talk := best(talks, weights, p.reward.above))]
+        kept = [talk for talks in found if (talk := best(talks, variant.weights, p.reward.above))]
         rows = [SFTExample(step.prompt, step.turn.text) for talk in kept for step in talk.steps]
         return Collected(rows, before.cost + cost, seen(found) | {"kept": len(kept) / len(found)})
 
     return lab.fit(name, collect, order=("sft", number), part=number, lr=p.sft.lr, max_steps=p.sft.updates, batch_size=p.sft.batch)
 
 
-def prefer(lab: Lab, name: str, number: int, before: Trained, weights: Weights) -> Trained:
+def prefer(lab: Lab, variant: Condition, name: str, number: int, before: Trained) -> Trained:
     """DPO of ``before`` on pairs from trees of its own talks about new tasks."""
     p = lab.p
 
     def collect(engine: Engine) -> Collected:
-        trees, cost = grown(lab, engine, number, weights)
+        trees, cost = grown(lab, engine, number, variant.weights)
         found = [pair for task, talks in zip(lab.batch(number - 1, p.collect.tasks), trees, strict=True)
-                 for pair in pairs(talks, weights, p.reward.above_pairs, p.reward.gap, task.id)]  # fmt: skip
+                 for pair in pairs(talks, variant.weights, p.reward.above_pairs, p.reward.gap, task.id)]  # fmt: skip
         return Collected(referenced(engine, found), cost + spent(engine, 0), seen(trees) | {"pairs": len(found)})
 
-    return lab.fit(name, collect, order=("dpo", number), start=before, part=number, lr=p.dpo.lr, max_steps=p.dpo.updates,
+    return lab.fit(name, collect, order=("dpo", number), start=before, part=number, lr=p.dpo.lr_after if SFT in variant.rounds else p.dpo.lr, max_steps=p.dpo.updates,
                    batch_size=p.dpo.batch, beta=p.dpo.beta, nll=p.dpo.nll)  # fmt: skip
 
 
