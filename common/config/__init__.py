@@ -21,12 +21,12 @@ from common.config.lab import (
 )
 from common.config.ranges import Range, parse_range
 from common.config.resolve import field_ranges, field_types, flat, from_json, ranges_of, resolve, to_json
-from common.config.shared import Evaluation, ModelParams, UnitParams
+from common.config.shared import Evaluation, Fit, ModelParams, UnitParams
 from common.config.spec import Estimate, Parameter, PaperSpec, diff_presets, load_spec
 from common.config.strict import ConfigError, check_value, hint, load_yaml, nearest, parse_yaml
 
 __all__ = [
-    "PROFILES", "RUN_PROFILES", "ConfigError", "Estimate", "Evaluation", "LabParams", "ModelParams", "PaperSpec",
+    "PROFILES", "RUN_PROFILES", "ConfigError", "Estimate", "Evaluation", "Fit", "LabParams", "ModelParams", "PaperSpec",
     "Parameter", "Range", "UnitParams", "check_env", "check_paper",
     "check_profile", "check_value", "diff_presets", "field_ranges", "field_types", "flat", "from_json", "hint", "known_papers",
     "load_lab", "load_spec", "load_yaml", "nearest", "parse_assignments", "parse_range", "parse_yaml", "ranges_of", "resolve",

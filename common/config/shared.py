@@ -61,6 +61,15 @@ class ModelParams(UnitParams):
 
 
 @dataclass(frozen=True)
+class Fit:
+    """One training: how many ``updates``, of ``batch`` examples each, at the learning rate ``lr``."""
+
+    updates: int
+    batch: int
+    lr: float
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Evaluation budget: how many tasks and sampled episodes evaluate a variant."""
 

@@ -20,11 +20,9 @@ SHOWN = ("isft.1", "isft.4", "idpo.1", "idpo.4", "isft_dpo.2", "isft_dpo.4", "is
 
 def toy() -> list[str]:
     """Three talks of one task and what each term of the reward makes of them."""
-    lines = []
-    for words, tokens, right, nll in (("red · red:blue!", (2, 5), True, 0.7), ("so sure let us have a look;red · red:blue!", (10, 5), True, 0.7),
-                                      ("blue:red!, guessed", (5,), True, 1.6)):  # fmt: skip
-        ends = [Observation("")] * (len(tokens) - 1) + [Observation("", float(right), terminated=True)]
-        lines.append((words, Talk(tuple(Step((), Turn("", -1.0, n), end) for n, end in zip(tokens, ends, strict=True)), nll)))
+    end = Observation("", 1.0, terminated=True)
+    lines = [(words, Talk(tuple(Step((), Turn("", -1.0, n), end) for n in tokens), nll)) for words, tokens, nll in (
+        ("red · red:blue!", (2, 5), 0.7), ("so sure let us have a look;red · red:blue!", (10, 5), 0.7), ("blue:red!, guessed", (5,), 1.6))]
     kinds = {"R": Weights(0.4, 0.2), "without tokens": Weights(0.0, 0.2), "without NLL": Weights(0.4, 0.0)}
     found = {name: rewards([talk for _, talk in lines], weights) for name, weights in kinds.items()}
     text = [f"{words:45s}" + "   ".join(f"{name} = {scores[i]:.2f}" for name, scores in found.items()) for i, (words, _) in enumerate(lines)]
@@ -33,7 +31,6 @@ def toy() -> list[str]:
 
 
 def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure | str]:
-    return ["Success against tokens of a dialogue: up and to the left is better. Small marks are seeds, crosses 95 % intervals; the dotted line "
-            "is the floor, 7 tokens.",
+    return ["Up and to the left is better. Small marks are seeds, crosses 95 % intervals; the dotted line is the floor, 7 tokens.",
             plane(rows, [name for name in LADDER if name in variants], (("tokens", "tokens of a dialogue"), ("success", "right")),
                   guide=((7, 7), (0, 1)))]  # fmt: skip

@@ -18,14 +18,14 @@ being right, short, and in messages that the base model finds likely. Training s
 All variants sample as many dialogues of the same tasks.
 
 Differs from the paper (more in docs/discrepancies.md):
- 1. Nano policies trained from scratch instead of Llama-3-8B, one language and one kind of question instead of eight tasks; the base model's
-    demonstrations take the place of the pool of formats and of the training on its better 70 %.
+ 1. Nano policies trained from scratch instead of Llama-3-8B, one language and one kind of question instead of eight tasks; demonstrations
+    of many ways to talk instead of a pool of formats.
  2. A talk ends with the first declared answer; the paper's ends when both agree.
  3. NLL is read where a message stands, after the facts and what was said; the released code reads each message alone, which a base model
     that never saw one alone cannot. Here an answer that does not follow is unlikely, too, not odd wording alone.
  4. There is no −1 for talks below 40 or above 2,000 tokens: a talk here has at most 150.
  5. Trees: nodes may be chosen again, and parents of last messages too, since talks have two to six messages; equal messages are one
-    node, where the released code merges nearly equal ones. All R of a tree are compared with its longest talk so far.
+    node. All R of a tree are compared with its longest talk so far.
  6. Talks are sampled at temperature 1, not 0.7 and less. Imitation always starts at the base model again, in ``isft_dpo`` too.
 """
 
@@ -35,16 +35,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from common.config import Evaluation, ModelParams
+from common.config import Evaluation, Fit, ModelParams
 from common.envs.contract import Snapshot
-from common.envs.versions.facts_two_holders_v1 import FLOOR, declared, heard_as, known_answer
+from common.envs.versions.facts_two_holders_v1 import FLOOR, guessed
 from common.evaluate.rollouts import records
 from common.lab import BASE, KEPT_TASKS, Collected, Lab, Measured, Trained, Variant, spent
 from common.learn.batches import SFTExample, referenced
 from common.lm.engine import Engine
 from common.rng import derive, generator
 from common.search.rollout import play_out
-from common.types import Cost, Step, Task, Trajectory
+from common.types import Cost, Step, Task
 from papers.optima.talks import Talk, Weights, best, judged, measured, pairs, selected
 
 SFT, DPO = "sft", "dpo"
@@ -52,15 +52,14 @@ SFT, DPO = "sft", "dpo"
 
 @dataclass(frozen=True)
 class Collect:
+    """Of each iteration: training ``tasks``, ``expansions`` of a tree, the root first, with ``rollouts`` dialogues each (without a tree
+    ``expansions`` · ``rollouts`` from the start); the next node is drawn among the ``candidates`` of highest value."""
+
     iterations: int
     tasks: int
-    """Training tasks of each iteration."""
     expansions: int
-    """Nodes of a tree that are gone on from, the root first."""
     rollouts: int
-    """Dialogues from each; where no tree is grown, ``expansions`` · ``rollouts`` are sampled from the start."""
     candidates: int
-    """Nodes of highest value among which the next is drawn."""
 
 
 @dataclass(frozen=True)
@@ -75,20 +74,12 @@ class Reward:
 
 
 @dataclass(frozen=True)
-class Fit:
-    updates: int
-    """Of an iteration."""
-    batch: int
-    lr: float
-
-
-@dataclass(frozen=True)
 class Prefer(Fit):
+    """``lr_after``: the rate after an iteration of imitation; ``nll``: weight of the chosen side's negative log-likelihood."""
+
     lr_after: float
-    """Of iterations of DPO that follow one of imitation."""
     beta: float
     nll: float
-    """Weight of the chosen side's negative log-likelihood beside DPO's loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,12 +147,11 @@ def prefer(lab: Lab, variant: Condition, name: str, number: int, before: Trained
                  for pair in pairs(talks, variant.weights, p.reward.above_pairs, p.reward.gap, task.id)]  # fmt: skip
         return Collected(referenced(engine, found), cost + spent(engine, 0), seen(trees) | {"pairs": len(found)})
 
-    return lab.fit(name, collect, order=("dpo", number), start=before, part=number, lr=p.dpo.lr_after if SFT in variant.rounds else p.dpo.lr, max_steps=p.dpo.updates,
-                   batch_size=p.dpo.batch, beta=p.dpo.beta, nll=p.dpo.nll)  # fmt: skip
+    return lab.fit(name, collect, order=("dpo", number), start=before, part=number, lr=p.dpo.lr_after if SFT in variant.rounds else p.dpo.lr,
+                   max_steps=p.dpo.updates, batch_size=p.dpo.batch, beta=p.dpo.beta, nll=p.dpo.nll)  # fmt: skip
 
 
 def seen(found: Sequence[Sequence[Talk]]) -> dict[str, float]:
-    """Of the dialogues that training sampled."""
     talks = [talk for of_task in found for talk in of_task]
     return {"right": fmean(talk.right for talk in talks), "tokens": fmean(talk.tokens for talk in talks), "nll": fmean(talk.nll for talk in talks)}
 
@@ -205,7 +195,6 @@ def at(lab: Lab, task: Task, steps: Sequence[Step]) -> Snapshot:
 
 
 def paid(engine: Engine, base: Engine, turns: int, dialogues: int) -> Cost:
-    """What both were asked; a sample is a dialogue."""
     return replace(spent(engine, 0) + spent(base, 0), env_steps=turns, samples=dialogues)
 
 
@@ -221,7 +210,8 @@ def evaluate(lab: Lab, variant: Condition, trained: Trained) -> list[Measured]:
         tasks, metrics = tasks[: lab.p.test.tasks], {}
         for prefix, temperature, draws in (("", 1.0, lab.p.test.draws), ("greedy_", 0.0, 1)):
             asked, episodes = lab.sample(lab.policy(engine, temperature), tasks, "test", group=draws)
-            metrics |= {prefix + name: value for name, value in measured(episodes, FLOOR, guesses(lab, asked, episodes)).items()}
+            blind = [guessed(lab.env, task, [step.turn.text for step in one.steps]) for task, one in zip(asked, episodes, strict=True)]
+            metrics |= {prefix + name: value for name, value in measured(episodes, FLOOR, blind).items()}
             base = metrics if variant.name == "base" else before.get(panel)
             if base:
                 metrics[f"{prefix}saving"] = 1 - metrics[f"{prefix}tokens"] / base[f"{prefix}tokens"]
@@ -229,9 +219,3 @@ def evaluate(lab: Lab, variant: Condition, trained: Trained) -> list[Measured]:
                 lab.keep(f"rollouts.{variant.name}", records(episodes[::draws][:KEPT_TASKS]))
         found.append(Measured(panel, metrics, len(tasks)))
     return found
-
-
-def guesses(lab: Lab, tasks: Sequence[Task], episodes: Sequence[Trajectory]) -> list[bool]:
-    """Whether each dialogue ends with an answer whose speaker had heard nothing that tells it."""
-    return [declared(heard_as(episode.steps[-1].turn.text)) is not None and known_answer(at(lab, task, episode.steps[:-1])) is None
-            for task, episode in zip(tasks, episodes, strict=True)]  # fmt: skip

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import NamedTuple
 
 import numpy as np
 
 from common.lm.engine import Engine
 from common.types import PreferencePair, Step, Trajectory
 
-@dataclass(frozen=True)
-class Weights:
+class Weights(NamedTuple):
     """λ of the token term and of the likelihood term."""
 
     tokens: float
@@ -59,8 +59,7 @@ def best(talks: Sequence[Talk], weights: Weights, above: float) -> Talk | None:
     return max(found, key=lambda one: one[0])[1] if found else None
 
 
-# -- trees -------------------------------------------------------------------------------------------------------------
-# The talks of one task are a tree: its nodes are what was said so far, the messages from the start on.
+# -- the talks of one task as a tree, whose nodes are what was said so far -----------------------------------------------
 
 Node = tuple[str, ...]
 

@@ -11,7 +11,7 @@ import pytest
 from common.base import demonstrations
 from common.envs import check_env
 from common.envs.versions.facts_two_holders_v1 import (
-    FLOOR, KEY_OF, MESSAGES, OPENINGS, REMARKS, SHOWN, SIZES, STYLES, VALUES, FactsTwoHoldersEnv, build, declared, heard_as, known_answer,
+    FLOOR, KEY_OF, MESSAGES, OPENINGS, REMARKS, SHOWN, SIZES, STYLES, VALUES, FactsTwoHoldersEnv, build, declared, guessed, heard_as, known_answer,
 )  # fmt: skip
 from common.learn.batches import encode
 from common.lm.bases import settings_for
@@ -83,6 +83,12 @@ def test_what_follows_from_what_was_heard():
         assert known_answer(after(TASK, said).snapshot()) == known
     assert known_answer(after(TASK, "red", "sure").snapshot()) is None  # its own words tell it nothing
     assert known_answer(after(TASK, "pink", "?", "red").snapshot()) == "red:blue!"  # what was said last
+
+
+def test_guesses_are_told_from_answers_that_follow():
+    right, wrong, at_once = "red:blue!", "pink:blue!", "blue:red!"
+    talks = [("red", right), ("sure", right), ("sure", wrong), ("red", wrong), ("big", right), (at_once,), ("red", "sure")]
+    assert [guessed(FactsTwoHoldersEnv(), TASK, said) for said in talks] == [False, True, True, False, True, True, False]
 
 
 def test_neither_knows_alone():

@@ -11,7 +11,7 @@ import pytest
 
 from common.envs.versions.facts_two_holders_v1 import FactsTwoHoldersEnv
 from common.lab import BASE, Lab, run
-from common.types import Observation, PreferencePair, Step, Task, Trajectory, Turn
+from common.types import PreferencePair, Step, Task, Trajectory, Turn
 from papers.optima import figures, method, talks
 from papers.optima.talks import Talk, Weights, best, judged, measured, pairs, rewards, values
 from tests.papers.units import open_unit
@@ -25,12 +25,6 @@ RIGHT, WRONG, AT_ONCE = "red:blue!", "pink:blue!", "blue:red!"
 @pytest.fixture(scope="module")
 def new_unit(world_of):
     return partial(open_unit, world_of(ENV), "optima", ENV)
-
-
-@pytest.fixture(scope="module")
-def whole(new_unit, tmp_path_factory):
-    unit = new_unit(tmp_path_factory.mktemp("whole") / "lab")
-    return unit, run(unit)
 
 
 def talk(*texts: str, tokens: tuple[int, ...] | None = None, nll: float = 1.0, task: Task = TASK, finished: bool = True) -> Talk:
@@ -107,20 +101,10 @@ def test_nodes_that_ended_a_talk_are_not_gone_on_from():
 
 def test_measures_by_hand():
     """A right talk of 5 tokens in two messages, a right one of 14 in three, a wrong guess of 3 in one; the floor is 5."""
-    def episode(reward: float, *tokens: int) -> Trajectory:
-        ends = [Observation("")] * (len(tokens) - 1) + [Observation("", reward, terminated=True)]
-        return Trajectory("t", tuple(Step((), Turn("", -1.0, n), end) for n, end in zip(tokens, ends, strict=True)))
-
-    found = measured([episode(1.0, 2, 3), episode(1.0, 6, 4, 4), episode(0.0, 3)], 5, [False, False, True])
+    said = talk("red", RIGHT, tokens=(2, 3)), talk("sure", "?", AT_ONCE, tokens=(6, 4, 4)), talk(WRONG, tokens=(3,))
+    found = measured([Trajectory("t", one.steps) for one in said], 5, [False, False, True])
     assert found == pytest.approx({"success": 2 / 3, "success@1": 0.0, "success@2": 1 / 3, "success@4": 2 / 3, "tokens": 22 / 3, "messages": 2.0,
                                    "ratio": 22 / 15, "guessed": 1 / 3})  # fmt: skip
-
-
-def test_guesses_are_told_from_answers_that_follow(new_unit, tmp_path):
-    lab = Lab(new_unit(tmp_path / "lab"), method)
-    said = [("red", RIGHT), ("sure", RIGHT), ("sure", WRONG), ("big", RIGHT), (AT_ONCE,), ("red", "sure")]
-    episodes = [Trajectory("t", talk(*texts).steps) for texts in said]
-    assert method.guesses(lab, [TASK] * len(said), episodes) == [False, True, True, True, True, False]
 
 
 def test_a_tree_samples_as_many_dialogues_and_goes_on_from_what_was_said(new_unit, tmp_path):
@@ -137,9 +121,9 @@ def test_a_tree_samples_as_many_dialogues_and_goes_on_from_what_was_said(new_uni
             assert one.steps[-1].observation.done
 
 
-def test_a_unit_measures_all_variants_at_equal_cost(whole):
-    unit, rows = whole
-    found = {(row.variant, row.metric): row for row in rows if row.panel == f"{ENV}/test"}
+def test_a_unit_measures_all_variants_at_equal_cost(new_unit, tmp_path):
+    unit = new_unit(tmp_path / "lab")
+    found = {(row.variant, row.metric): row for row in run(unit) if row.panel == f"{ENV}/test"}
     names = {variant.name for variant in method.variants(unit.params)}
     for metric in ("success", "success@1", "success@2", "success@4", "tokens", "ratio", "guessed", "saving", "greedy_success", "greedy_tokens"):
         assert {variant for variant, measured_metric in found if measured_metric == metric} == names
@@ -157,6 +141,5 @@ def test_the_token_term_makes_talks_shorter(new_unit, tmp_path):
 
 
 def test_the_toy_by_hand():
-    brief, wordy, guess = (line.split("R = ")[1] for line in figures.toy()[-1].splitlines()[1:4])
-    assert brief == "1.10   without tokens = 1.29   without NLL = 0.81"
-    assert (wordy[:4], guess[:4], guess[-4:]) == ("0.89", "0.99", "0.87")  # the guess is best without NLL alone
+    brief, _, guess = (line.split("R = ")[1] for line in figures.toy()[-1].splitlines()[1:4])
+    assert (brief, guess[:4], guess[-4:]) == ("1.10   without tokens = 1.29   without NLL = 0.81", "0.99", "0.87")

@@ -8,9 +8,9 @@ is one key of *both* things, so that neither can answer alone. Players speak in 
 that was said. Any text is a message. One that ends with ``!`` declares the answer, the other's value and the speaker's own, and ends
 the talk: 1 when it is right, else 0. So do ``MESSAGES`` messages without an answer, and an empty one, with 0.
 
-**Floor.** Before the other has named its value, all six are equally likely: who declares an answer at once is right once in six times. In a
-language in which words stand for themselves the shortest talk after which the answer is certain has ``FLOOR`` tokens, those that
-end messages among them: one must be heard, which takes a word and an end, and the answer takes three, its mark and an end.
+**Floor.** Before the other has named its value, all six are equally likely: who declares an answer at once is right once in six times. The
+shortest talk after which the answer is certain has ``FLOOR`` tokens, those that end messages among them: something must be heard,
+which takes a token and an end, and the answer takes three, its mark and an end.
 
     red· red:blue!·                 2 + 5 = 7
 
@@ -21,7 +21,7 @@ asked, some too little, and some guess. Every word is one token wherever it stan
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -199,6 +199,14 @@ class FactsTwoHoldersEnv:
 def heard_as(action: str) -> str:
     """A message as it is heard: on one line, in ASCII, cut to ``SHOWN`` characters."""
     return " ".join(action.encode("ascii", "replace").decode().split())[:SHOWN].strip()
+
+
+def guessed(env: FactsTwoHoldersEnv, task: Task, said: Sequence[str]) -> bool:
+    """Whether a talk ends with an answer whose speaker had heard nothing that tells it."""
+    env.reset(task)
+    for text in said[:-1]:
+        env.step(text)
+    return declared(heard_as(said[-1])) is not None and known_answer(env.snapshot()) is None
 
 
 SIZES = {"test": 500, "validation": 300, "train": 1200, "demos": 3000}
