@@ -148,6 +148,22 @@ def _deduction(env: Any, tasks: list[Task]) -> Found:
     return {"beliefs": "\n".join(lines), "beliefs.win": float(np.mean(wins))}
 
 
+def _facts(env: Any, tasks: list[Task]) -> Found:
+    """The shortest certain talks, what could be known in demonstrated ones, and the floor."""
+    module, lines = version(env.id), []
+    for task in tasks:
+        seen = env.reset(task)
+        while not seen.done:
+            seen = env.step(env.brief())
+        lines.append(repr((env.snapshot().said, module.FLOOR)))
+        seen, rng = env.reset(task), generator("probe", task.id)
+        while not seen.done:
+            seen = env.step(env.expert(rng)[1])
+            lines.append(repr((module.declared(env.snapshot().said[-1]), seen.done or module.known_answer(env.snapshot()))))
+        lines += map(repr, env.demonstrations(task, rng, "good?"))
+    return {"talks": "\n".join(lines), "heard": module.heard_as("é\n x ")}
+
+
 def _shop(env: Any, tasks: list[Task]) -> Found:
     """Labels of products, which papers of look-ahead do not read off the page; and pages beyond the first."""
     env.reset(tasks[0])
@@ -169,7 +185,8 @@ def _duels(env: Any, tasks: list[Task]) -> Found:
 
 MORE: dict[str, Callable[[Any, list[Task]], Found]] = {
     "arithmetic-v1": _answers, "countdown-answer-v1": _answers, "countdown-roles-v1": _roles, "countdown-worked-roles-v1": _roles,
-    "countdown-worked-v1": _answers, "deduction-v1": _deduction, "duel-cyclic-v1": _duels, "duel-transitive-v1": _duels, "gsm8k-v1": _answers,
+    "countdown-worked-v1": _answers, "deduction-v1": _deduction, "duel-cyclic-v1": _duels, "duel-transitive-v1": _duels,
+    "facts-two-holders-v1": _facts, "gsm8k-v1": _answers,
     "math500-v1": _answers, "reasoning-gym-v1": _answers, "shop-v1": _shop, "webshop-1k": _shop,
 }  # fmt: skip
 

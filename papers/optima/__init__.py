@@ -1,0 +1,1 @@
+"""Optima: README.md says what was found, method.py is the method."""
