@@ -160,6 +160,7 @@ def _facts(env: Any, tasks: list[Task]) -> Found:
         while not seen.done:
             seen = env.step(env.expert(rng)[1])
             lines.append(repr((module.declared(env.snapshot().said[-1]), seen.done or module.known_answer(env.snapshot()))))
+        lines.append(repr(module.guessed(env, task, env.snapshot().said)))
         lines += map(repr, env.demonstrations(task, rng, "good?"))
     return {"talks": "\n".join(lines), "heard": module.heard_as("é\n x ")}
 
