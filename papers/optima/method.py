@@ -18,15 +18,12 @@ being right, short, and in messages that the base model finds likely. Training s
 All variants sample as many dialogues of the same tasks.
 
 Differs from the paper (more in docs/discrepancies.md):
- 1. Nano policies trained from scratch instead of Llama-3-8B, one language and one kind of question instead of eight tasks; demonstrations
-    of many ways to talk instead of a pool of formats.
+ 1. Nano policies trained from scratch instead of Llama-3-8B, one kind of question instead of eight tasks, demonstrations for a pool of formats.
  2. A talk ends with the first declared answer; the paper's ends when both agree.
- 3. NLL is read where a message stands, after the facts and what was said; the released code reads each message alone, which a base model
-    that never saw one alone cannot. Here an answer that does not follow is unlikely, too, not odd wording alone.
+ 3. NLL is read where a message stands, after the facts and what was said, so that an answer that does not follow is unlikely, too; the
+    released code reads each message alone.
  4. There is no −1 for talks below 40 or above 2,000 tokens: a talk here has at most 150.
- 5. Trees: nodes may be chosen again, and parents of last messages too, since talks have two to six messages; equal messages are one
-    node. All R of a tree are compared with its longest talk so far.
- 6. Talks are sampled at temperature 1, not 0.7 and less. Imitation always starts at the base model again, in ``isft_dpo`` too.
+ 5. Talks are sampled at temperature 1, not 0.7 and less. Imitation always starts at the base model again, in ``isft_dpo`` too.
 """
 
 from __future__ import annotations

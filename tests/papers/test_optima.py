@@ -12,7 +12,7 @@ import pytest
 from common.envs.versions.facts_two_holders_v1 import FactsTwoHoldersEnv
 from common.lab import BASE, Lab, run
 from common.types import PreferencePair, Step, Task, Trajectory, Turn
-from papers.optima import figures, method, talks
+from papers.optima import method, talks
 from papers.optima.talks import Talk, Weights, best, judged, measured, pairs, rewards, values
 from tests.papers.units import open_unit
 
@@ -100,7 +100,6 @@ def test_nodes_that_ended_a_talk_are_not_gone_on_from():
 
 
 def test_measures_by_hand():
-    """A right talk of 5 tokens in two messages, a right one of 14 in three, a wrong guess of 3 in one; the floor is 5."""
     said = talk("red", RIGHT, tokens=(2, 3)), talk("sure", "?", AT_ONCE, tokens=(6, 4, 4)), talk(WRONG, tokens=(3,))
     found = measured([Trajectory("t", one.steps) for one in said], 5, [False, False, True])
     assert found == pytest.approx({"success": 2 / 3, "success@1": 0.0, "success@2": 1 / 3, "success@4": 2 / 3, "tokens": 22 / 3, "messages": 2.0,
@@ -138,8 +137,3 @@ def test_the_token_term_makes_talks_shorter(new_unit, tmp_path):
                     reward__likelihood=0.0, test__tasks=40, only=("base", "isft", "rft"))  # fmt: skip
     found = {(row.variant, row.metric): row.value for row in run(unit) if row.panel.endswith("/test")}
     assert found["isft", "tokens"] < found["rft", "tokens"] and found["isft", "saving"] > 0.2
-
-
-def test_the_toy_by_hand():
-    brief, _, guess = (line.split("R = ")[1] for line in figures.toy()[-1].splitlines()[1:4])
-    assert (brief, guess[:4], guess[-4:]) == ("1.10   without tokens = 1.29   without NLL = 0.81", "0.99", "0.87")
