@@ -166,7 +166,8 @@ def _facts(env: Any, tasks: list[Task]) -> Found:
 
 
 def _shop(env: Any, tasks: list[Task]) -> Found:
-    """Labels of products, which papers of look-ahead do not read off the page; and pages beyond the first."""
+    """Labels of products, which papers of look-ahead do not read off the page; pages beyond the first; which options match, and prices."""
+    engine, scoring = import_module("common.envs.shop.engine"), import_module("common.envs.shop.scoring")
     env.reset(tasks[0])
     env.step(env.actions()[0])
     state, lines = env.snapshot(), []
@@ -174,7 +175,10 @@ def _shop(env: Any, tasks: list[Task]) -> Found:
         lines.append(repr((env.shown(env.snapshot()), [env.label(env.snapshot(), i) for i in env.shown(env.snapshot())])))
         lines.append(_observation_text(env.step("click[next >]")))
     env.restore(state)
-    return {"pages": "\n".join([*lines, _observation_text(env.step("click[back to search]"))])}
+    pairs = [("standard", "tan"), ("tan", "tan"), ("dark tan", "tan"), ("tan", "dark tan"), ("x-large", "large"), ("blue 2-pack", "blue"), ("Navy", "navy")]
+    return {"pages": "\n".join([*lines, _observation_text(env.step("click[back to search]"))]),
+            "options": repr([scoring.option_matches(*pair) for pair in pairs]),
+            "prices": repr([engine._money(price) for price in (0.5, 12.0, 99999.99, 100000.0, 123456.78, 1234567.0)])}  # fmt: skip
 
 
 def _duels(env: Any, tasks: list[Task]) -> Found:
