@@ -17,7 +17,7 @@ from typing import Any
 from common.config.index import IMPLEMENTED, INDEX, Entry, entries
 from common.evaluate.claims import headline_metric, load_claims
 from common.evaluate.publish import judge_all, load_rows
-from common.evaluate.tables import NANO, _number, admission_table, blocks, changed_rule, looks_apart
+from common.evaluate.tables import DECIDED, NANO, _number, admission_table, blocks, changed_rule, looks_apart, short_reason
 from common.evaluate.verdicts import Judged
 from common.report import overview, pictures, published, tables
 from common.report.notebooks import Executed, executed
@@ -224,10 +224,11 @@ def _verdict_row(record: Mapping[str, Any], names: Mapping[str, str]) -> str:
     if record["ci_low"] is not None:
         effect += f" [{_number(record['ci_low'], sign=True)}, {_number(record['ci_high'], sign=True)}]"
     paper, seeds, profile = record["paper"], record["n_seeds"], record["profile"]
+    why = f" ({html.escape(short_reason(record))})" if record["verdict"] not in DECIDED and record["reason"] else ""
     changed = f" <em>{changed_rule(record).strip('*')}</em>" if record["earlier"] else ""
     return (f'<tr data-family="{record["family"]}" data-verdict="{record["verdict"]}" data-profile="{profile}">'
             f'<td><a href="papers/{paper}.html">{html.escape(names.get(paper, paper))}</a></td>'
-            f'<td class="claim">{claim}</td><td>{html.escape(record["panel"])}</td><td>{mark(record["verdict"])}{changed}</td>'
+            f'<td class="claim">{claim}</td><td>{html.escape(record["panel"])}</td><td>{mark(record["verdict"])}{why}{changed}</td>'
             f'<td class="effect" data-value="{value}">{effect}</td><td data-value="{seeds}">{seeds}</td>'
             f'<td>{family_name(record["family"])}</td><td>{profile}</td></tr>')
 
