@@ -20,8 +20,9 @@ from common.evaluate.claims import Claim, headline_metric, load_claims
 from common.track.mlflow_store import local_database, local_uri, metric_key, store_errors
 
 TAG = "mlflow.sharedViewState."
-MOST_PARAMETERS = 3
-"""So many differing parameters tell groups of runs apart; of more, the first."""
+NAME = "attributes.`Run Name`"
+MOST_PARAMETERS = 4
+"""So many parameters tell groups of runs apart; of more, the first."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,11 @@ def _of_paper(client: Any, root: Path, experiment: Any) -> list[View]:
     views = []
     for env, claim in (_claims(path) if path.is_file() else {}).items():
         metric = metric_key(f"{claim.metric}/{claim.panel}")
-        if measured := [run for run in runs if run.data.params.get("env") == env and metric in run.data.metrics]:
+        here = [run for run in runs if run.data.params.get("env") == env]
+        if any(metric in run.data.metrics for run in here):
             about = f"{claim.metric} on {claim.panel}, {'lowest' if claim.direction == 'lower' else 'highest'} first"
-            now = measured[0].info.start_time
-            content = {"name": f"Variants by {about}", "createdAt": now, "updatedAt": now, "state": packed(state(claim, measured))}
+            now = max(run.info.start_time for run in here)
+            content = {"name": f"Variants by {about}", "createdAt": now, "updatedAt": now, "state": packed(state(claim, here))}
             client.set_experiment_tag(number, f"{TAG}lab-{env}", json.dumps(content))
             views.append(View(number, paper, f"&viewStateShareKey=lab-{env}", about))
     return views or [View(number, paper, "")]
@@ -81,18 +83,26 @@ def state(claim: Claim, runs: Sequence[Any]) -> dict[str, Any]:
     differing = differing_parameters([run.data.params for run in runs])
     keys = [("tag", "lab.variant"), *(("param", name) for name in differing)]
     groups = {",".join(f"{mode}.{name}.{(run.data.tags if mode == 'tag' else run.data.params).get(name) or 'null'}" for mode, name in keys) for run in runs}
-    spent = [f"metrics.`cost/{axis}`" for axis in dict.fromkeys((claim.matched_on, "env_steps", "updates", "sampled_tokens")) if axis != "none"]
+    columns = [metric, *(f"metrics.`cost/{axis}`" for axis in dict.fromkeys((claim.matched_on, "updates")) if axis != "none")]
     return {"searchFilter": f"tags.lab.kind = 'variant' and params.env = '{claim.env}'", "orderByKey": metric, "orderByAsc": claim.direction == "lower",
-            "selectedColumns": [metric, *spent], "columnOrder": [], "columnWidths": {metric: 260},
+            "selectedColumns": columns, "columnOrder": [NAME, *columns], "columnWidths": {NAME: 280 + 140 * len(differing)} | dict.fromkeys(columns, 150) | {metric: 320},
             "groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": mode, "groupByData": name} for mode, name in keys]},
             "groupsExpanded": dict.fromkeys(sorted(groups), False), "startTime": "ALL", "lifecycleFilter": "Active", "datasetsFilter": [],
             "modelVersionFilter": "All Runs", "useGroupedValuesInCharts": True, "hideEmptyCharts": True}  # fmt: skip
 
 
 def differing_parameters(params: Sequence[Mapping[str, str]]) -> list[str]:
-    """Names of the parameters, other than the seed, that are not the same in all runs."""
-    names = dict.fromkeys(name for one in params for name in one)
-    return [name for name in names if name != "seed" and len({one.get(name) for one in params}) > 1][:MOST_PARAMETERS]
+    """Names of the parameters, other than the seed, that tell runs apart which those before them do not: one that follows from the
+    profile is none."""
+    chosen: list[str] = []
+    for name in dict.fromkeys(name for one in params for name in one if name != "seed"):
+        if len(chosen) < MOST_PARAMETERS and _groups(params, [*chosen, name]) > _groups(params, chosen):
+            chosen.append(name)
+    return chosen
+
+
+def _groups(params: Sequence[Mapping[str, str]], names: Sequence[str]) -> int:
+    return len({tuple(one.get(name) for name in names) for one in params})
 
 
 def packed(content: Mapping[str, Any]) -> str:
