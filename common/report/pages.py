@@ -149,14 +149,15 @@ def front(lab: SiteData) -> str:
     counted = ", ".join(f"**{counts[verdict]} {verdict}**" for verdict in SIGNS)
     signs = ", ".join(f"{sign} {verdict}" for verdict, sign in SIGNS.items())
     picture = [f"![A line for each paper, a cell for each claim: {signs}](images/verdicts.svg)\n"] if lab.records else []
-    how = " ([how a verdict is made](verdicts.md))" if (lab.root / DOCUMENTS["verdicts.md"][0]).exists() else ""
+    offered = {"verdicts.md": "how a verdict is made", "walkthrough.md": "how to run it", "adding-a-paper.md": "how to add a paper"}
+    links = [f"[{words}]({page})" for page, words in offered.items() if (lab.root / DOCUMENTS[page][0]).exists()]
     parts = ["---\ntitle: Verdicts\nhide: [navigation, toc]\n---\n\n# Do the papers' claims hold?\n",
-             "Training methods of papers on LLM agents, replicated with nano policies trained from scratch and with pretrained "
-             "language models. The training seed is the unit of all statistics: effects are differences of means in the "
-             "direction of the claim, paired by seed, with t-intervals so wide that those of a paper's claims on a panel hold "
-             "together. Each verdict is read off its interval at a number of seeds fixed before, by rules written into "
-             f"`papers/<id>/claims.yaml`{how}. *Undecided* does not mean that there is no effect; "
-             "*no effect* does: none as large as the claim's smallest effect of interest.\n",
+             "Training methods of papers on LLM agents, replicated at small scale: with *nano* models, which are small and trained from scratch, "
+             "and with pretrained language models. A claim compares two variants of a method, each trained with several seeds. Its effect is the "
+             "mean difference over seeds, signed so that positive speaks for the claim; its verdict is read from the interval around it, by a rule "
+             "that was written into `papers/<id>/claims.yaml` before the results. *Undecided* does not mean that there is no effect; *no effect* "
+             "does: none as large as the claim's smallest effect of interest.\n",
+             *([f"Read on: {', '.join(links)}.\n"] if links else []),
              (f"{len(lab.records)} verdicts: {counted}.\n" if lab.records
               else "No claim has been judged yet: run `make repro`.\n"),
              *learned(lab), "## At a glance\n", *picture, glance(lab), "\n## Every verdict\n", verdict_table(lab)]
