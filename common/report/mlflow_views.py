@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from common.config import ConfigError
 from common.config.index import INDEX, entries
 from common.evaluate.claims import Claim, headline_metric, load_claims
 from common.track.mlflow_store import local_database, local_uri, metric_key, store_errors
@@ -53,10 +54,9 @@ def _of_paper(client: Any, root: Path, experiment: Any) -> list[View]:
     """The views of one experiment, whose name is that of the paper; the plain table where the paper's claims were not measured."""
     paper, number = experiment.name, experiment.experiment_id
     _describe(client, root, experiment)
-    path = root / "papers" / paper / "claims.yaml"
     runs = client.search_runs([number], "tags.`lab.kind` = 'variant' and attributes.status = 'FINISHED'", max_results=1000)
     views = []
-    for env, claim in (_claims(path) if path.is_file() else {}).items():
+    for env, claim in _claims(root / "papers" / paper / "claims.yaml").items():
         metric = metric_key(f"{claim.metric}/{claim.panel}")
         here = [run for run in runs if run.data.params.get("env") == env]
         if any(metric in run.data.metrics for run in here):
@@ -69,9 +69,13 @@ def _of_paper(client: Any, root: Path, experiment: Any) -> list[View]:
 
 
 def _claims(path: Path) -> dict[str, Claim]:
-    """Environment → the first claim there on the metric of most claims."""
-    headline, found = headline_metric(path), {}
-    for claim in load_claims(path).claims:
+    """Environment → the first claim there on the metric of most claims; none where the file is absent or damaged."""
+    found: dict[str, Claim] = {}
+    try:
+        headline, claims = headline_metric(path), load_claims(path).claims
+    except ConfigError:
+        return found
+    for claim in claims:
         if claim.metric == headline:
             found.setdefault(claim.env, claim)
     return found

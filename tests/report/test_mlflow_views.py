@@ -23,7 +23,7 @@ source: hand-made
 defaults: {metric: success, panels: [shop-v1/test], matched_on: env_steps, direction: higher, why: equal by construction}
 claims:
   - {id: D1, statement: dpo beats base, better: dpo, worse: base}
-  - {id: D2, statement: dpo beats base elsewhere, better: dpo, worse: base, panels: [toy-v1/test]}
+  - {id: D2, statement: dpo beats base elsewhere, better: dpo, worse: base, panels: [countdown-v1/test]}
 """
 INDEX = "id,title,arxiv,url,year,family,status,note\nladder,On Ladders,1,https://a.b/1,2025,multi_agent,planned,\n"
 
@@ -57,7 +57,7 @@ def test_variants_are_groups_in_the_order_of_the_metric_of_most_claims(lab, dire
     path.write_text(path.read_text().replace("direction: higher", f"direction: {direction}"))
     number = track(lab, UNIT, replace(UNIT, seed=4))
     about = f"success on shop-v1/test, {first} first"
-    assert write_views(lab) == [View(number, "ladder", "&viewStateShareKey=lab-shop-v1", about)]  # toy-v1 was not measured
+    assert write_views(lab) == [View(number, "ladder", "&viewStateShareKey=lab-shop-v1", about)]  # countdown-v1 was not measured
     name, state = view_of(lab, number)
     metric = "metrics.`success/shop-v1/test`"
     assert name == f"Variants by {about}" and (state["orderByKey"], state["orderByAsc"]) == (metric, direction == "lower")
@@ -85,9 +85,12 @@ def test_experiments_say_which_paper_they_are_unless_somebody_wrote_something_el
     assert tags["mlflow.experimentKind"] == "custom_model_development"
 
 
-def test_a_paper_without_claims_or_results_has_the_plain_table(root):  # noqa: F811
-    number = track(root, UNIT)
-    assert write_views(root) == [View(number, "ladder", "")]
+def test_a_paper_without_claims_or_with_damaged_ones_has_the_plain_table(lab):
+    number, path = track(lab, UNIT), lab / "papers" / "ladder" / "claims.yaml"
+    path.write_text(CLAIMS.replace("better: dpo", "beter: dpo"))
+    assert write_views(lab) == [View(number, "ladder", "")]
+    path.unlink()
+    assert write_views(lab) == [View(number, "ladder", "")]
 
 
 def test_no_store_has_no_views(tmp_path):
