@@ -14,8 +14,8 @@
 # | [The report](90_report.ipynb) | Do the papers' claims hold? All verdicts and figures |
 #
 # Below is one toy of everything: an environment, its exact values, a search tree, a language model to ask and to play beside,
-# DPO, a claim judged, and at the end a sweep of your own. It needs nothing that was trained or downloaded; point at the marks
-# of a figure to read its numbers.
+# DPO, a claim judged, and at the end a sweep of your own. It needs nothing that was trained or downloaded. In
+# JupyterLab, point at the marks of a figure to read its numbers.
 
 # %% tags=["parameters"]
 env: str = "countdown-v1"  # the environment whose base model is sampled from, if there is one

@@ -16,7 +16,7 @@
 paper: str = "score"  # a paper of this family: a folder below papers/
 env: str = ""  # one of the paper's environments; "" is its first
 seed: int = 0  # training seed
-profile: str = "cpu"  # smoke (seconds), cpu (minutes), smol (a pretrained model, an hour) or gpu
+profile: str = "cpu"  # smoke (seconds), cpu (minutes), smol (a pretrained model, 5 to 30 minutes where recorded) or gpu
 overrides: dict = {}  # changed parameters by dotted name, for example {"rl.alpha": 10.0}
 train: bool = False  # whether to compute this unit here, unless it is finished
 

@@ -33,18 +33,21 @@ def lab(root: Path) -> None:
 
 
 def mlflow(root: Path) -> None:
-    """Replace this process by MLflow's server of the local store; prints the address of each paper's runs.
+    """Replace this process by MLflow's server of the local store; prints the address of each paper's variants in order.
 
     MLflow opens on pages about the usage of language models, and an experiment on that of its traces, unless the address asks for
     its table of runs.
     """
-    from common.track.mlflow_store import experiments, local_uri, quiet_environment
+    from common.track.mlflow_store import local_uri, quiet_environment
 
     quiet_environment()
+    from common.report.mlflow_views import write_views
+
     port = free_port(5000, "MLflow")
-    print(f"MLflow: http://{HOST}:{port}/#/experiments", flush=True)
-    for name, number in experiments(root).items():
-        print(f"  {name}: http://{HOST}:{port}/#/experiments/{number}/runs?workflowType=machine_learning", flush=True)
+    address, training = f"http://{HOST}:{port}/#/experiments", "workflowType=machine_learning"
+    print(f"MLflow: {address}?{training}", flush=True)
+    for view in write_views(root):
+        print(f"  {view.paper}{': ' * bool(view.about)}{view.about}\n    {address}/{view.experiment}/runs?{training}{view.query}", flush=True)
     _become(root, ["mlflow", "ui", "--backend-store-uri", local_uri(root), "--host", HOST, "--port", str(port)], environment_of(root))
 
 

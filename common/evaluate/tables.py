@@ -162,10 +162,10 @@ def changed_rule(record: Mapping[str, Any]) -> str:
 
 
 def _verdict_cell(record: Mapping[str, Any]) -> str:
-    verdict, head = record["verdict"], record["reason"].split(":")[0]
+    verdict, why = record["verdict"], short_reason(record)
     if record["effect"] is None:
-        return head or verdict
-    verdict = f"**{verdict}**" if verdict in DECIDED else f"{verdict} ({head})" if verdict == "not testable here" else verdict
+        return why or verdict
+    verdict = f"**{verdict}**" if verdict in DECIDED else f"{verdict} ({why})" if why else verdict
     return " ".join(part for part in (verdict, _number(record["effect"], sign=True), changed_rule(record)) if part)
 
 
@@ -187,11 +187,16 @@ def _claim_line(record: Mapping[str, Any], *, first: bool) -> str:
 
 
 def verdict_text(record: Mapping[str, Any]) -> str:
-    """The verdict with what has to be added to it, in short."""
+    """The verdict with its reason in short; of an undecided claim at a look also when it is read next."""
     verdict = f"**{record['verdict']}**" if record["verdict"] in DECIDED else record["verdict"]
-    if record["next_look"]:
-        return record["next_look"]
-    return f"{verdict} ({record['reason'].split(':')[0]})" if record["reason"] else verdict
+    explained = f"{verdict} ({why})" if (why := short_reason(record)) else verdict
+    return record["next_look"].replace(verdict, explained, 1) or explained
+
+
+def short_reason(record: Mapping[str, Any]) -> str:
+    """The first words of the record's reason; of an interval that decides nothing what it contains."""
+    head = record["reason"].split(":")[0]
+    return f"interval contains {record['at_least']:g} and reaches beyond ±{record['margin']:g}" if head == "interval" else head
 
 
 def _line(cells: Sequence[str]) -> str:

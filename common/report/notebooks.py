@@ -73,6 +73,8 @@ def page(path: Path, home: str = "") -> str:
         cell["id"] = f"cell{number}"  # of its own accord nbformat draws another one each time
         if cell.cell_type == "markdown":
             cell.source = draw_formulas(cell.source)
+        for data in (output.data for output in cell.get("outputs", []) if "text/markdown" in output.get("data", {})):
+            data["text/markdown"] = draw_formulas(data["text/markdown"])
     exporter = HTMLExporter(template_name="basic", exclude_input=path.stem in WITHOUT_CODE, exclude_input_prompt=True,
                             exclude_output_prompt=True)
     body, _ = exporter.from_notebook_node(notebook)

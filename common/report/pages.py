@@ -17,7 +17,7 @@ from typing import Any
 from common.config.index import IMPLEMENTED, INDEX, Entry, entries
 from common.evaluate.claims import headline_metric, load_claims
 from common.evaluate.publish import judge_all, load_rows
-from common.evaluate.tables import NANO, _number, admission_table, blocks, changed_rule, looks_apart
+from common.evaluate.tables import DECIDED, NANO, _number, admission_table, blocks, changed_rule, looks_apart, short_reason
 from common.evaluate.verdicts import Judged
 from common.report import overview, pictures, published, tables
 from common.report.notebooks import Executed, executed
@@ -149,14 +149,15 @@ def front(lab: SiteData) -> str:
     counted = ", ".join(f"**{counts[verdict]} {verdict}**" for verdict in SIGNS)
     signs = ", ".join(f"{sign} {verdict}" for verdict, sign in SIGNS.items())
     picture = [f"![A line for each paper, a cell for each claim: {signs}](images/verdicts.svg)\n"] if lab.records else []
-    how = " ([how a verdict is made](verdicts.md))" if (lab.root / DOCUMENTS["verdicts.md"][0]).exists() else ""
+    offered = {"verdicts.md": "how a verdict is made", "walkthrough.md": "how to run it", "adding-a-paper.md": "how to add a paper"}
+    links = [f"[{words}]({page})" for page, words in offered.items() if (lab.root / DOCUMENTS[page][0]).exists()]
     parts = ["---\ntitle: Verdicts\nhide: [navigation, toc]\n---\n\n# Do the papers' claims hold?\n",
-             "Training methods of papers on LLM agents, replicated with nano policies trained from scratch and with pretrained "
-             "language models. The training seed is the unit of all statistics: effects are differences of means in the "
-             "direction of the claim, paired by seed, with t-intervals so wide that those of a paper's claims on a panel hold "
-             "together. Each verdict is read off its interval at a number of seeds fixed before, by rules written into "
-             f"`papers/<id>/claims.yaml`{how}. *Undecided* does not mean that there is no effect; "
-             "*no effect* does: none as large as the claim's smallest effect of interest.\n",
+             "Training methods of papers on LLM agents, replicated at small scale: with *nano* models, which are small and trained from scratch, "
+             "and with pretrained language models. A claim compares two variants of a method, each trained with several seeds. Its effect is the "
+             "mean difference over seeds, signed so that positive speaks for the claim; its verdict is read from the interval around it, by a rule "
+             "that was written into `papers/<id>/claims.yaml` before the results. *Undecided* does not mean that there is no effect; *no effect* "
+             "does: none as large as the claim's smallest effect of interest.\n",
+             *([f"Read on: {', '.join(links)}.\n"] if links else []),
              (f"{len(lab.records)} verdicts: {counted}.\n" if lab.records
               else "No claim has been judged yet: run `make repro`.\n"),
              *learned(lab), "## At a glance\n", *picture, glance(lab), "\n## Every verdict\n", verdict_table(lab)]
@@ -224,10 +225,11 @@ def _verdict_row(record: Mapping[str, Any], names: Mapping[str, str]) -> str:
     if record["ci_low"] is not None:
         effect += f" [{_number(record['ci_low'], sign=True)}, {_number(record['ci_high'], sign=True)}]"
     paper, seeds, profile = record["paper"], record["n_seeds"], record["profile"]
+    why = f" ({html.escape(short_reason(record))})" if record["verdict"] not in DECIDED and record["reason"] else ""
     changed = f" <em>{changed_rule(record).strip('*')}</em>" if record["earlier"] else ""
     return (f'<tr data-family="{record["family"]}" data-verdict="{record["verdict"]}" data-profile="{profile}">'
             f'<td><a href="papers/{paper}.html">{html.escape(names.get(paper, paper))}</a></td>'
-            f'<td class="claim">{claim}</td><td>{html.escape(record["panel"])}</td><td>{mark(record["verdict"])}{changed}</td>'
+            f'<td class="claim">{claim}</td><td>{html.escape(record["panel"])}</td><td>{mark(record["verdict"])}{why}{changed}</td>'
             f'<td class="effect" data-value="{value}">{effect}</td><td data-value="{seeds}">{seeds}</td>'
             f'<td>{family_name(record["family"])}</td><td>{profile}</td></tr>')
 

@@ -89,7 +89,7 @@ _FORMULA = re.compile(r"(?P<code>```.*?```|`[^`\n]+`)|\$\$(?P<display>.+?)\$\$"
                       r"|(?<!\\)\$(?P<inline>[^$\n]+(?:\n[^$\n]+)?)\$", re.S)
 _INK = "#010203"  # any colour that nothing else has, so that it can be replaced by that of the text
 _SPELLINGS = ((r"\\[Bb]ig+", ""), (r"\\tfrac", r"\\frac"),
-              (r"\\frac(\w)(\w)", r"\\frac{\1}{\2}"), (r"\\mathbb (\w)", r"\\mathbb{\1}"),
+              (r"\\frac(\w)(\w)", r"\\frac{\1}{\2}"), (r"\\frac(\d)\{", r"\\frac{\1}{"), (r"\\mathbb (\w)", r"\\mathbb{\1}"),
               (r"\\underbrace\{([^{}]*)\}_\{\\text\{(\w+)\}\}", r"\\left[\1\\right]_{\\mathrm{\2}}"))
 """What TeX allows and mathtext does not, and the same in mathtext's spelling."""
 _NOISE = re.compile(r"^.*?(?=<svg)|<metadata>.*?</metadata>|<!--.*?-->|<style[^>]*>.*?</style>"

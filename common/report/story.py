@@ -139,8 +139,9 @@ class Story:
         if not self.folder.is_dir():
             return ""
         known = json.loads((self.folder / "unit.json").read_text(encoding="utf-8"))
+        most = f"{known['largest']:.2g}" if known["largest"] < 1 else f"{known['largest']:.0f}, which is that of a count"
         again = (f", computed again on another processor: {known['values'] - known['differ']} of its {known['values']} values are the table's, the others "
-                 f"differ by at most {known['largest']:.2g}" if known["differ"] else "")  # fmt: skip
+                 f"differ by at most {most}" if known["differ"] else "")  # fmt: skip
         return f" Examples and curves are those of seed {self.seed}{again}."
 
     def results(self) -> None:

@@ -55,19 +55,6 @@ def sqlite_uri(path: Path) -> str:
     return URL.create("sqlite+pysqlite", database=str(path)).render_as_string()
 
 
-def experiments(root: Path) -> dict[str, str]:
-    """Name → number of the experiments in the default store, one for each paper that was run; none before the first run."""
-    if not local_database(root).is_file():
-        return {}
-    from mlflow.tracking import MlflowClient
-
-    try:
-        found = MlflowClient(local_uri(root)).search_experiments()
-    except store_errors():  # the server will say what is wrong
-        return {}
-    return {one.name: one.experiment_id for one in sorted(found, key=lambda one: one.name) if one.name != "Default"}
-
-
 def is_database(uri: str) -> bool:
     """Whether MLflow's client writes to the database itself, rather than to a server that does."""
     return uri.partition(":")[0].partition("+")[0] in ("sqlite", "postgresql", "mysql", "mssql")

@@ -58,7 +58,7 @@ def test_each_starts_with_the_code_of_its_own_folder(tmp_path, monkeypatch, caps
         assert "--allow-root" not in serve.lab_arguments(8889, superuser=False)
     else:
         assert words.endswith("--host 127.0.0.1 --port 5001") and "50%25/mlruns/mlflow.db" in words
-        assert capsys.readouterr().out == "MLflow: http://127.0.0.1:5001/#/experiments\n"  # no run yet
+        assert capsys.readouterr().out == "MLflow: http://127.0.0.1:5001/#/experiments?workflowType=machine_learning\n"  # no run yet
         assert started["variables"]["MLFLOW_DISABLE_TELEMETRY"] == "true"
 
 
@@ -68,9 +68,9 @@ def test_each_paper_s_runs_have_their_address(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(serve, "_become", lambda *_: None)
     monkeypatch.setattr(serve, "free_port", lambda first, what: first)
     serve.mlflow(tmp_path)
-    address = "http://127.0.0.1:5000/#/experiments"
-    assert capsys.readouterr().out.splitlines() == [f"MLflow: {address}"] + [
-        f"  {paper}: {address}/{numbers[paper]}/runs?workflowType=machine_learning" for paper in ("ladder", "toy")]
+    address, training = "http://127.0.0.1:5000/#/experiments", "workflowType=machine_learning"
+    assert capsys.readouterr().out.splitlines() == [f"MLflow: {address}?{training}"] + [
+        line for paper in ("ladder", "toy") for line in (f"  {paper}", f"    {address}/{numbers[paper]}/runs?{training}")]
 
 
 def test_code_of_another_checkout_stops_with_one_sentence(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import date
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from common.evaluate.publish import (
     claims_text, disagreements, insert_tables, judge_all, load_rows, claim_changes, read_claims, with_earlier, write_claims,
 )
 from common.evaluate.tables import (
-    FAMILY_NAMES, LADDER_METRICS, admission_table, blocks, claims_table, counts, families_table, fill_blocks, ladder_table, verdicts_table, worlds_table,
+    FAMILY_NAMES, LADDER_METRICS, admission_table, blocks, claims_table, counts, families_table, fill_blocks, ladder_table, verdict_text, verdicts_table, worlds_table,
 )
 from common.evaluate.verdicts import FIELDS, Judged
 from common.rows import COST_FIELDS, MetricRow, write_metrics
@@ -199,7 +200,8 @@ def test_verdicts_at_a_glance(project):
     lines = verdicts_table(judge_all(project / "results", project / "papers").claims).splitlines()
     assert lines[2] == "| claim | countdown-v1/test | shop-v1/test |"
     assert lines[4] == "| D1 a beats b\\|c | **supported** +0.104 |  |"  # mean of .554 over mean of .450
-    assert lines[5].startswith("| D2 b beats c | undecided +0.004 | not run |") and len(lines) == 6
+    why = "interval contains 0 and reaches beyond ±0.03"
+    assert lines[5].startswith(f"| D2 b beats c | undecided ({why}) +0.004 | not run |") and len(lines) == 6
 
 
 def test_pretrained_models_are_told_in_short_and_apart(project):
@@ -243,7 +245,14 @@ def test_a_failed_check_and_the_next_look_stand_in_the_tables(project):
     judged = judge_all(project / "results", project / "papers")
     assert "| not testable here (headroom) |" in claims_table(judged)  # c solves .446
     claims.write_text(claims.read_text().replace("looks: [5]", "looks: [5, 10]").replace("at_least: 0.45", "at_least: 0.05"))
-    assert "| undecided at 5; next and last look at 10 |" in claims_table(judge_all(project / "results", project / "papers"))
+    why = "interval contains 0 and reaches beyond ±0.03"
+    assert f"| undecided ({why}) at 5; next and last look at 10 |" in claims_table(judge_all(project / "results", project / "papers"))
+
+
+def test_no_published_verdict_is_left_undecided_without_its_reason():
+    records = read_claims(ROOT / "results" / "claims").claims
+    told = {verdict_text(record) for record in records if record["verdict"] == "undecided"}
+    assert told and all(re.match(r"undecided \((interval contains|budgets differ|\d+ (of \d+ )?seeds|not run|no spread|\w+ not measured)", one) for one in told), told
 
 
 # -- rules that change after results -------------------------------------------------------------------
@@ -269,7 +278,7 @@ def test_a_rule_changed_after_results_leaves_a_trace(project):
     assert date.fromisoformat(trace["changed"]) <= date.today() and set(trace["rule"]) == set(RULE)
     assert len(second["earlier"]) == 1 and unmeasured["earlier"] == []  # what had not been measured may change freely
     said = f"*rule changed on {trace['changed']}*"
-    assert f"undecided at the last look {said} |" in claims_table(read_claims(folder)) and f"+0.104 {said} |" in verdicts_table([first])
+    assert f"undecided (interval contains 0.12 and reaches beyond ±0.03) at the last look {said} |" in claims_table(read_claims(folder)) and f"+0.104 {said} |" in verdicts_table([first])
     assert _publish(project) == [] and read_claims(folder).claims[0]["earlier"] == [trace] and disagreements(project) == []
 
 

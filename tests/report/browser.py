@@ -1,4 +1,8 @@
-"""A headless Chromium driven through its DevTools protocol, for tests; as a program it takes pictures of the site."""
+"""A headless Chromium driven through its DevTools protocol, for tests; as a program it takes the pictures of ``docs/images`` that show pages.
+
+    python -m tests.report.browser                                        # the site, after make report
+    python -m tests.report.browser ADDRESS TEXT docs/images/NAME.png      # a page of MLflow, once TEXT is in it: addresses are printed by make mlflow
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import base64
 import json
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
@@ -112,5 +117,27 @@ def take_pictures(root: Path) -> None:
         tab.picture(root / "docs/images/site_phone.png")
 
 
+NO_ASSISTANT = "try { localStorage['mlflow.assistant.fab.autoOpenedOnFirstLoad_v1'] = 'true' } catch (error) {}"
+"""MLflow opens a panel beside its pages on a browser's first visit, unless this stands there."""
+
+
+def take_picture(address: str, text: str, target: Path, *, patience: float = 300) -> None:
+    """The page at ``address`` once ``text`` is in it, in few colours, which makes the file small."""
+    from PIL import Image
+
+    with browser(program()) as tab:
+        tab.call("Emulation.setDeviceMetricsOverride", width=1280, height=620, deviceScaleFactor=1, mobile=False)
+        tab.call("Page.addScriptToEvaluateOnNewDocument", source=NO_ASSISTANT)
+        tab.call("Page.navigate", url=address)
+        end = time.monotonic() + patience
+        while not tab.value(f"document.body.innerText.includes({json.dumps(text)})"):
+            assert time.monotonic() < end, f"{text!r} does not appear on {address}"
+            time.sleep(1)
+        time.sleep(3)  # what is drawn last
+        tab.picture(target)
+    Image.open(target).convert("RGB").quantize(64).save(target, optimize=True)
+
+
 if __name__ == "__main__":
-    take_pictures(Path(__file__).resolve().parents[2])
+    root = Path(__file__).resolve().parents[2]
+    take_picture(sys.argv[1], sys.argv[2], root / sys.argv[3]) if sys.argv[1:] else take_pictures(root)

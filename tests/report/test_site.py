@@ -11,10 +11,11 @@ import pytest
 from matplotlib.figure import Figure
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from common.config import ConfigError
+from common.config import ConfigError, known_papers
 from common.evaluate.publish import judge_all, write_claims
 from common.report import pages, site
 from common.report.notebooks import page
+from common.report.published import section
 from common.report.show import svg
 from common.report.selfcontained import Page, broken, draw_formulas, foreign
 from common.rows import COST_FIELDS
@@ -266,6 +267,15 @@ def test_a_notebook_s_page_has_texts_tables_figures_and_code_unless_it_is_the_re
     nbformat.write(link, tmp_path / "linked.ipynb")
     assert 'href="index.html">story' in page(tmp_path / "linked.ipynb", "index.html")  # which of them were executed stands there
     assert "secret_of_the_cell" not in page(notebook(tmp_path / "90_report.ipynb"))
+    told = nbformat.v4.new_code_cell("story.idea()", outputs=[nbformat.v4.new_output("display_data", {"text/markdown": "# N\n\nbecause $x_1 < 2$"})])
+    nbformat.write(nbformat.v4.new_notebook(cells=[told]), tmp_path / "told.ipynb")
+    assert 'because <svg role="img" aria-label="x_1 &lt; 2"' in page(tmp_path / "told.ipynb")  # what a cell says is drawn too
+
+
+@pytest.mark.parametrize("paper", known_papers(ROOT))
+def test_every_formula_of_a_paper_s_idea_can_be_drawn(paper):
+    idea = section(ROOT / "papers" / paper / "README.md", "The idea")
+    assert "<code>" not in draw_formulas(idea)
 
 
 @pytest.mark.parametrize("content", [
