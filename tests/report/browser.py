@@ -126,7 +126,7 @@ def take_picture(address: str, text: str, target: Path, *, patience: float = 300
     from PIL import Image
 
     with browser(program()) as tab:
-        tab.call("Emulation.setDeviceMetricsOverride", width=1280, height=620, deviceScaleFactor=1, mobile=False)
+        tab.call("Emulation.setDeviceMetricsOverride", width=1280, height=780, deviceScaleFactor=1, mobile=False)
         tab.call("Page.addScriptToEvaluateOnNewDocument", source=NO_ASSISTANT)
         tab.call("Page.navigate", url=address)
         end = time.monotonic() + patience
