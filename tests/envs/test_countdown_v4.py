@@ -1,0 +1,63 @@
+"""countdown-v4: four numbers in three steps, a step that the rules forbid loses, and what its base models are shown."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from common.base import CRITIC_QUESTION
+from common.envs import check_env
+from common.envs.countdown import descending, step_actions
+from common.envs.versions.countdown_v2 import FALSE
+from common.envs.versions.countdown_v4 import SIZES, STEPS, CountdownV4, build
+from common.rng import generator
+from common.types import Task
+
+TASK = Task("t", "countdown-v4", "t", {"numbers": [9, 5, 3, 2], "target": 15})  # 9 + 5 + 3 - 2
+
+
+@pytest.fixture(scope="module")
+def panels():
+    return {name: [Task(**row) for row in rows] for name, rows in build(0).items()}
+
+
+def test_the_contract_holds_and_panels_share_no_numbers(panels):
+    check_env(CountdownV4(), panels["test"][:20])
+    assert {name: len(tasks) for name, tasks in panels.items()} == SIZES
+    assert {len(task.data["numbers"]) for task in panels["test"]} == {STEPS + 1}
+    sets = [{descending(task.data["numbers"]) for task in tasks} for tasks in panels.values()]
+    assert sum(map(len, sets)) == len(set().union(*sets))
+
+
+def by_chance(numbers: tuple[int, ...], target: int) -> float:
+    """How often steps at random reach ``target``."""
+    options = step_actions(numbers, "+-")
+    return sum(by_chance(rest, target) for _, rest in options) / len(options) if options else float(numbers[0] == target)
+
+
+def test_steps_at_random_solve_one_task_in_six(panels):
+    tasks = panels["validation"][:100]
+    assert sum(by_chance(descending(task.data["numbers"]), task.data["target"]) for task in tasks) / 100 == pytest.approx(1 / 6, abs=0.03)
+
+
+def test_a_step_that_the_rules_forbid_loses():
+    env = CountdownV4()
+    env.reset(TASK)
+    assert env.q(env.snapshot(), "9 + 5") > 0 and env.q(env.snapshot(), "9 * 5") == 0.0
+    assert [env.step(action).done for action in ("9 * 5", "9 + 5", "14 + 3")] == [False, False, True]
+
+
+def test_the_base_is_shown_every_legal_step_and_now_and_then_a_false_verdict():
+    env, seen, verdicts = CountdownV4(), Counter(), Counter()
+    for i in range(400):
+        for shown in env.demonstrations(TASK, generator(0, i), CRITIC_QUESTION):
+            if shown.messages[0]["content"] == "numbers 9 5 3 2 target 15":
+                env.reset(TASK)
+                action = shown.messages[1]["content"]
+                if shown.learned == 1:
+                    seen[action] += 1
+                else:
+                    verdicts[(env.q(env.snapshot(), action) > 0) == (shown.messages[3]["content"] == "yes")] += 1
+    assert set(seen) == {action for action, _ in step_actions((9, 5, 3, 2), "+-")} and max(seen.values()) < 60
+    assert verdicts[False] / verdicts.total() == pytest.approx(FALSE, abs=0.04)
