@@ -11,7 +11,7 @@ from common.report.show import code, source
 from common.rows import MetricRow
 from papers.agent_r.revision import splice
 
-LADDER = ("base", "start", "unmasked_it1", "sft", "sft+retry", "agent_r_it1", "agent_r_it2", "agent_r", "agent_r_once", "shuffled", "exact", "end")
+LADDER = ("base", "start", "sft", "sft+retry", "unmasked_it1", "agent_r_it1", "agent_r_it2", "agent_r", "agent_r_once", "shuffled", "exact", "end")
 COLUMNS = ("success", "greedy_success", "recovery", "greedy_recovery", "caught", "false_alarm", "loops", "judged")
 CURVES = ("loss", "logp", "grad_norm")
 SHOWN = ("sft_it1", "agent_r_it1", "agent_r_it3", "shuffled_it3", "end_it3")
@@ -26,6 +26,6 @@ def toy() -> list[str]:
 
 
 def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure | str]:
-    return ["A first step taken back where it was wrong (up) and where it was right (right); on the line the policy cannot tell them apart.",
-            plane(rows, [name for name in LADDER if name in variants], (("false_alarm", "right steps"), ("caught", "wrong steps")),
-                  guide=((0, 1), (0, 1)))]  # fmt: skip
+    return ["First steps taken back where they were wrong (up) and right (right); on the line the policy cannot tell them apart. The others never take back.",
+            plane(rows, [name for name in LADDER[4:] if name in variants],
+                  (("false_alarm", "right steps"), ("caught", "wrong steps")), guide=((0, 1), (0, 1)))]  # fmt: skip
