@@ -143,7 +143,7 @@ def test_verdicts_of_several_words_and_changed_rules_are_marked(tmp_path):
     claims.write_text(claims.read_text().replace("at_least: 0.1,", "at_least: 0.3,"))
     (root / "docs/verdicts.md").write_text("# How\n")
     made = pages.pages(pages.read_lab(root, "cpu"))
-    assert '<span class="verdict not-testable-here">– not testable here</span> <em>rule changed on ' in made["index.md"]
+    assert '<span class="verdict not-testable-here">– not testable here</span> (headroom) <em>rule changed on ' in made["index.md"]
     assert "how a verdict is made](verdicts.md)" in made["index.md"] and made["verdicts.md"] == "# How\n"
     assert "not testable here</span> (headroom) *rule changed on " in made["papers/toy.md"] and "| **no** |" in made["papers/toy.md"]
 
