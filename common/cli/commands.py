@@ -301,16 +301,19 @@ def main_variants(claims: Path, metric: str, rows: Sequence = ()) -> list[str]:
 
 
 def _best(root: Path, planned: Sequence[Planned], folder: Path, *, metric: str | None, variant: str | None) -> list[str]:
-    """A line for each panel with the setting whose mean over seeds is highest, and its picture in ``folder``. Without
-    ``metric`` and ``variant`` those of the paper's claims: the metric of most, and the first of :func:`main_variants`."""
-    from common.evaluate.claims import headline_metric
+    """A line for each panel with the setting whose mean over seeds is highest, or lowest where all claims on the metric say that less
+    is better, and its picture in ``folder``. Without ``metric`` and ``variant`` those of the paper's claims: the metric of most, and
+    the first of :func:`main_variants`."""
+    from common.evaluate.claims import headline_metric, load_claims
     from common.report.sweeps import parallel_coordinates
     from common.sweep.collect import means, spelled
 
     claims = root / "papers" / planned[0].paper / "claims.yaml" if planned else Path()
     promised: list[str] = []
+    lowest = False
     if claims.is_file():
         metric = metric or headline_metric(claims)
+        lowest = {claim.direction for claim in load_claims(claims).claims if claim.metric == metric} == {"lower"}
         promised = main_variants(claims, metric, _published(root, planned[0].paper))
     means_by_panel = means(root, planned, metric=metric) if metric else {}
     variant = variant or next((name for name in promised if name in {key[1] for key in means_by_panel}), None)
@@ -319,11 +322,11 @@ def _best(root: Path, planned: Sequence[Planned], folder: Path, *, metric: str |
         values = means_by_panel.get((panel, variant))
         if not values or len(values) < 2:
             continue
-        best = max(values, key=lambda pair: pair[1])
+        best = (min if lowest else max)(values, key=lambda pair: pair[1])
         equal = sum(value == best[1] for _, value in values) - 1
-        lines.append(f"highest {metric} of {variant} on {panel}: {best[1]:.4f} at {spelled(best[0])}"
+        lines.append(f"{'lowest' if lowest else 'highest'} {metric} of {variant} on {panel}: {best[1]:.4f} at {spelled(best[0])}"
                      + (f", and at {equal} other{'s' if equal > 1 else ''}" if equal else ""))
-        picture = parallel_coordinates([one for one, _ in values], [value for _, value in values], outcome=f"{metric} of {variant}")
+        picture = parallel_coordinates([one for one, _ in values], [value for _, value in values], outcome=f"{metric} of {variant}", lowest=lowest)
         picture.savefig(folder / f"parallel.{panel.replace('/', '.')}.png", dpi=110)
     if not lines:
         lines.append(f"no picture: fewer than two settings have {metric or 'a metric'} of {variant or 'a variant'}; "

@@ -7,13 +7,16 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from common.cli import commands
 from common.cli.commands import main_variants
 from common.config import known_papers
 from common.evaluate.claims import headline_metric
 from common.rows import read_metrics
+from common.sweep import collect
 from common.sweep.board import Progress
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,6 +123,16 @@ def test_a_constant_control_is_never_the_best_one():
     claims = ROOT / "papers/score/claims.yaml"
     rows = read_metrics(ROOT / "results/score/metrics.jsonl")
     assert "repeat" in main_variants(claims, "delta") and "repeat" not in main_variants(claims, "delta", rows)
+
+
+@pytest.mark.parametrize(("paper", "metric", "line"), [
+    ("spo", "exploitability", "lowest exploitability of spo on p: 0.0300 at lr=0.3"),
+    ("rise", "success", "highest success of rise_self on p: 0.0700 at lr=1")])  # fmt: skip
+def test_a_sweep_names_the_lowest_value_where_the_claims_say_that_less_is_better(monkeypatch, tmp_path, paper, metric, line):
+    monkeypatch.setattr(collect, "means", lambda root, planned, metric: {
+        ("p", name): [({"lr": 1}, 0.07), ({"lr": 0.3}, 0.03)] for name in ("spo", "rise_self")})  # fmt: skip
+    assert commands._best(ROOT, [SimpleNamespace(paper=paper)], tmp_path, metric=metric, variant=None) == [line]
+    assert (tmp_path / "parallel.p.png").exists()
 
 
 @pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="this machine has a GPU")
