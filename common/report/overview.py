@@ -23,7 +23,7 @@ FILLS = {"supported": BLUE, "contradicted": RED, "no effect": "#bfe3d6", "undeci
 DARK = ("supported", "contradicted")
 FAMILIES = {"self_correction": "Self-correction", "tree_search_dpo": "Tree-search DPO",
             "multi_agent": "Multi-agent training", "world_models": "World models"}  # fmt: skip
-NAMES = 2.4
+NAMES = 2.9
 """Width of the papers' names, in cells."""
 
 
