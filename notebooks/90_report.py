@@ -28,7 +28,7 @@ papers, seeds = sorted({row.paper for row in rows}), sorted({row.seed for row in
 ladders = {paper: notebook_content(root, paper).ladder for paper in papers}
 headlines = {paper: headline_metric(root / "papers" / paper / "claims.yaml") for paper in papers}
 places = sorted({(row.paper, row.env) for row in rows})
-say(f"{len(rows):,} metric rows and {len(records)} verdicts, from seeds {', '.join(map(str, seeds)) or '(none yet)'}; "
+say(f"{len(rows):,} metric rows and {len(records)} verdicts, from {f'seeds {seeds[0]} to {seeds[-1]}' if seeds else 'no seed yet'}; "
     f"{', '.join(f'{paper} on {env}' for paper, env in places) or 'nothing has been run yet'}.")
 
 # %% [markdown]
