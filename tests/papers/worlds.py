@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import combinations_with_replacement
+from itertools import combinations, combinations_with_replacement
 from pathlib import Path
 
 from common.envs.panels import version
 from common.envs.versions import arithmetic_v1, countdown_v1, countdown_v2, deduction_v1, facts_two_holders_v1
 from common.envs.versions.arithmetic_v1 import ArithmeticEnv
+from common.envs.versions.countdown_v4 import CountdownV4
 from common.envs.versions.countdown_roles_v1 import CountdownRolesEnv
 from common.envs.versions.countdown_v1 import CountdownEnv
 from common.envs.versions.countdown_v2 import CountdownV2
@@ -30,6 +31,7 @@ from common.types import Task
 from tests.papers import small_shop, sums
 from tests.papers.units import PAIRS, operators, spec_of, sums as sum_tasks, teach, write_panels
 
+FOURS = [(a, *three) for three in combinations(range(8, 0, -1), 3) for a in range(9, three[0], -1)]
 SMALL = [(a, b, c) for a in range(2, 10) for b in range(1, a) for c in range(1, b)]
 TRIPLES = list(combinations_with_replacement(range(13, 0, -1), 3))
 
@@ -63,6 +65,19 @@ def countdown(root: Path, env: CountdownEnv = CountdownEnv(), demos: Sequence[Ta
 def countdown_sums(root: Path) -> Path:
     """The same of + and − alone."""
     return countdown(root, CountdownV2(), [Task(**row) for row in countdown_v2.build(0)["demos"][:1500]])
+
+
+def countdown_four(root: Path) -> Path:
+    """Four small numbers whose target is their sum, for a policy that was shown legal steps at random: it solves one task in eight, and a step
+    leads on if and only if it is a sum."""
+    env, order = CountdownV4(), generator("four numbers").permutation(len(FOURS)).tolist()
+    panels = {
+        split: [Task(f"{env.id}/{split}/{k}", env.id, split, {"numbers": list(FOURS[k]), "target": sum(FOURS[k])}) for k in chosen]
+        for split, chosen in {"train": order[:50], "test": order[50:62], "demos": [*order[:50], *order[62:]]}.items()
+    }  # fmt: skip
+    write_panels(root, env.id, panels)
+    teach(root, demonstrations(env, panels["demos"], seed=0, repeats=6), vocab=340, context=64, updates=400)
+    return root
 
 
 def countdown_roles(root: Path) -> Path:
@@ -134,6 +149,7 @@ WORLDS: dict[str, Callable[[Path], Path]] = {
     "countdown-answer-v1": sums.build,
     "countdown-v1": countdown,
     "countdown-v2": countdown_sums,
+    "countdown-v4": countdown_four,
     "countdown-roles-v1": countdown_roles,
     "countdown-worked-roles-v1": countdown_worked_roles,
     "countdown-worked-v1": countdown_worked,

@@ -1,0 +1,38 @@
+"""ReST-MCTS*'s own part of its family's notebook: quality values of a small tree by hand, and what each model makes of the same tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from common.report import tables
+from common.report.show import code, source
+from common.rows import MetricRow
+from papers.rest_mcts.star import Node, bound, inferred
+
+VALUES = ("prm0", "prm1", "prm2", "more1", "code0", "ideal")
+LADDER = ("base", "base+vote", *(f"{name}+{how}" for how in ("bon", "mcts") for name in VALUES), "rest_em", "rest_mcts")
+COLUMNS = ("success", "greedy_success", "tokens")
+CURVES = ("loss", "value", "logp", "grad_norm")
+SHOWN = ("prm0", "prm1", "prm2", "more1", "code0", "rest_em", "rest_mcts")
+
+
+def toy() -> list[str]:
+    """A question of two steps, of which three first steps were tried."""
+    root = Node(2)
+    for action, ends in (("9 + 5", {"14 - 3": 1.0, "14 + 3": 0.0}), ("9 - 5", {"4 + 3": 0.0}), ("9 - 3", {"6 + 5": 1.0})):
+        first = Node(1, action=action, parent=root)
+        first.children = [Node(0, action=end, parent=first, done=True, reward=reward) for end, reward in ends.items()]
+        root.children.append(first)
+    both = zip(*(inferred(root, lambda left: left, released=released) for released in (False, True)), strict=True)
+    lines = [f"{'   ' * (2 - node.state)}{node.action:8s} v = {paper:.2f}, released code {other:.2f}" for (node, paper), (_, other) in both]
+    return [source(inferred), "The numbers 9, 5 and 3 and the target 11. Nobody labelled a step; where a right end is below, the way to it is good:",
+            code("\n".join(lines)), source(bound)]  # fmt: skip
+
+
+def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure | str]:
+    """How near values are to exact chances, and what the same tokens give with them."""
+    known = [name for name in VALUES if name in variants]
+    return ["`value_error`: mean distance from the base model's exact chances to end right; `order`: of two unfinished siblings, how often the one with "
+            "better chances is valued more (chance is a half).", tables.summary_table(rows, known, ("value_error", "order"))]  # fmt: skip
