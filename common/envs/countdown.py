@@ -79,17 +79,17 @@ def short_sighted_step(
 
 
 def sum_tasks(
-    env_id: str, rng: np.random.Generator, sizes: Mapping[str, int], *, largest: int, most: int, count: int = 3
+    env_id: str, rng: np.random.Generator, sizes: Mapping[str, int], *, largest: int, most: int
 ) -> dict[str, list[Task]]:
-    """Panels of ``sizes`` of solvable tasks with + and −: ``count`` numbers in 1…``largest``, no *set of numbers* in two panels. A set
+    """Panels of ``sizes`` of solvable tasks with + and −: three numbers in 1…``largest``, no *set of numbers* in two panels. A set
     gives at most ``most`` tasks."""
-    sets = list(combinations_with_replacement(range(largest, 0, -1), count))
+    sets = list(combinations_with_replacement(range(largest, 0, -1), 3))
     order, panels = iter(rng.permutation(len(sets))), {}
     for split, size in sizes.items():
         tasks: list[tuple[tuple[int, ...], int]] = []
         while len(tasks) < size:
             numbers = sets[next(order)]
-            targets = [target for target in range(1, count * largest + 1) if solvable(numbers, target, SUMS)]
+            targets = [target for target in range(1, 3 * largest + 1) if solvable(numbers, target, SUMS)]
             tasks += [(numbers, targets[i]) for i in rng.permutation(len(targets))[:most]]
         tasks = [tasks[i] for i in rng.permutation(len(tasks))[:size]]
         panels[split] = [Task(f"{env_id}/{split}/{i:04d}", env_id, split, {"numbers": list(numbers), "target": target})

@@ -9,25 +9,26 @@ from matplotlib.figure import Figure
 from common.report import tables
 from common.report.show import code, source
 from common.rows import MetricRow
-from papers.rest_mcts.star import Node, bound, inferred
+from common.search.star import Node, bound, inferred
 
-VALUES = ("prm0", "prm1", "prm2", "more1", "code0", "ideal")
-LADDER = ("base", "base+vote", *(f"{name}+{how}" for how in ("bon", "mcts") for name in VALUES), "rest_em", "rest_mcts")
+VALUES = ("verdict", "prm0", "prm1", "more1", "ideal")
+LADDER = ("base", "base+vote", *(f"{name}+bon" for name in VALUES), *(f"{name}+mcts" for name in VALUES),
+          *(f"prm1+mcts_{how}" for how in ("alpha0", "c0", "c07")), "rest_em", "rest_mcts")  # fmt: skip
 COLUMNS = ("success", "greedy_success", "tokens")
 CURVES = ("loss", "value", "logp", "grad_norm")
-SHOWN = ("prm0", "prm1", "prm2", "more1", "code0", "rest_em", "rest_mcts")
+SHOWN = ("prm0", "prm1", "more1", "rest_em", "rest_mcts")
 
 
 def toy() -> list[str]:
-    """A question of two steps, of which three first steps were tried."""
+    """A question of two steps, of which two first steps were tried."""
     root = Node(2)
-    for action, ends in (("9 + 5", {"14 - 3": 1.0, "14 + 3": 0.0}), ("9 - 5", {"4 + 3": 0.0}), ("9 - 3", {"6 + 5": 1.0})):
+    for action, ends in (("2", {"3": 1.0, "5": 0.0}), ("5", {"2": 0.0})):
         first = Node(1, action=action, parent=root)
         first.children = [Node(0, action=end, parent=first, done=True, reward=reward) for end, reward in ends.items()]
         root.children.append(first)
     both = zip(*(inferred(root, lambda left: left, released=released) for released in (False, True)), strict=True)
     lines = [f"{'   ' * (2 - node.state)}{node.action:8s} v = {paper:.2f}, released code {other:.2f}" for (node, paper), (_, other) in both]
-    return [source(inferred), "The numbers 9, 5 and 3 and the target 11. Nobody labelled a step; where a right end is below, the way to it is good:",
+    return [source(inferred), "5, 2 and 3 to be sorted. Nobody labelled a step; where a right end is below, the way to it is good:",
             code("\n".join(lines)), source(bound)]  # fmt: skip
 
 

@@ -1,18 +1,15 @@
-"""What values are worth: the solutions they choose, how near they and their targets are to the truth, and the truth, for games are small
-enough to look at every one that the rules allow."""
+"""What values are worth: the solutions they choose, and how near they and their targets are to the truth."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import combinations
-from math import exp
 from statistics import fmean
 
-from common.envs.contract import Env, Snapshot
+from common.envs.contract import Snapshot
 from common.evaluate.votes import majority
-from common.lm.engine import Engine
-from common.types import Task, Trajectory
-from papers.rest_mcts.star import Node, Values, asked, inferred
+from common.search.star import Node, Values, asked, inferred
+from common.types import Trajectory
 
 
 def vote(found: Sequence[Sequence[Trajectory]]) -> float:
@@ -51,35 +48,3 @@ def reordered(roots: Sequence[Node], left: Callable[[Snapshot], int], *, release
 def sign(x: float) -> int:
     """With some room for rounding."""
     return (x > 1e-9) - (x < -1e-9)
-
-
-def chances(env: Env, engine: Engine, tasks: Sequence[Task]) -> Values:
-    """P(right | a step) where ``engine`` goes on at temperature 1: the sum over all games of ``tasks`` that the rules allow. A step that
-    they forbid loses."""
-    moves: dict[Snapshot, tuple] = {}
-    level: list[Snapshot] = []
-    for task in tasks:
-        env.reset(task)
-        level.append(env.snapshot())
-    while level:
-        for state in level:
-            env.restore(state)
-            prompt, actions = env.prompt(), env.actions()
-            moves[state] = prompt, actions, [after(env, state, action) for action in actions]
-        level = list(dict.fromkeys(one for state in level for one in moves[state][2] if not isinstance(one, float)))
-    scores = engine.score([prompt for prompt, _, _ in moves.values()], [actions for _, actions, _ in moves.values()])
-    worth: dict[Snapshot, float] = {}
-
-    def value(one: Snapshot | float) -> float:
-        return one if isinstance(one, float) else worth.get(one, 0.0)
-
-    for (state, (_, _, ends)), logps in reversed(list(zip(moves.items(), scores, strict=True))):
-        worth[state] = sum(exp(logp) * value(one) for logp, one in zip(logps, ends, strict=True))
-    return lambda _, actions, states: [value(after(env, state, action)) for state, action in zip(states, actions, strict=True)]
-
-
-def after(env: Env, state: Snapshot, action: str) -> Snapshot | float:
-    """The state after a step, the reward where it ends the game."""
-    env.restore(state)
-    seen = env.step(action)
-    return float(seen.reward) if seen.done else env.snapshot()

@@ -1,29 +1,31 @@
 """ReST-MCTS* (Zhang et al. 2024, arXiv:2406.03816): a process reward model from search trees, and a policy from what it leads the search to.
 
 A process reward model (PRM) says of a step how far it gets towards a right answer. ReST-MCTS* asks nobody to label steps: where a tree
-holds a right answer, the steps towards it are good, and the nearer the better (:func:`papers.rest_mcts.star.inferred`). Trained on that, it
-leads a search (:mod:`papers.rest_mcts.star`) whose trees teach both the next PRM and, by the right answers in them, the policy.
+holds a right answer, the steps towards it are good, and the nearer the better (:func:`common.search.star.inferred`). Trained on that, it
+leads a search (:mod:`common.search.star`) whose trees teach both the next PRM and, by the right answers in them, the policy.
 
     base                  the policy; base+vote: the number that most of ``test.samples`` solutions come to
+    verdict               not trained: the base model's own verdict on a step
     prm0                  a PRM from the trees of ``collect.samples`` solutions to each training question
-    prm1, prm2            the one before trained further, on trees that it searched as well
+    prm1                  trained further, on trees that it searched as well
     more1                 ``prm0`` trained as long as ``prm1``, on as many more sampled solutions instead
-    code0                 as ``prm0``, with the targets of the released code
-    ideal                 not trained: what ``inferred`` says of a tree that holds every game
+    code0                 not trained: how the targets of the released code order the steps that ``prm0`` learned from
+    ideal                 not trained: what ``inferred`` says of a tree that holds every way to go on
       …+bon               the base model's solutions, of which the last step is valued most
       …+mcts              MCTS* with the base model, in no more tokens than those solutions of the same question have
-      …+mcts_alpha0, _c0  the same without looking ahead, and without exploration
+      …+mcts_alpha0, …    the same without looking ahead; without exploration (_c0); with the released code's weight of it (_c07)
     rest_em               the policy fine-tuned on right sampled solutions
     rest_mcts             on the right solution of highest value of each question in the searches of ``prm0``, in no more tokens
 
 Differs from the paper:
- 1. Nano policies trained from scratch on step-wise Countdown instead of language models on MATH, SciBench and others.
- 2. One iteration of policy and two of the PRM, which begins as the base model's own verdict on a step and not with labelled ones.
+ 1. Nano policies trained from scratch on sorting numbers step by step instead of language models on MATH, SciBench and others.
+ 2. One iteration. The PRM begins as the base model's own verdict on a step, taught with one in five verdicts false, and not with labelled solutions.
  3. The search ends with a finished node of large value, not where an unfinished one has it; its answer is the finished node of
     largest value.
  4. m, the steps that are needed after one, is known: one less than there are numbers left.
  5. Steps without a finished answer below teach nothing, as in the released code.
- 6. In a right solution to Countdown all steps are right, so that filtering right solutions by their steps' values changes little (D2.2).
+ 6. No right solution has a wrong step here, so that filtering right solutions by their steps' values changes little (D2.2).
+ 7. Four proposals a node instead of three, and c = 0.1 instead of 0.7 (params.yaml).
 """
 
 from __future__ import annotations
@@ -41,9 +43,11 @@ from common.learn.settings import TrainSettings
 from common.learn.value import ValueExample, train_value
 from common.lm.engine import Engine
 from common.rng import derive
+from common.search import star
+from common.search.chances import chances
+from common.search.star import Node, Search, Values
 from common.types import Cost, Task, Trajectory
-from papers.rest_mcts import measures, prm, star
-from papers.rest_mcts.star import Node, Search, Values
+from papers.rest_mcts import measures, prm
 
 
 @dataclass(frozen=True)
@@ -76,31 +80,30 @@ class Params(ModelParams):
     test: Test
 
 
-CONTROLS = {"mcts_alpha0": {"alpha": 0.0}, "mcts_c0": {"c": 0.0}}
-LEARNED, IDEAL, POLICY = "learned", "ideal", "policy"
+CONTROLS = {"mcts_alpha0": {"alpha": 0.0}, "mcts_c0": {"c": 0.0}, "mcts_c07": {"c": 0.7}}
+VERDICT, LEARNED, TARGETS, IDEAL, POLICY = "verdict", "learned", "targets", "ideal", "policy"
 
 
 @dataclass(frozen=True)
 class Condition(Variant):
-    """``kind``: values, learned or exact, or a policy that learns; "" is the base model. Learned values have an ``iteration``, from 0; trees after
-    the first are ``searched``, else sampled; targets may be those of the ``released`` code. With ``controls`` it searches in other ways too."""
+    """``kind``: values of one of four kinds, a policy that learns, or the ``targets`` of the released code; "" is the base model. Learned values have an
+    ``iteration``, from 0; trees after the first are ``searched``, else sampled. With ``controls`` they lead other searches too."""
 
     kind: str = ""
     iteration: int = 0
     searched: bool = False
-    released: bool = False
     controls: bool = False
 
 
 def variants(p: Params) -> list[Condition]:  # noqa: ARG001 - the same for all parameters
     return [
         Condition("base"),
+        Condition("verdict", VERDICT),
         Condition("prm0", LEARNED),
-        Condition("prm1", LEARNED, 1, searched=True),
-        Condition("prm2", LEARNED, 2, searched=True, controls=True),
+        Condition("prm1", LEARNED, 1, searched=True, controls=True),
         Condition("more1", LEARNED, 1),
-        Condition("code0", LEARNED, released=True),
-        Condition("ideal", IDEAL, controls=True),
+        Condition("code0", TARGETS),
+        Condition("ideal", IDEAL),
         Condition("rest_em", POLICY),
         Condition("rest_mcts", POLICY, searched=True),
     ]
@@ -111,7 +114,7 @@ def variants(p: Params) -> list[Condition]:  # noqa: ARG001 - the same for all p
 
 def left(state: Snapshot) -> int:
     """Steps that are needed after ``state``."""
-    return len(state.numbers) - 1
+    return max(len(state.rest) - 1, 0)
 
 
 def solutions(lab: Lab, tasks: Sequence[Task], n: int, *use: str | int) -> tuple[list[list[Trajectory]], Cost]:
@@ -166,7 +169,7 @@ def right_steps(trees: Iterable[Node], *, best: bool = False) -> list[SFTExample
 
 def train(lab: Lab, variant: Condition) -> Trained:
     if variant.kind == LEARNED:
-        return reward_model(lab, variant.iteration, searched=variant.searched, released=variant.released)
+        return reward_model(lab, variant.iteration, searched=variant.searched)
     if variant.kind != POLICY:
         return BASE
 
@@ -178,16 +181,16 @@ def train(lab: Lab, variant: Condition) -> Trained:
     return lab.fit(variant.name, collect, order=("sft",), lr=p.lr, max_steps=p.updates, batch_size=p.batch)
 
 
-def reward_model(lab: Lab, iteration: int, *, searched: bool = False, released: bool = False) -> Trained:
+def reward_model(lab: Lab, iteration: int, *, searched: bool = False) -> Trained:
     """The PRM of an iteration: the one before, trained further on all trees so far."""
-    p, name = lab.p.prm, f"{'code' if released else 'prm' if searched or not iteration else 'more'}{iteration}"
+    p, name = lab.p.prm, f"{'prm' if searched or not iteration else 'more'}{iteration}"
     start = reward_model(lab, iteration - 1, searched=searched) if iteration else BASE
 
     def make(folder: Path) -> tuple[Cost, dict]:
         parts = [trees_of(lab, k, searched and k > 0) for k in range(iteration + 1)]
         (engine, head), cost = prm.load(lab, start), parts[-1][1]
         examples = [ValueExample(prm.question(node.parent.prompt, node.action), None, value) for trees, _ in parts for root in trees
-                    for node, value in star.inferred(root, left, released=released)]  # fmt: skip
+                    for node, value in star.inferred(root, left)]  # fmt: skip
         if examples:
             settings = TrainSettings(lr=p.lr, max_steps=p.updates, batch_size=p.batch, max_length=engine.context, warmup=0.1)
             stats = train_value(engine.model, head, engine.tokenizer, examples, settings, seed=derive(lab.seed, "prm", iteration) % 2**31,
@@ -208,20 +211,20 @@ def evaluate(lab: Lab, variant: Condition, trained: Trained) -> list[Measured]:
     found = lab.evaluate(variant, trained) if variant.kind in ("", POLICY) else []
     if variant.kind == POLICY:
         return found
-    if variant.kind == LEARNED and not variant.iteration:
+    if variant.kind in (LEARNED, TARGETS) and not variant.iteration:
         roots, _ = trees_of(lab, 0)
-        found.append(Measured("train", {"reordered": measures.reordered(roots, left, released=variant.released)}, len(roots)))
-    for panel, tasks in lab.panels.items():
+        found.append(Measured("train", {"reordered": measures.reordered(roots, left, released=variant.kind == TARGETS)}, len(roots)))
+    for panel, tasks in lab.panels.items() if variant.kind != TARGETS else ():
         tasks = tasks[: lab.p.test.tasks]
         episodes, cost = solutions(lab, tasks, lab.p.test.samples, "test", panel)
         paid = fmean(sum(one.n_tokens for one in own) for own in episodes)
         if not variant.kind:
             found.append(Measured(panel, {"success": measures.vote(episodes), "tokens": paid}, len(tasks), "vote", cost))
             continue
-        chances = lab.once(("chances", panel), lambda: measures.chances(lab.env, lab.engine(), tasks))  # noqa: B023
-        values = prm.learned(lab, trained) if variant.kind == LEARNED else prm.ideal(lab)
+        exact = lab.once(("chances", panel), lambda: chances(lab.env, lab.engine(), tasks))  # noqa: B023
+        values = prm.ideal(lab) if variant.kind == IDEAL else prm.learned(lab, trained)
         roots = [star.merged(lab.env, task, own) for task, own in zip(tasks, episodes, strict=True)]
-        found += [Measured(panel, measures.near(roots, values, chances), len(tasks)),
+        found += [Measured(panel, measures.near(roots, values, exact), len(tasks)),
                   Measured(panel, {"success": measures.best(roots, values), "tokens": paid}, len(tasks), "bon", cost)]  # fmt: skip
         for name, changed in {"mcts": {}, **(CONTROLS if variant.controls else {})}.items():
             trees, cost = grow(lab, tasks, episodes, values, replace(lab.p.search, **changed), "test search", panel)

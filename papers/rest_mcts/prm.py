@@ -13,8 +13,8 @@ from common.lab import Lab, Trained
 from common.learn.value import ValueHead, predict_values
 from common.lm.engine import Engine
 from common.lm.models import save_model
+from common.search.star import Values
 from common.types import Message
-from papers.rest_mcts.star import Values
 
 HEAD = "head.safetensors"
 
@@ -48,10 +48,14 @@ def question(prompt: tuple[Message, ...], action: str) -> tuple[Message, ...]:
 
 
 def ideal(lab: Lab) -> Values:
-    """What :func:`papers.rest_mcts.star.inferred` says of a step in a tree that holds every game: k/n for the k-th of n steps if the target can
+    """What :func:`common.search.star.inferred` says of a step in a tree that holds every way to go on: k/n for the k-th of n steps if the target can
     still be reached, else about 0."""
-    return lambda _, actions, states: [(state.used + 1) / lab.env.max_steps * (lab.env.q(state, action) > 0)
-                                       for state, action in zip(states, actions, strict=True)]  # fmt: skip
+
+    def value(state: Snapshot, action: str) -> float:
+        before = len(state.taken)
+        return (before + 1) / (before + len(state.rest) - 1) * (lab.env.q(state, action) > 0)
+
+    return lambda _, actions, states: [value(*one) for one in zip(states, actions, strict=True)]
 
 
 def save(engine: Engine, head: ValueHead, folder: Path) -> None:

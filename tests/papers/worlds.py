@@ -15,7 +15,6 @@ from pathlib import Path
 from common.envs.panels import version
 from common.envs.versions import arithmetic_v1, countdown_v1, countdown_v2, deduction_v1, facts_two_holders_v1
 from common.envs.versions.arithmetic_v1 import ArithmeticEnv
-from common.envs.versions.countdown_v4 import CountdownV4
 from common.envs.versions.countdown_roles_v1 import CountdownRolesEnv
 from common.envs.versions.countdown_v1 import CountdownEnv
 from common.envs.versions.countdown_v2 import CountdownV2
@@ -23,6 +22,7 @@ from common.envs.versions.countdown_worked_v1 import CountdownWorkedEnv
 from common.envs.versions.countdown_worked_roles_v1 import CountdownWorkedRolesEnv
 from common.envs.versions.deduction_v1 import DeductionEnv
 from common.envs.versions.facts_two_holders_v1 import FactsTwoHoldersEnv
+from common.envs.versions.sorting_v1 import SortingEnv
 from common.learn.batches import SFTExample
 from common.base import CRITIC_QUESTION, demonstrations
 from common.lm.tokenizer import ASSISTANT, END, USER
@@ -31,7 +31,6 @@ from common.types import Task
 from tests.papers import small_shop, sums
 from tests.papers.units import PAIRS, operators, spec_of, sums as sum_tasks, teach, write_panels
 
-FOURS = [(a, *three) for three in combinations(range(8, 0, -1), 3) for a in range(9, three[0], -1)]
 SMALL = [(a, b, c) for a in range(2, 10) for b in range(1, a) for c in range(1, b)]
 TRIPLES = list(combinations_with_replacement(range(13, 0, -1), 3))
 
@@ -67,16 +66,15 @@ def countdown_sums(root: Path) -> Path:
     return countdown(root, CountdownV2(), [Task(**row) for row in countdown_v2.build(0)["demos"][:1500]])
 
 
-def countdown_four(root: Path) -> Path:
-    """Four small numbers whose target is their sum, for a policy that was shown legal steps at random: it solves one task in eight, and a step
-    leads on if and only if it is a sum."""
-    env, order = CountdownV4(), generator("four numbers").permutation(len(FOURS)).tolist()
-    panels = {
-        split: [Task(f"{env.id}/{split}/{k}", env.id, split, {"numbers": list(FOURS[k]), "target": sum(FOURS[k])}) for k in chosen]
-        for split, chosen in {"train": order[:50], "test": order[50:62], "demos": [*order[:50], *order[62:]]}.items()
-    }  # fmt: skip
+def sorting(root: Path) -> Path:
+    """Four small numbers to sort, for a policy that takes either of the two smallest and was shown verdicts: it solves one task in eight."""
+    env, rng = SortingEnv(), generator("four numbers")
+    fours = [rng.permutation(four).tolist() for four in combinations(range(1, 10), 4)]
+    order = rng.permutation(len(fours)).tolist()
+    panels = {split: [Task(f"{env.id}/{split}/{k}", env.id, split, {"numbers": fours[k]}) for k in chosen]
+              for split, chosen in {"train": order[:50], "test": order[50:62], "demos": [*order[:50], *order[62:]]}.items()}  # fmt: skip
     write_panels(root, env.id, panels)
-    teach(root, demonstrations(env, panels["demos"], seed=0, repeats=6), vocab=340, context=64, updates=400)
+    teach(root, demonstrations(env, panels["demos"], seed=0, repeats=6), vocab=300, context=64, updates=400)
     return root
 
 
@@ -149,7 +147,7 @@ WORLDS: dict[str, Callable[[Path], Path]] = {
     "countdown-answer-v1": sums.build,
     "countdown-v1": countdown,
     "countdown-v2": countdown_sums,
-    "countdown-v4": countdown_four,
+    "sorting-v1": sorting,
     "countdown-roles-v1": countdown_roles,
     "countdown-worked-roles-v1": countdown_worked_roles,
     "countdown-worked-v1": countdown_worked,

@@ -202,9 +202,9 @@ def inferred(root: Node, left: Callable[[Snapshot], int], *, released: bool = Fa
 
         v = max(v_parent + (1 − v_parent) / (m + 1) · (±1), 0)        + where something right is below, − elsewhere
 
-    and m = ``left(state)``, the steps that are needed after it. It is 1 at a right end, and rises along the way to it. In the ``released``
-    code a wrong step has its parent's m, and a tree without a right end says nothing."""
-    if released and not any(end.reward == 1.0 for end in root.ends()):
+    and m = ``left(state)``, the steps that are needed after it. It is 1 at a right end, and rises along the way to it. A tree without a right
+    end says nothing. In the ``released`` code a wrong step has its parent's m."""
+    if not any(end.reward == 1.0 for end in root.ends()):
         return
     worth = {id(root): (0.0, left(root.state))}
     for node in root.below():
