@@ -35,7 +35,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
-from common.config import Evaluation, ModelParams
+from common.config import Evaluation, Fit, ModelParams
 from common.envs.contract import Snapshot
 from common.lab import BASE, Collected, Lab, Measured, Trained, Variant, spent
 from common.learn.batches import SFTExample
@@ -56,13 +56,6 @@ class Collect:
     """Training questions."""
     samples: int
     """Solutions of each."""
-
-
-@dataclass(frozen=True)
-class Fit:
-    updates: int
-    batch: int
-    lr: float
 
 
 @dataclass(frozen=True)

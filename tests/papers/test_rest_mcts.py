@@ -24,7 +24,7 @@ def new_unit(world_of):
 
 @pytest.fixture(scope="module")
 def whole(new_unit, tmp_path_factory):
-    unit = new_unit(tmp_path_factory.mktemp("whole") / "lab", collect__tasks=40, collect__samples=12, prm__updates=60, prm__batch=32, prm__lr=3e-3,
+    unit = new_unit(tmp_path_factory.mktemp("whole") / "lab", collect__tasks=40, collect__samples=12, prm__updates=150, prm__batch=32, prm__lr=3e-3,
                     sft__updates=40, sft__batch=32, sft__lr=3e-3, test__tasks=12, test__samples=6, test__draws=8)  # fmt: skip
     return unit, run(unit)
 
@@ -64,16 +64,6 @@ def test_ideal_values_are_the_inferred_ones_of_a_tree_that_holds_every_game():
     assert ideal(*star.asked(wrong)) == [0.0] * 3 and all(value == 0.0 for node, value in star.inferred(root, method.left) if node in wrong)
 
 
-def test_trees_grow_alike_together_and_alone(new_unit, tmp_path):
-    lab = Lab(new_unit(tmp_path / "lab"), method)
-    engine, tasks = lab.engine(), lab.tasks[:5]
-    grow = partial(star.search, lab.env, policy=lab.policy(engine), values=prm.ideal(lab), p=lab.p.search)
-    together = grow(tasks=tasks, keys=[7] * 5, budgets=[60] * 5)
-    alone = [grow(tasks=[task], keys=[7], budgets=[60])[0] for task in tasks]
-    shape = [[[(node.action, round(node.value, 6), node.visits) for node in tree.root.below()] for tree in trees] for trees in (together, alone)]
-    assert shape[0] == shape[1]
-
-
 def test_tokens_and_updates_are_equal_where_claims_say_so(whole):
     unit, rows = whole
     found = {(row.variant, row.metric): row for row in rows if row.panel == f"{ENV}/test"}
@@ -87,7 +77,7 @@ def test_tokens_and_updates_are_equal_where_claims_say_so(whole):
 def test_values_are_learned_and_lead_to_right_answers(whole):
     _, rows = whole
     found = {(row.variant, row.metric): row.value for row in rows if row.panel == f"{ENV}/test"}
-    assert found["prm0", "order"] > 0.65 and found["more1+bon", "success"] > found["base", "success"] + 0.1
+    assert found["more1", "order"] > 0.7 and found["more1+bon", "success"] > found["base+vote", "success"]
     assert found["rest_em", "success"] > found["base", "success"] + 0.2 and found["rest_mcts", "success"] > found["base", "success"] + 0.2
     assert found["ideal+bon", "success"] >= max(found[f"{name}+bon", "success"] for name in ("verdict", "prm0", "prm1", "more1"))
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 
 from common.envs.versions.sorting_v1 import SortingEnv
+from common.rng import generator
 from common.search import star
 from common.search.chances import chances
 from common.search.star import Node, Search
@@ -104,6 +106,23 @@ def test_no_token_beyond_the_budget():
         found = searched(by_steps({}, 0.2), budget=budget)
         assert (found.turns, found.tokens, found.over) == (turns, 4 * turns, True)
     assert searched(by_steps({}, 0.2), budget=10_000).tokens < 10_000  # all is expanded
+
+
+class Keyed:
+    """Proposes any of the numbers that are left, by its keys."""
+
+    def propose(self, prompts, keys, n):  # noqa: ANN001, ANN201
+        rests = [prompt[0]["content"].split(" :")[0].split()[1:] for prompt in prompts]
+        return [[Turn(str(one), -1.0, 4) for one in generator(key).choice(rest, n)] for rest, key in zip(rests, keys, strict=True)]
+
+
+def test_trees_grow_alike_together_and_alone():
+    tasks = [TASK, *(Task(f"t{k}", TASK.env, "train", {"numbers": [7, k, 9, 1]}) for k in (2, 4, 5))]
+    grow = partial(star.search, SortingEnv(), policy=Keyed(), values=by_steps({("2",): 0.6, ("1",): 0.4}, 0.2), p=SEARCH)
+    together = grow(tasks=tasks, keys=[7, 8, 9, 10], budgets=[60] * 4)
+    alone = [grow(tasks=[task], keys=[key], budgets=[60])[0] for task, key in zip(tasks, [7, 8, 9, 10], strict=True)]
+    shape = [[[(node.action, node.value, node.visits) for node in tree.root.below()] for tree in trees] for trees in (together, alone)]
+    assert shape[0] == shape[1] and len({len(one) for one in shape[0]}) > 1
 
 
 # -- the truth -------------------------------------------------------------------------------------------------------
