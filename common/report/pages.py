@@ -171,7 +171,8 @@ def learned(lab: SiteData) -> list[str]:
     """The section *In short* of ``docs/findings.md``, if there is one."""
     document, _ = DOCUMENTS["findings.md"]
     short = published.section(lab.root / document, "In short")
-    return ["## What was learned\n", short, "\nFamily by family, and how sure: [what was learned](findings.md).\n"] if short and lab.records else []
+    marks = "In brackets: the claim that a sentence rests on, its verdict, and its effect, positive where it speaks for the claim.\n"
+    return ["## What was learned\n", marks, short, "\nFamily by family, and how sure: [what was learned](findings.md).\n"] if short and lab.records else []
 
 
 def glance(lab: SiteData) -> str:
