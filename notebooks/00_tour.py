@@ -127,7 +127,7 @@ except NothingToAsk as missing:
 # %% [markdown]
 # ## A preference, learned
 #
-# The search found `8 - 7` better than `24 * 8`. DPO raises the log-ratio between the two. Here the "model" is two
+# The search found `8 - 7` better than `24 + 8`. DPO raises the log-ratio between the two. Here the "model" is two
 # numbers and everything else is real; the loss starts at ln 2, because policy and reference agree.
 
 # %%

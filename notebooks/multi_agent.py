@@ -101,7 +101,8 @@ story.compare()
 # 1. Add a constant to all four rewards of the cell on credit. What happens to the advantages, and why must it?
 # 2. A second speaker that copies the first answer gets the same reward. What does the first speaker learn from that, which a
 #    single agent would not?
-# 3. Write the null test of any paper: shuffle the rewards among questions. What must the results show?
+# 3. Three independent answers, each right with probability $p$, are put to a vote. When is the vote better than one answer if
+#    all wrong answers agree, and when if no two of them do? What does that mean for teams that are compared with a vote?
 
 # %%
 story.exercises()

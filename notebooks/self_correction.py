@@ -31,8 +31,9 @@ story = open_story(paper=paper, env=env, seed=seed, profile=profile, overrides=o
 # The environment knows whether the answer of turn $k$ is right, $r_k\in\{0,1\}$. From the first turn to the last, accuracy
 # changes because right answers are broken and wrong ones repaired:
 #
-# $$\Delta = Acc_2-Acc_1=\underbrace{-Acc_1\,(1-CL)}_{\text{confidence}}+\underbrace{(1-Acc_1)\,CS}_{\text{critique}},
-# \qquad CL=P(r_2{=}1\,|\,r_1{=}1),\quad CS=P(r_2{=}1\,|\,r_1{=}0)$$
+# $$\Delta = Acc_2-Acc_1=\underbrace{-Acc_1\,(1-CL)}_{\text{confidence}}+\underbrace{(1-Acc_1)\,CS}_{\text{critique}},$$
+#
+# $$CL=P(r_2{=}1\,|\,r_1{=}1),\quad CS=P(r_2{=}1\,|\,r_1{=}0)$$
 #
 # Always repeating oneself gives $\Delta=0$; $RSS=\frac{Acc_2-Acc_1^2}{2Acc_1(1-Acc_1)}$ puts $\Delta$ on a scale on
 # which that is ½. Between two policies $Acc_1$, $CL$ and $CS$ all move; the change of $\Delta$ is split by Shapley

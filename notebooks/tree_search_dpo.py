@@ -103,7 +103,8 @@ story.compare()
 # ## Exercises
 #
 # 1. In the cell on the loss, which $\beta$ makes the second pair's loss half the first one's? What happens to the third?
-# 2. Write a null test: shuffle chosen and rejected at random. What must the table of results show?
+# 2. Let a share $\varepsilon$ of the pairs be the wrong way round. Which difference in the brackets of the loss minimises its
+#    mean, and what becomes of it as $\varepsilon$ approaches ½? How large is it for the pairs of `agent_q`?
 
 # %%
 story.exercises()

@@ -197,23 +197,23 @@ def dialogue_viewer(dialogues: Mapping[str, Mapping[str, Sequence[Record]]], tas
 FORECAST_STYLE = """<style>.imagined{color:#222;background:#fff;border-collapse:collapse;font:13px/1.45 monospace;margin:.6em 0}
 table.imagined tr th,table.imagined tr td{border:1px solid #ccc;padding:.4em .6em;text-align:left!important;
 vertical-align:top;color:#222;background:#fff;white-space:pre-wrap;max-width:26em}
-.imagined .extra{background:#ffe3cc;text-decoration:line-through}
-.imagined .missing{background:#cfe8f7;text-decoration:underline;font-weight:bold}</style>"""
-"""White on both of JupyterLab's themes; differences are marked by form as well as by colour."""
+.imagined del{background:#ffe3cc}
+.imagined ins{background:#cfe8f7;font-weight:bold}</style>"""
+"""White on both of JupyterLab's themes. Differences are marked by elements too: code hosts, and JupyterLab in notebooks that it did not run,
+leave styles out."""
 
-FORECAST_LEGEND = ('<span class="extra">struck out</span>: imagined, not real; '
-                   '<span class="missing">underlined</span>: real, not imagined')  # fmt: skip
+FORECAST_LEGEND = "<del>struck out</del>: imagined, not real; <ins>underlined</ins>: real, not imagined"
 
 
 def marked(imagined: str, real: str) -> tuple[str, str]:
-    """Both texts as HTML; words without a counterpart in the other text are in a ``span`` (class extra, missing)."""
+    """Both texts as HTML; words without a counterpart in the other text are in ``del`` and ``ins``."""
     one, other = _words(imagined), _words(real)
     sides: tuple[list[str], list[str]] = ([], [])
     for kind, a, b, c, d in SequenceMatcher(None, one, other, autojunk=False).get_opcodes():
-        for side, name, part in ((sides[0], "extra", one[a:b]), (sides[1], "missing", other[c:d])):
+        for side, name, part in ((sides[0], "del", one[a:b]), (sides[1], "ins", other[c:d])):
             text = escape(" ".join(part)).replace(" \n ", "\n").replace(" \n", "\n").replace("\n ", "\n")
             if part:
-                side.append(text if kind == "equal" else f'<span class="{name}">{text}</span>')
+                side.append(text if kind == "equal" else f"<{name}>{text}</{name}>")
     return _joined(sides[0]), _joined(sides[1])
 
 

@@ -101,7 +101,7 @@ def forest(records: Sequence[Mapping[str, Any]], *, metric: str = "success") -> 
     axes.set_ylim(-0.7, len(shown) - 0.3)
     axes.axvline(0, color=INK, lw=0.8)
     axes.grid(axis="x", color="#e6e6e6", lw=0.8)
-    axes.set_xlabel(f"effect on {metric}: better − worse, paired by seed\n(intervals of a paper's claims on a panel hold together)")
+    axes.set_xlabel(f"effect on {metric}, paired by seed: right of 0 speaks for the claim\n(intervals of a paper's claims on a panel hold together)")
     for verdict in dict.fromkeys(("supported", "contradicted", *sorted({record["verdict"] for record in shown}))):
         colour, marker = VERDICTS[verdict]
         axes.plot([], [], marker, color=colour, label=verdict)

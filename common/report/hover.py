@@ -56,7 +56,7 @@ def forest(records: Sequence[Mapping[str, Any]], names: Sequence[str], looks: Ma
     """``records`` of claims from the top to the bottom with their ``names``; ``looks``: verdict → colour and Vega's name of a shape."""
     lines = [_verdict(line, record) for line, record in enumerate(records)]
     seen = [verdict for verdict in looks if any(record["verdict"] == verdict for record in records)]
-    place = {"x": _number("effect", f"effect on {metric}: better − worse, paired by seed", zero=True), "y": _order("line", range(len(lines)))}
+    place = {"x": _number("effect", f"effect on {metric}, paired by seed: right of 0 speaks for the claim", zero=True), "y": _order("line", range(len(lines)))}
     place["y"]["axis"] |= {"labelExpr": f"{json.dumps([name.split(chr(10)) for name in names])}[datum.value]", "labelFontSize": 10}
     marked = {"color": _colours("verdict", {name: looks[name][0] for name in seen}) | {"legend": {"orient": "top", "title": None}},
               "shape": {"field": "verdict", "type": "nominal", "scale": {"domain": seen, "range": [looks[name][1] for name in seen]}}}  # fmt: skip

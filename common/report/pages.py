@@ -151,11 +151,12 @@ def front(lab: SiteData) -> str:
     picture = [f"![A line for each paper, a cell for each claim: {signs}](images/verdicts.svg)\n"] if lab.records else []
     offered = {"verdicts.md": "how a verdict is made", "walkthrough.md": "how to run it", "adding-a-paper.md": "how to add a paper"}
     links = [f"[{words}]({page})" for page, words in offered.items() if (lab.root / DOCUMENTS[page][0]).exists()]
+    exceptions = " ([three exceptions](results.md))" if (lab.root / DOCUMENTS["results.md"][0]).exists() else ""
     parts = ["---\ntitle: Verdicts\nhide: [navigation, toc]\n---\n\n# Do the papers' claims hold?\n",
              "Training methods of papers on LLM agents, replicated at small scale: with *nano* models, which are small and trained from scratch, "
              "and with pretrained language models. A claim compares two variants of a method, each trained with several seeds. Its effect is the "
              "mean difference over seeds, signed so that positive speaks for the claim; its verdict is read from the interval around it, by a rule "
-             "that was written into `papers/<id>/claims.yaml` before the results. *Undecided* does not mean that there is no effect; *no effect* "
+             f"that was written into `papers/<id>/claims.yaml` before the results{exceptions}. *Undecided* does not mean that there is no effect; *no effect* "
              "does: none as large as the claim's smallest effect of interest.\n",
              *([f"Read on: {', '.join(links)}.\n"] if links else []),
              (f"{len(lab.records)} verdicts: {counted}.\n" if lab.records
@@ -171,7 +172,8 @@ def learned(lab: SiteData) -> list[str]:
     """The section *In short* of ``docs/findings.md``, if there is one."""
     document, _ = DOCUMENTS["findings.md"]
     short = published.section(lab.root / document, "In short")
-    return ["## What was learned\n", short, "\nFamily by family, and how sure: [what was learned](findings.md).\n"] if short and lab.records else []
+    marks = "In brackets: the claim that a sentence rests on, its verdict, and its effect, positive where it speaks for the claim.\n"
+    return ["## What was learned\n", marks, short, "\nFamily by family, and how sure: [what was learned](findings.md).\n"] if short and lab.records else []
 
 
 def glance(lab: SiteData) -> str:

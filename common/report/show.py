@@ -6,6 +6,7 @@ import inspect
 import io
 import os
 import re
+import textwrap
 import threading
 import time
 import warnings
@@ -38,14 +39,15 @@ def svg(figure: Figure) -> str:
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a small picture: 64 colours, legible on a code host's page."""
+    """The figure as a small picture, legible on a code host's page: 128 colours, chosen so that thin lines keep theirs (Pillow's default
+    gives two rare colours a common one)."""
     from PIL import Image
 
     drawn, packed = io.BytesIO(), io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         figure.savefig(drawn, format="png", dpi=90, facecolor="white")
-    Image.open(drawn).convert("RGB").quantize(64, dither=Image.Dither.NONE).save(packed, format="png", optimize=True)
+    Image.open(drawn).convert("RGB").quantize(128, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(packed, format="png", optimize=True)
     return packed.getvalue()
 
 
@@ -75,7 +77,7 @@ but looks for none that reaches over the border of an element."""
 
 def source(function: Callable[..., Any]) -> str:
     """The function's source as a Markdown code block, to stand beside its equation."""
-    return f"```python\n{inspect.getsource(function).rstrip()}\n```"
+    return f"```python\n{textwrap.dedent(inspect.getsource(function)).rstrip()}\n```"
 
 
 def code(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,16 @@ from common.evaluate.verdicts import VERDICTS
 from common.rows import COST_FIELDS, MetricRow
 from common.track.provenance import lock_hash
 
+LONGEST = 90
+"""Characters of a claim's statement where it has one line."""
+
 
 def markdown(head: Sequence[str], lines: Iterable[Sequence[Any]], *, numbers: int = 0) -> str:
-    """A Markdown table; its last columns, as many as ``numbers``, are aligned to the right."""
+    """A Markdown table; its last columns, as many as ``numbers``, are aligned to the right. No line is broken after ±, so that a narrow
+    column has two lines for a value and not three."""
     rule = "|" + "---|" * (len(head) - numbers) + "---:|" * numbers
     rows = [f"| {' | '.join(map(str, cells))} |" for cells in (head, *lines)]
-    return "\n".join([rows[0], rule, *rows[1:]])
+    return "\n".join([rows[0], rule, *rows[1:]]).replace("± ", "±\N{NO-BREAK SPACE}")
 
 
 def mean_and_half(values: Sequence[float], form: str = ".3f") -> str:
@@ -65,15 +70,27 @@ def summary_table(rows: Sequence[MetricRow], variants: Sequence[str], metrics: S
 
 
 def family_table(records: Sequence[Mapping[str, Any]]) -> str:
-    """Verdicts of a family's papers in short: a line for each paper, scale and panel, with claim ids."""
-    if not records:
-        return "No claim of this family has been judged yet."
+    """Verdicts of a family's papers in short: for each paper a line with its models, panels and seeds, then a line for each claim.
+
+    Where a paper was judged on several panels, each verdict names those on which it was given.
+    """
     lines = []
-    for key in dict.fromkeys((r["paper"], r["scale"], r["panel"]) for r in records):
-        here = [r for r in records if (r["paper"], r["scale"], r["panel"]) == key]
-        ids = (", ".join(r["id"] for r in here if r["verdict"] == verdict) for verdict in VERDICTS)
-        lines.append((*key, max(r["n_seeds"] for r in here), *ids))
-    return markdown(("paper", "scale", "panel", "seeds", *VERDICTS), lines)
+    for paper in dict.fromkeys(record["paper"] for record in records):
+        mine = [record for record in records if record["paper"] == paper]
+        seeds = {_place(record): max(other["n_seeds"] for other in mine if _place(other) == _place(record)) for record in mine}
+        runs = {_place(record): f"{record['scale']}, {record['panel']}, {seeds[_place(record)]} seed{'s' * (seeds[_place(record)] != 1)}" for record in mine}
+        lines.append((f"**{paper}**: {'; '.join(runs.values())}", ""))
+        for claim in dict.fromkeys(record["id"] for record in mine):
+            here = [record for record in mine if record["id"] == claim]
+            places = {verdict: ", ".join(_place(r) for r in here if r["verdict"] == verdict) for verdict in VERDICTS}
+            given = "; ".join(f"{verdict} ({where})" if len(runs) > 1 else verdict for verdict, where in places.items() if where)
+            lines.append((f"{claim} {textwrap.shorten(here[0]['statement'], LONGEST, placeholder=' …', break_on_hyphens=False)}", given))
+    return markdown(("claim", "verdict"), lines) if lines else "No claim of this family has been judged yet."
+
+
+def _place(record: Mapping[str, Any]) -> str:
+    """Where a claim was judged: the environment for a test panel, with the profile unless that is the default one."""
+    return record["panel"].removesuffix("/test") + (f" at {record['profile']}" if record["profile"] != "cpu" else "")
 
 
 def environment_table(root: Path) -> str:

@@ -115,6 +115,7 @@ def take_pictures(root: Path) -> None:
         tab.picture(root / "docs/images/site_front.png")
         tab.open(root / "site/papers/confidence_critique.html", width=390, height=844, scheme="dark")
         tab.picture(root / "docs/images/site_phone.png")
+    shrink(*(root / "docs/images").glob("site_*.png"))
 
 
 NO_ASSISTANT = "try { localStorage['mlflow.assistant.fab.autoOpenedOnFirstLoad_v1'] = 'true' } catch (error) {}"
@@ -122,9 +123,7 @@ NO_ASSISTANT = "try { localStorage['mlflow.assistant.fab.autoOpenedOnFirstLoad_v
 
 
 def take_picture(address: str, text: str, target: Path, *, patience: float = 300) -> None:
-    """The page at ``address`` once ``text`` is in it, in few colours, which makes the file small."""
-    from PIL import Image
-
+    """The page at ``address`` once ``text`` is in it."""
     with browser(program()) as tab:
         tab.call("Emulation.setDeviceMetricsOverride", width=1280, height=780, deviceScaleFactor=1, mobile=False)
         tab.call("Page.addScriptToEvaluateOnNewDocument", source=NO_ASSISTANT)
@@ -135,7 +134,15 @@ def take_picture(address: str, text: str, target: Path, *, patience: float = 300
             time.sleep(1)
         time.sleep(3)  # what is drawn last
         tab.picture(target)
-    Image.open(target).convert("RGB").quantize(64).save(target, optimize=True)
+    shrink(target)
+
+
+def shrink(*pictures: Path) -> None:
+    """Keep few colours, which makes the files small."""
+    from PIL import Image
+
+    for path in pictures:
+        Image.open(path).convert("RGB").quantize(128).save(path, optimize=True)
 
 
 if __name__ == "__main__":

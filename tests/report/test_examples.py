@@ -121,15 +121,15 @@ FORECAST = {"task": "a", "prompt": "goal: x", "actions": ["click[1]", "click[2]"
 
 def test_only_what_differs_is_marked():
     left, right = examples.marked("p 1\nblue lamp $5", "p 1\nred lamp $5")
-    assert left == 'p 1\n<span class="extra">blue</span> lamp $5'
-    assert right == 'p 1\n<span class="missing">red</span> lamp $5'
+    assert left == 'p 1\n<del>blue</del> lamp $5'
+    assert right == 'p 1\n<ins>red</ins> lamp $5'
     assert examples.marked("same text", "same text") == ("same text", "same text")
-    assert examples.marked("", "a b")[1] == '<span class="missing">a b</span>'
+    assert examples.marked("", "a b")[1] == "<ins>a b</ins>"
 
 
 def test_a_forecast_is_a_table_of_action_imagined_and_real():
     html = examples.forecast_html(FORECAST)
-    assert html.count("<tr>") == 4 and html.count('class="extra"') == html.count('class="missing"') == 1
+    assert html.count("<tr>") == 4 and html.count("<del>") == html.count("<ins>") == 1
     early = examples.forecast_html(FORECAST | {"imagined": ["over"]})
     assert early.count("<tr>") == 4
 

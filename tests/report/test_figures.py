@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from io import BytesIO
 from xml.dom import minidom
 
+import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from PIL import Image
 
 from common.evaluate.stats import t_interval
 from common.report import figures
-from common.report.show import svg
+from common.report.show import png, svg
 from common.rows import COST_FIELDS, MetricRow, cost_of
 from common.types import Cost
 
@@ -123,3 +127,12 @@ def test_svg_repeats_and_survives_what_an_untrained_model_writes():
         first, second = svg(draw()), svg(draw())
     assert first == second and first.startswith("<svg")
     minidom.parseString(first)
+
+
+def test_a_small_picture_keeps_the_colours_of_rare_lines():
+    points = [{"variant": f"v{k}", "round": 1, "update": update, "metric": "loss", "value": (5.0 if k == 4 else 0.2) * (update * 7 * k % 5)}
+              for k in range(6) for update in range(500 if k > 3 else 150)]  # fmt: skip
+    figure = figures.curves(points, ("loss",))
+    kept = np.unique(np.asarray(Image.open(BytesIO(png(figure))).convert("RGB")).reshape(-1, 3), axis=0)
+    away = [np.abs(kept - 255 * np.array(to_rgb(colour))).max(axis=1) for colour in figures.CYCLE[:6]]
+    assert len({one.argmin() for one in away}) == 6 and max(one.min() for one in away) < 35

@@ -79,9 +79,22 @@ def test_the_scripted_policy_proposes_what_is_admissible():
 
 def test_tables_hold_means_by_variant():
     rows = toy_rows({"a": (0.1, 0.3), "b": (0.5,)})
-    assert "| `a` | countdown-v1/toy | 0.200 ± 1.271 | 2 |" in tables.summary_table(rows, ["a", "b"], ("success",))
+    assert "| `a` | countdown-v1/toy | 0.200 ±\N{NO-BREAK SPACE}1.271 | 2 |" in tables.summary_table(rows, ["a", "b"], ("success",))
     assert "| countdown-v1 | `b` | 1 | 1,000 |" in tables.cost_table(rows, ["b"])
     assert "yet" in tables.summary_table([], ["a"], ("success",)) and "yet" in tables.cost_table(rows, ["z"])
+
+def test_a_family_s_table_has_a_line_for_each_claim_with_its_words_and_where_it_was_judged():
+    record = {"paper": "ladder", "id": "D1", "statement": "dpo beats base", "scale": "nano", "profile": "cpu", "panel": "shop-v1/test", "n_seeds": 10,
+              "verdict": "supported"}  # fmt: skip
+    table = tables.family_table([record, record | {"id": "D2", "statement": 30 * "long ", "verdict": "undecided"}])
+    lines = table.splitlines()[2:]
+    assert lines[:2] == ["| **ladder**: nano, shop-v1/test, 10 seeds |  |", "| D1 dpo beats base | supported |"]
+    assert lines[2].endswith("long … | undecided |") and len(lines[2]) < 120
+    other = record | {"scale": "Smol", "profile": "smol", "n_seeds": 1, "verdict": "undecided"}
+    assert tables.family_table([record, other]).splitlines()[2:] == [
+        "| **ladder**: nano, shop-v1/test, 10 seeds; Smol, shop-v1/test, 1 seed |  |",
+        "| D1 dpo beats base | supported (shop-v1); undecided (shop-v1 at smol) |",
+    ]
 
 
 def test_a_ladder_is_drawn_by_the_metric_of_most_claims():
