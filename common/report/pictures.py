@@ -56,7 +56,8 @@ def of_paper(root: Path, rows: Sequence[MetricRow], records: Sequence[Mapping[st
     metric = headline_metric(root / "papers" / paper / "claims.yaml")
     rungs = published.present(rows, notebook_content(root, paper).ladder, metric)
     made = {"ladder": figures.ladder(rows, rungs, metric=metric)}
-    if searched := published.acting(rows, rungs):
+    planned = [row for row in rows if row.metric == "planned_success"]  # other papers' searches are on their ladder
+    if searched := published.acting(planned, rungs):
         made["acting"] = figures.ladder(rows, searched, metric="planned_success")
     if any(row.variant.startswith(f"{paper}@theta=") for row in rows):
         made["audit"] = figures.audit(rows, f"{paper}@theta=")
