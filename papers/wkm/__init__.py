@@ -1,1 +1,0 @@
-"""WKM: README.md says what was found, method.py is the method."""
