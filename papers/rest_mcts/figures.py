@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from common.report import tables
+from common.report.examples import compare_episodes
 from common.report.show import code, source
 from common.rows import MetricRow
 from common.search.star import Node, bound, inferred
@@ -32,8 +34,13 @@ def toy() -> list[str]:
             code("\n".join(lines)), source(bound)]  # fmt: skip
 
 
-def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure | str]:
+def results(rows: Sequence[MetricRow], variants: Sequence[str]) -> list[Figure | str]:  # noqa: ARG001
     """How near values are to exact chances, and what the same tokens give with them."""
-    known = [name for name in VALUES if name in variants]
+    known = [name for name in VALUES if any(row.variant == name for row in rows)]
     return ["`value_error`: mean distance from the base model's exact chances to end right; `order`: of two unfinished siblings, how often the one with "
             "better chances is valued more (chance is a half).", tables.summary_table(rows, known, ("value_error", "order"))]  # fmt: skip
+
+
+def examples(artifacts: Path) -> list[Figure | str]:
+    """Questions before and after training."""
+    return compare_episodes(artifacts, "base", "rest_mcts")
