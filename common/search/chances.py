@@ -13,7 +13,7 @@ from common.types import Task
 
 def chances(env: Env, engine: Engine, tasks: Sequence[Task]) -> Values:
     """P(right | a step) where ``engine`` goes on at temperature 1: the sum over all games of ``tasks`` that the rules allow. A step that
-    they forbid loses."""
+    they forbid loses. A listed step in another spelling, such as `` 12`` with a space, which some environments take, is not counted."""
     moves: dict[Snapshot, tuple] = {}
     level: list[Snapshot] = []
     for task in tasks:
