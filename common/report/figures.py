@@ -116,7 +116,7 @@ def _claim_name(record: Mapping[str, Any], *, first: bool, profile: bool) -> str
     """Panel of a claim; its id and sides too on its first line, a difference of variants on two lines."""
     panel = record["panel"] + (f", {record['profile']}" if profile else "")
     gap = "\n" if " - " in record["better"] else " "
-    return f"{record['id']}  {record['better']}{gap}vs {record['worse']}   {panel}" if first else panel
+    return f"{record['id']}: {record['better']}{gap}vs {record['worse']} · {panel}" if first else panel
 
 
 def audit(rows: Sequence[MetricRow], prefix: str) -> Figure:

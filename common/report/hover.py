@@ -63,7 +63,8 @@ def forest(records: Sequence[Mapping[str, Any]], names: Sequence[str], looks: Ma
     shown = _tooltip("claim=id", "it says=statement", "better", "worse", "panel", "profile", "effect=text", "interval", "verdict", "reason", "seeds")
     layers = [{"mark": {"type": "rule", "color": TEXT}, "encoding": {"x": {"datum": 0}}}, _rule("low", "high", place, {"color": marked["color"]}),
               {"mark": _point(), "encoding": place | marked | shown}, _note("note", place["y"])]  # fmt: skip
-    return _whole(lines, {"width": WIDTH - 300, "height": {"step": 26}, "layer": layers},
+    step = 34 if any("\n" in name for name in names) else 26
+    return _whole(lines, {"width": WIDTH - 300, "height": {"step": step}, "layer": layers},
                   "The intervals of a paper's claims on a panel hold together. Point at a mark for the claim.")  # fmt: skip
 
 

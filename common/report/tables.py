@@ -13,8 +13,8 @@ from common.evaluate.verdicts import VERDICTS
 from common.rows import COST_FIELDS, MetricRow
 from common.track.provenance import lock_hash
 
-LONGEST = 90
-"""Characters of a claim's statement where it has one line."""
+LONGEST = 120
+"""Characters of a claim's statement in a narrow table: two lines beside JupyterLab's list of files, one in a wide window."""
 
 
 def markdown(head: Sequence[str], lines: Iterable[Sequence[Any]], *, numbers: int = 0) -> str:

@@ -21,6 +21,8 @@ from typing import Any
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PATIENCE = 30.0
+BUSY = 300.0
+"""So long a page may be too busy to answer: MLflow's charts are, for over half a minute, where other work has the processor."""
 
 
 def program() -> str | None:
@@ -98,7 +100,7 @@ def browser(path: str) -> Iterator[Browser]:
                 time.sleep(0.05)
             with urllib.request.urlopen(f"http://127.0.0.1:{params.read_text().split()[0]}/json") as answer:
                 tab = next(one for one in json.load(answer) if one["type"] == "page")
-            socket = websocket.create_connection(tab["webSocketDebuggerUrl"], timeout=PATIENCE, suppress_origin=True)
+            socket = websocket.create_connection(tab["webSocketDebuggerUrl"], timeout=BUSY, suppress_origin=True)
             try:
                 yield Browser(socket)
             finally:

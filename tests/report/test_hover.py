@@ -52,7 +52,7 @@ def test_a_forest_s_marks_have_claim_effect_interval_and_verdict():
     assert (first["low"], first["high"], first["verdict"], first["note"]) == (0.05, 0.15, "supported", "n = 5")
     assert second["reason"] == "few seeds" and "low" not in second and second["interval"].startswith("none")
     names = json.loads(figure.hover["layer"][1]["encoding"]["y"]["axis"]["labelExpr"].removesuffix("[datum.value]"))
-    assert names == [["T1  a vs b   e/test"], ["T2  a vs b   e/test"]]
+    assert names == [["T1: a vs b · e/test"], ["T2: a vs b · e/test"]]
 
 
 def test_curves_are_thinned_and_keep_value_and_line():

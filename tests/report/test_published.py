@@ -86,10 +86,10 @@ def test_tables_hold_means_by_variant():
 def test_a_family_s_table_has_a_line_for_each_claim_with_its_words_and_where_it_was_judged():
     record = {"paper": "ladder", "id": "D1", "statement": "dpo beats base", "scale": "nano", "profile": "cpu", "panel": "shop-v1/test", "n_seeds": 10,
               "verdict": "supported"}  # fmt: skip
-    table = tables.family_table([record, record | {"id": "D2", "statement": 30 * "long ", "verdict": "undecided"}])
+    table = tables.family_table([record, record | {"id": "D2", "statement": 40 * "long ", "verdict": "undecided"}])
     lines = table.splitlines()[2:]
     assert lines[:2] == ["| **ladder**: nano, shop-v1/test, 10 seeds |  |", "| D1 dpo beats base | supported |"]
-    assert lines[2].endswith("long … | undecided |") and len(lines[2]) < 120
+    assert lines[2].endswith("long … | undecided |") and len(lines[2]) < 150
     other = record | {"scale": "Smol", "profile": "smol", "n_seeds": 1, "verdict": "undecided"}
     assert tables.family_table([record, other]).splitlines()[2:] == [
         "| **ladder**: nano, shop-v1/test, 10 seeds; Smol, shop-v1/test, 1 seed |  |",
