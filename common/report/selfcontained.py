@@ -85,8 +85,8 @@ def broken(site: Path) -> list[str]:
 # -- formulas --------------------------------------------------------------------------------------------
 
 POINTS = 12.0
-_FORMULA = re.compile(r"(?P<code>```.*?```|`[^`\n]+`)|\$\$(?P<display>.+?)\$\$"
-                      r"|(?<!\\)\$(?P<inline>[^$\n]+(?:\n[^$\n]+)?)\$", re.S)
+_FORMULA = re.compile(r"(?P<code>```.*?```|`[^`\n]+`|^(?: {4}|\t)[^\n]*)|\$\$(?P<display>.+?)\$\$"
+                      r"|(?<!\\)\$(?P<inline>[^$\n]+(?:\n[^$\n]+)?)\$", re.S | re.M)
 _INK = "#010203"  # any colour that nothing else has, so that it can be replaced by that of the text
 _SPELLINGS = ((r"\\[Bb]ig+", ""), (r"\\tfrac", r"\\frac"),
               (r"\\frac(\w)(\w)", r"\\frac{\1}{\2}"), (r"\\frac(\d)\{", r"\\frac{\1}{"), (r"\\mathbb (\w)", r"\\mathbb{\1}"),
@@ -98,7 +98,7 @@ _NOISE = re.compile(r"^.*?(?=<svg)|<metadata>.*?</metadata>|<!--.*?-->|<style[^>
 
 
 def draw_formulas(markdown: str) -> str:
-    """``markdown`` with every TeX formula outside of code as inline SVG, in the colour of the text around it.
+    """``markdown`` with every TeX formula outside of code, fenced, indented or in a line, as inline SVG, in the colour of the text around it.
 
     Matplotlib's mathtext knows most of TeX's mathematics; a formula that it does not know is shown as its source.
     """
@@ -127,5 +127,5 @@ def formula(tex: str) -> str:
         except ValueError:
             return f"<code>{html.escape(tex)}</code>"
     text = _NOISE.sub(" ", buffer.getvalue().decode()).replace(_INK, "currentColor").strip()
-    label = html.escape(tex, quote=True).replace("$", "")
+    label = html.escape(tex, quote=True).replace("$", "").replace("|", "&#124;")  # a bar would end the cell of a table
     return text.replace("<svg ", f'<svg role="img" aria-label="{label}" style="vertical-align:{-depth:.2f}pt" ', 1)

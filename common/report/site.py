@@ -18,7 +18,7 @@ from common.config import ConfigError
 from common.files import storage, write_atomic
 from common.report import notebooks, pages
 from common.report.notebooks import THEME
-from common.report.selfcontained import broken
+from common.report.selfcontained import broken, draw_formulas
 
 NOTEBOOK = "notebooks/90_report.py"
 NOT_OURS = ("404.html", "sitemap.xml", "sitemap.xml.gz")
@@ -47,7 +47,7 @@ def write_site(lab: pages.SiteData, out: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="site-", dir=work) as folder:
             docs, site = Path(folder, "docs"), Path(folder, "site")
             for name, text in made.items():
-                write_atomic(docs / name, text)
+                write_atomic(docs / name, draw_formulas(text) if name.endswith(".md") else text)
             (docs / "images").mkdir(exist_ok=True)
             for path in (lab.root / "docs/images").glob("*.png"):
                 if f"images/{path.name}" in "".join(made[page] for page in pages.DOCUMENTS if page in made):

@@ -60,7 +60,7 @@ an old table
 
 ## Known limits
 
-It is small.
+It is small. So $x_1 < 2$.
 """
 METHOD = '''"""The Toy.
 
@@ -214,6 +214,11 @@ def test_every_link_of_the_site_leads_somewhere_and_nothing_is_loaded_from_outsi
         assert "http" not in path.read_text(encoding="utf-8")
 
 
+def test_a_paper_s_formulas_are_drawn_on_its_page(built):
+    text = (built / "papers/toy.html").read_text(encoding="utf-8")
+    assert "It is small. So <svg" in text and 'aria-label="x_1 &lt; 2"' in text and "$x_1" not in text
+
+
 def test_the_link_check_can_fail(built, tmp_path):
     copy = shutil.copytree(built, tmp_path / "site")
     (copy / "bad.html").write_text('<a href="none.html">x</a><a href="metrics.html#none">y</a><img src="https://host/x.png">'
@@ -288,6 +293,11 @@ def test_every_formula_of_a_paper_s_idea_can_be_drawn(paper):
 def test_a_notebook_that_would_load_or_run_something_is_refused(tmp_path, content):
     with pytest.raises(ConfigError, match="n.ipynb: the page would load or run something .* must stand alone"):
         page(notebook(tmp_path / "n.ipynb", content))
+
+
+def test_formulas_in_tables_and_shell_commands_of_a_document():
+    text = draw_formulas("| $\\pi(a|s)$ | b |\n\n    $ git clone A\n    $ make repro\n")
+    assert text.count("<svg") == 1 and text.splitlines()[0].count("|") == 3 and text.endswith("    $ git clone A\n    $ make repro\n")
 
 
 def test_formulas_are_drawn_in_the_colour_of_the_text_and_code_is_left_alone():
