@@ -11,9 +11,7 @@
 #include <string.h>
 
 typedef float v8 __attribute__((vector_size(32), aligned(4), may_alias));
-typedef float v16 __attribute__((vector_size(64), aligned(4), may_alias));
 typedef int32_t i8 __attribute__((vector_size(32)));
-typedef int32_t i16 __attribute__((vector_size(64), aligned(4), may_alias));
 #define INLINE static inline __attribute__((always_inline))
 #ifdef __clang__
 #define MIX(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
@@ -23,15 +21,30 @@ typedef int32_t i16 __attribute__((vector_size(64), aligned(4), may_alias));
 
 enum { DONE = 0, NO_MEMORY = -1, OUT_OF_RANGE = -2, NOT_FINITE = -3 }; /* what functions return; nothing was computed unless DONE */
 
-#define P 32 /* columns of a panel: two vectors of 16 */
+#define P 32 /* columns of a panel */
 #define BLOCK 120 /* rows that stay in the second-level cache between two products */
+/* LANES: numbers of a register; what is wider, a compiler keeps in memory, at a twentieth of the speed. R: rows of a tile, whose sums and a
+   factor are in registers all the time. TOGETHER: heads whose values are summed at once, enough sums to wait for none. */
 #ifdef __AVX512F__
-#define R 12 /* rows of a tile: 24 of 32 registers are sums */
-#define TOGETHER 4 /* heads whose values are summed at once: enough sums to wait for none */
-#else
+#define LANES 16
+#define R 12
+#define TOGETHER 4
+#elif defined(__AVX__)
+#define LANES 8
 #define R 3
 #define TOGETHER 2
+#else
+#define LANES 4
+#define TOGETHER 2
+#ifdef __aarch64__
+#define R 3
+#else
+#define R 1
 #endif
+#endif
+typedef float lane __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t lane_int __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+#define ACROSS (P / LANES) /* registers of a row of a panel */
 
 typedef struct {
     const float *qkv, *out, *gate_up, *down;
@@ -119,50 +132,58 @@ void pack_gated(const float *gate, const float *up, int64_t out, int64_t in, con
             }
 }
 
-INLINE v16 either(i16 is, v16 a, v16 b) {
-    return (v16)((is & (i16)a) | (~is & (i16)b));
+INLINE lane either(lane_int is, lane a, lane b) {
+    return (lane)((is & (lane_int)a) | (~is & (lane_int)b));
 }
 
 /* e^x to two units in the last place; x is held within what float32 can hold. Coefficients: Cephes, expf. */
-INLINE v16 exponential(v16 x) {
-    const v16 most = (v16){} + 88.0f, least = (v16){} - 87.0f;
+INLINE lane exponential(lane x) {
+    const lane most = (lane){} + 88.0f, least = (lane){} - 87.0f;
     x = either(x > most, most, x);
     x = either(x < least, least, x);
-    v16 t = x * 1.44269504f + 12582912.0f, n = t - 12582912.0f; /* rounds to the nearest integer */
-    v16 r = x - n * 0.693359375f;
+    lane t = x * 1.44269504f + 12582912.0f, n = t - 12582912.0f; /* rounds to the nearest integer */
+    lane r = x - n * 0.693359375f;
     r = r + n * 2.12194440e-4f;
-    v16 y = (v16){} + 1.9875691500e-4f;
+    lane y = (lane){} + 1.9875691500e-4f;
     y = y * r + 1.3981999507e-3f;
     y = y * r + 8.3334519073e-3f;
     y = y * r + 4.1665795894e-2f;
     y = y * r + 1.6666665459e-1f;
     y = y * r + 5.0000001201e-1f;
     y = y * r * r + r + 1.0f;
-    return (v16)((i16)y + ((i16)t << 23));
+    return (lane)((lane_int)y + ((lane_int)t << 23));
 }
 
 enum { SET, ADD, GATE };
 
 /* y = x w, y += x w, or y = silu(x gate) (x up): ``rows`` rows, one panel. */
 INLINE void tile(const int rows, const int how, const float *x, int64_t ldx, const float *w, int64_t in, float *y, int64_t ldy) {
-    v16 a[R][2];
-    for (int r = 0; r < rows; r++) a[r][0] = a[r][1] = (v16){};
+    lane a[R][ACROSS];
+    for (int r = 0; r < rows; r++)
+        for (int c = 0; c < ACROSS; c++) a[r][c] = (lane){};
     for (int64_t k = 0; k < in; k++, w += P) {
-        v16 left = *(const v16 *)w, right = *(const v16 *)(w + 16);
+        lane b[ACROSS];
+#pragma GCC unroll 8
+        for (int c = 0; c < ACROSS; c++) b[c] = *(const lane *)(w + c * LANES);
 #pragma GCC unroll 12
         for (int r = 0; r < rows; r++) {
             float s = x[r * ldx + k];
-            a[r][0] += s * left;
-            a[r][1] += s * right;
+#pragma GCC unroll 8
+            for (int c = 0; c < ACROSS; c++) a[r][c] += s * b[c];
         }
     }
 #pragma GCC unroll 12
     for (int r = 0; r < rows; r++, y += ldy) {
         if (how == GATE) {
-            *(v16 *)y = a[r][0] / (1.0f + exponential(-a[r][0])) * a[r][1];
+#pragma GCC unroll 4
+            for (int c = 0; c < ACROSS / 2; c++)
+                *(lane *)(y + c * LANES) = a[r][c] / (1.0f + exponential(-a[r][c])) * a[r][c + ACROSS / 2];
         } else {
-            if (how == ADD) a[r][0] += *(v16 *)y, a[r][1] += *(v16 *)(y + 16);
-            *(v16 *)y = a[r][0], *(v16 *)(y + 16) = a[r][1];
+#pragma GCC unroll 8
+            for (int c = 0; c < ACROSS; c++) {
+                if (how == ADD) a[r][c] += *(lane *)(y + c * LANES);
+                *(lane *)(y + c * LANES) = a[r][c];
+            }
         }
     }
 }
@@ -177,7 +198,9 @@ INLINE void product(const int how, int64_t n, const float *x, int64_t ldx, const
 #if R == 12
                 CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11)
 #endif
+#if R > 1
                 CASE(1) CASE(2)
+#endif
                 default: tile(R, how, from, ldx, w, in, to, ldy);
             }
         }
@@ -189,8 +212,9 @@ INLINE float total8(v8 a) {
     return ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7]));
 }
 
-INLINE float total16(v16 a) {
-    return total8(*(v8 *)&a + *((v8 *)&a + 1));
+/* Of 16 sums, in one register or two. */
+INLINE float total16(const lane *a) {
+    return total8(*(const v8 *)a + *((const v8 *)a + 1));
 }
 
 /* total8 of each of eight vectors. */
@@ -200,27 +224,30 @@ INLINE v8 totals(v8 *a) {
     return MIX(a[0], a[1], 0, 8, 2, 10, 4, 12, 6, 14) + MIX(a[0], a[1], 1, 9, 3, 11, 5, 13, 7, 15);
 }
 
-INLINE float highest16(v16 a) {
+INLINE float highest(lane a) {
     float most = a[0];
-    for (int i = 1; i < 16; i++) most = a[i] > most ? a[i] : most;
+    for (int i = 1; i < LANES; i++) most = a[i] > most ? a[i] : most;
     return most;
 }
 
 /* o = the sum over t of s[t] values[t], times scale, of ``many`` heads that lie beside each other in s [heads][S]. */
 INLINE void mix(const int64_t D, const int many, int64_t T, int64_t S, const float *s, const float *const *at, const int64_t *part,
                 const float *scale, float *o) {
-    v16 a[many][D / 16 + 1];
-    for (int h = 0; h < many; h++)
-        for (int64_t d = 0; d < D / 16 + 1; d++) a[h][d] = (v16){};
+    lane a[many][D / LANES];
+    v8 rest[many]; /* where LANES is 16 */
+    for (int h = 0; h < many; h++) {
+        rest[h] = (v8){};
+        for (int64_t d = 0; d < D / LANES; d++) a[h][d] = (lane){};
+    }
     for (int64_t t = 0; t < T; t++)
         for (int h = 0; h < many; h++) {
             const float *v = at[t] + part[h], p = s[h * S + t];
-            for (int64_t d = 0; d < D / 16; d++) a[h][d] += p * *(const v16 *)(v + 16 * d);
-            if (D % 16) *(v8 *)&a[h][D / 16] += p * *(const v8 *)(v + D - 8);
+            for (int64_t d = 0; d < D / LANES; d++) a[h][d] += p * *(const lane *)(v + LANES * d);
+            if (D % LANES) rest[h] += p * *(const v8 *)(v + D - 8);
         }
     for (int h = 0; h < many; h++) {
-        for (int64_t d = 0; d < D / 16; d++) *(v16 *)(o + h * D + 16 * d) = a[h][d] * scale[h];
-        if (D % 16) *(v8 *)(o + h * D + D - 8) = *(v8 *)&a[h][D / 16] * scale[h];
+        for (int64_t d = 0; d < D / LANES; d++) *(lane *)(o + h * D + LANES * d) = a[h][d] * scale[h];
+        if (D % LANES) *(v8 *)(o + h * D + D - 8) = rest[h] * scale[h];
     }
 }
 
@@ -256,10 +283,11 @@ INLINE void attend_of(const int64_t D, const Model *m, const Memory *memory, int
         for (int h = 0; h < many; h++) {
             float *own_s = s + h * S;
             for (int64_t t = T; t < S; t++) own_s[t] = -INFINITY;
-            v16 high = *(v16 *)own_s, sums = {};
-            for (int64_t t = 16; t < S; t += 16) high = either(*(v16 *)(own_s + t) > high, *(v16 *)(own_s + t), high);
-            const float most = highest16(high);
-            for (int64_t t = 0; t < S; t += 16) sums += *(v16 *)(own_s + t) = exponential(*(v16 *)(own_s + t) - most);
+            lane high = *(lane *)own_s, sums[16 / LANES] = {};
+            for (int64_t t = LANES; t < S; t += LANES) high = either(*(lane *)(own_s + t) > high, *(lane *)(own_s + t), high);
+            const float most = highest(high);
+            for (int64_t t = 0; t < S; t += 16)
+                for (int c = 0; c < 16 / LANES; c++) sums[c] += *(lane *)(own_s + t + c * LANES) = exponential(*(lane *)(own_s + t + c * LANES) - most);
             scale[h] = 1.0f / total16(sums);
             part[h] = (first + h) / group * D;
         }
@@ -283,8 +311,9 @@ static void attend(const Model *m, const Memory *memory, int64_t depth, const Ro
 
 /* y = x / rms(x), times ``by`` where given. */
 static void rms(const Model *m, const float *x, const float *by, float *y) {
-    v16 squares = {};
-    for (int64_t d = 0; d < m->width; d += 16) squares += *(const v16 *)(x + d) * *(const v16 *)(x + d); /* padded by 0 */
+    lane squares[16 / LANES] = {};
+    for (int64_t d = 0; d < m->width; d += 16) /* padded by 0 */
+        for (int c = 0; c < 16 / LANES; c++) squares[c] += *(const lane *)(x + d + c * LANES) * *(const lane *)(x + d + c * LANES);
     const float scale = 1.0f / sqrtf(total16(squares) / m->width + m->eps);
     for (int64_t d = 0; d < m->width; d++) y[d] = x[d] * scale * (by ? by[d] : 1.0f);
 }
@@ -430,9 +459,9 @@ static int likelier(const void *a, const void *b) {
 /* Relative probabilities e^((l - most) / temperature) and their sum. */
 static double weigh(const float *l, int64_t V, float most, float temperature, float *e) {
     double sum[4] = {};
-    for (int64_t j = 0; j < V; j += 16) {
-        v16 x = *(const v16 *)(l + j) - most;
-        *(v16 *)(e + j) = exponential(x / temperature);
+    for (int64_t j = 0; j < padded(V, 16); j += LANES) {
+        lane x = *(const lane *)(l + j) - most;
+        *(lane *)(e + j) = exponential(x / temperature);
     }
     for (int64_t j = V; j < padded(V, 16); j++) e[j] = 0.0f;
     for (int64_t j = 0; j < padded(V, 4); j += 4)
@@ -442,9 +471,10 @@ static double weigh(const float *l, int64_t V, float most, float temperature, fl
 
 /* Whether no logit is NaN or infinite. */
 static int all_finite(const float *l, int64_t V) {
-    v16 zeros = {};
+    lane zeros[16 / LANES] = {};
     int64_t j = 0;
-    for (; j + 16 <= V; j += 16) zeros += *(const v16 *)(l + j) - *(const v16 *)(l + j);
+    for (; j + 16 <= V; j += 16)
+        for (int c = 0; c < 16 / LANES; c++) zeros[c] += *(const lane *)(l + j + c * LANES) - *(const lane *)(l + j + c * LANES);
     float rest = total16(zeros);
     for (; j < V; j++) rest += l[j] - l[j];
     return rest == 0.0f;

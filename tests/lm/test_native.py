@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import threading
 
 import numpy as np
@@ -142,6 +143,18 @@ def test_it_is_built_once(tmp_path, monkeypatch):
     library.cache_clear()
     [built] = (tmp_path / "__pycache__").iterdir()
     assert built.name.startswith("native-")
+
+
+@pytest.mark.parametrize("processor", ["x86-64-v3", "x86-64-v4"])
+def test_no_vector_is_wider_than_a_register(processor, tmp_path):
+    """The compiler keeps a wider one in memory: on processors without AVX-512 that made reading twenty times slower."""
+    cc = native.compiler()
+    about = subprocess.run([cc, "-dM", "-E", "-x", "c", os.devnull], capture_output=True, text=True).stdout if cc else ""
+    if "__x86_64__" not in about or "__GNUC__" not in about or "__clang__" in about:
+        pytest.skip("needs GCC on x86-64, which warns of such vectors")
+    strict = (*native.FLAGS, f"-march={processor}", "-Wvector-operation-performance", "-Werror")
+    done = subprocess.run([cc, *strict, str(native.SOURCE), "-o", str(tmp_path / "native.so"), "-lm"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_no_memory_is_told():
