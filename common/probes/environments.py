@@ -165,6 +165,20 @@ def _facts(env: Any, tasks: list[Task]) -> Found:
     return {"talks": "\n".join(lines), "heard": module.heard_as("é\n x ")}
 
 
+def _household(env: Any, tasks: list[Task]) -> Found:
+    """What can be told of a home, and how pages are read, on an expert's way and after what has no effect."""
+    module, lines = version(env.id), []
+    for task in tasks:
+        lines.append(repr((module.told_of_home(task), module.UNINFORMED, module.INFORMED)))
+        seen, rng = env.reset(task), generator("probe", task.id)
+        while not seen.done:
+            for action in ("put it", env.expert(rng)[1]):
+                text = env.prompt()[0]["content"]
+                lines.append(repr((module.goal_of(text), module.did(text), module.described(text), module.first_page(text))))
+                seen = seen if seen.done else env.step(action)
+    return {"read": "\n".join(lines)}
+
+
 def _shop(env: Any, tasks: list[Task]) -> Found:
     """Labels of products, which papers of look-ahead do not read off the page; pages beyond the first; which options match, and prices."""
     engine, scoring = import_module("common.envs.shop.engine"), import_module("common.envs.shop.scoring")
@@ -191,7 +205,7 @@ def _duels(env: Any, tasks: list[Task]) -> Found:
 MORE: dict[str, Callable[[Any, list[Task]], Found]] = {
     "arithmetic-v1": _answers, "countdown-answer-v1": _answers, "countdown-roles-v1": _roles, "countdown-worked-roles-v1": _roles,
     "countdown-worked-v1": _answers, "deduction-v1": _deduction, "duel-cyclic-v1": _duels, "duel-transitive-v1": _duels,
-    "facts-two-holders-v1": _facts, "gsm8k-v1": _answers,
+    "facts-two-holders-v1": _facts, "gsm8k-v1": _answers, "household-v1": _household,
     "math500-v1": _answers, "reasoning-gym-v1": _answers, "shop-v1": _shop, "webshop-1k": _shop,
 }  # fmt: skip
 

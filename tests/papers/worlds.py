@@ -13,7 +13,7 @@ from itertools import combinations, combinations_with_replacement
 from pathlib import Path
 
 from common.envs.panels import version
-from common.envs.versions import arithmetic_v1, countdown_v1, countdown_v2, deduction_v1, facts_two_holders_v1
+from common.envs.versions import arithmetic_v1, countdown_v1, countdown_v2, deduction_v1, facts_two_holders_v1, household_v1
 from common.envs.versions.arithmetic_v1 import ArithmeticEnv
 from common.envs.versions.countdown_roles_v1 import CountdownRolesEnv
 from common.envs.versions.countdown_v1 import CountdownEnv
@@ -22,6 +22,7 @@ from common.envs.versions.countdown_worked_v1 import CountdownWorkedEnv
 from common.envs.versions.countdown_worked_roles_v1 import CountdownWorkedRolesEnv
 from common.envs.versions.deduction_v1 import DeductionEnv
 from common.envs.versions.facts_two_holders_v1 import FactsTwoHoldersEnv
+from common.envs.versions.household_v1 import HouseholdEnv
 from common.envs.versions.sorting_v1 import SortingEnv
 from common.learn.batches import SFTExample
 from common.base import CRITIC_QUESTION, demonstrations
@@ -137,6 +138,14 @@ def facts_two_holders(root: Path) -> Path:
     return root
 
 
+def household(root: Path) -> Path:
+    """The one home, for a policy that was shown visitors who are told something."""
+    env, panels = HouseholdEnv(), household_v1.build_panels(0)
+    write_panels(root, env.id, panels | {"test": panels["test"][:60]})
+    teach(root, demonstrations(env, panels["demos"][:1000], seed=0, repeats=1), vocab=400, context=128, updates=300)
+    return root
+
+
 def game(env: str, root: Path) -> Path:
     """A pixel game: its episodes. Agents start from random weights."""
     write_panels(root, env, version(env).build(0))
@@ -154,6 +163,7 @@ WORLDS: dict[str, Callable[[Path], Path]] = {
     "arithmetic-v1": arithmetic,
     "deduction-v1": deduction,
     "facts-two-holders-v1": facts_two_holders,
+    "household-v1": household,
     **{env: partial(game, env) for env in ("bandit-far-v1", "bandit-near-v1", "catch-v1", "catch-streak-v1", "duel-cyclic-v1", "duel-transitive-v1",
                                            "minatar-breakout-v1", "minatar-space-invaders-v1")},
     "shop-v1": small_shop.build,
