@@ -1,0 +1,1 @@
+"""WKM: README.md says what was found, method.py is the method."""
