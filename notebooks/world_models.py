@@ -3,6 +3,7 @@
 #
 # A world model predicts the next state from a state and an action: a page of text, or a vector of a network's own. It can teach
 # an agent before imitation, replace the environment while training, or let it look ahead before acting.
+# WKM (`wkm`) is about another kind of model: one that writes what there is to know of a task or a state, beside the agent.
 #
 # **What you will see**: how foresight is measured; the idea of one paper (parameter `paper`), with its equations beside the
 # functions that implement them; its results next to the paper's; how far the model foresees; episodes; the verdicts on all
