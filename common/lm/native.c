@@ -23,24 +23,31 @@ enum { DONE = 0, NO_MEMORY = -1, OUT_OF_RANGE = -2, NOT_FINITE = -3 }; /* what f
 
 #define P 32 /* columns of a panel */
 #define BLOCK 120 /* rows that stay in the second-level cache between two products */
-/* LANES: numbers of a register; what is wider, a compiler keeps in memory, at a twentieth of the speed. R: rows of a tile, whose sums and a
-   factor are in registers all the time. TOGETHER: heads whose values are summed at once, enough sums to wait for none. */
+/* LANES: numbers of a register; what is wider, a compiler keeps in memory, at a twentieth of the speed. A product is made of tiles whose
+   sums and factors are in registers all the time: R rows by NARROW registers, and of WIDE rows or fewer by a whole panel, where a narrow
+   tile has too few sums to wait for none. TOGETHER: heads whose values are summed at once, for the same reason. */
 #ifdef __AVX512F__
 #define LANES 16
 #define R 12
+#define WIDE R
+#define NARROW 2
 #define TOGETHER 4
 #elif defined(__AVX__)
 #define LANES 8
-#define R 3
+#define R 6
+#define WIDE 2
+#define NARROW 2
 #define TOGETHER 2
 #else
 #define LANES 4
+#define NARROW 8
 #define TOGETHER 2
 #ifdef __aarch64__
 #define R 3
 #else
 #define R 1
 #endif
+#define WIDE R
 #endif
 typedef float lane __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef int32_t lane_int __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
@@ -156,36 +163,44 @@ INLINE lane exponential(lane x) {
 
 enum { SET, ADD, GATE };
 
-/* y = x w, y += x w, or y = silu(x gate) (x up): ``rows`` rows, one panel. */
-INLINE void tile(const int rows, const int how, const float *x, int64_t ldx, const float *w, int64_t in, float *y, int64_t ldy) {
+/* y = x w, y += x w, or y = silu(x gate) (x up): ``rows`` rows by ``across`` registers of a panel. Half of them are up in the last case. */
+INLINE void tile(const int rows, const int across, const int how, const float *x, int64_t ldx, const float *w, int64_t in, float *y,
+                 int64_t ldy) {
+    const int half = across / 2;
     lane a[R][ACROSS];
     for (int r = 0; r < rows; r++)
-        for (int c = 0; c < ACROSS; c++) a[r][c] = (lane){};
+        for (int c = 0; c < across; c++) a[r][c] = (lane){};
     for (int64_t k = 0; k < in; k++, w += P) {
         lane b[ACROSS];
 #pragma GCC unroll 8
-        for (int c = 0; c < ACROSS; c++) b[c] = *(const lane *)(w + c * LANES);
+        for (int c = 0; c < across; c++) b[c] = *(const lane *)(w + (how == GATE ? c % half * LANES + c / half * (P / 2) : c * LANES));
 #pragma GCC unroll 12
         for (int r = 0; r < rows; r++) {
             float s = x[r * ldx + k];
 #pragma GCC unroll 8
-            for (int c = 0; c < ACROSS; c++) a[r][c] += s * b[c];
+            for (int c = 0; c < across; c++) a[r][c] += s * b[c];
         }
     }
 #pragma GCC unroll 12
     for (int r = 0; r < rows; r++, y += ldy) {
         if (how == GATE) {
 #pragma GCC unroll 4
-            for (int c = 0; c < ACROSS / 2; c++)
-                *(lane *)(y + c * LANES) = a[r][c] / (1.0f + exponential(-a[r][c])) * a[r][c + ACROSS / 2];
+            for (int c = 0; c < half; c++)
+                *(lane *)(y + c * LANES) = a[r][c] / (1.0f + exponential(-a[r][c])) * a[r][c + half];
         } else {
 #pragma GCC unroll 8
-            for (int c = 0; c < ACROSS; c++) {
+            for (int c = 0; c < across; c++) {
                 if (how == ADD) a[r][c] += *(lane *)(y + c * LANES);
                 *(lane *)(y + c * LANES) = a[r][c];
             }
         }
     }
+}
+
+/* The same for all of a panel. */
+INLINE void stripe(const int rows, const int how, const float *x, int64_t ldx, const float *w, int64_t in, float *y, int64_t ldy) {
+    const int across = rows > WIDE ? NARROW : ACROSS, whole = how == GATE ? P / 2 : P, columns = across * LANES * whole / P;
+    for (int c = 0; c < whole; c += columns) tile(rows, across, how, x, ldx, w + c, in, y + c, ldy);
 }
 
 INLINE void product(const int how, int64_t n, const float *x, int64_t ldx, const float *w, int64_t in, int64_t out, float *y, int64_t ldy) {
@@ -194,14 +209,17 @@ INLINE void product(const int how, int64_t n, const float *x, int64_t ldx, const
             const float *from = x + r * ldx;
             float *to = y + r * ldy + p;
             switch (n - r) {
-#define CASE(rows) case rows: tile(rows, how, from, ldx, w, in, to, ldy); break;
-#if R == 12
-                CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11)
+#define CASE(rows) case rows: stripe(rows, how, from, ldx, w, in, to, ldy); break;
+#if R > 6
+                CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11)
+#endif
+#if R > 3
+                CASE(3) CASE(4) CASE(5)
 #endif
 #if R > 1
                 CASE(1) CASE(2)
 #endif
-                default: tile(R, how, from, ldx, w, in, to, ldy);
+                default: stripe(R, how, from, ldx, w, in, to, ldy);
             }
         }
 }
