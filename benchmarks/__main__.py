@@ -40,14 +40,14 @@ def main() -> None:
             found.append(one)
             print(page.row(one), flush=True)
     if chosen:
-        print("nothing written: results.json and docs/performance.md hold whole suites only")
+        print("nothing written: benchmarks/results/ and docs/performance.md hold whole suites only")
         return
     growth = searching.growth() | lab.growth() | lab.pipeline(ROOT)
     skipped = [] if torch.cuda.is_available() else ["No GPU here: the suite ran on the CPU alone."]
     skipped += searching.skipped() + sampling.skipped()
     minutes = (time.monotonic() - start) / 60
     page.write(ROOT, machine.described(), found, growth, skipped, minutes)
-    print(f"{len(found)} measures in {minutes:.1f} min: benchmarks/results.json, docs/performance.md")
+    print(f"{len(found)} measures in {minutes:.1f} min: benchmarks/results/, docs/performance.md")
 
 
 if __name__ == "__main__":

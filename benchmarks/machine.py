@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from benchmarks.measure import Measure, alone
+from common.lm import native
 
 LIBRARIES = ("torch", "transformers", "trl", "datasets", "peft", "dvc", "mlflow")
 
@@ -25,7 +26,7 @@ def described() -> dict[str, str | int]:
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), cpu)
-    facts = {"cpu": cpu, "cores": os.cpu_count() or 0, "threads": torch.get_num_threads()}
+    facts = {"cpu": cpu, "instructions": native.instructions(), "cores": os.cpu_count() or 0, "threads": torch.get_num_threads()}
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     facts |= {"gpu": gpu, "python": platform.python_version()}
     return facts | {name: version(name) for name in LIBRARIES}

@@ -1,8 +1,9 @@
-"""results.json and docs/performance.md, both written by ``make bench`` and by nothing else."""
+"""results/ and docs/performance.md, both written by ``make bench`` and by nothing else: one file for each kind of processor."""
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -65,18 +66,53 @@ def draw(growth: Growth, target: Path) -> None:
     plt.close(figure)
 
 
+def kind(machine: dict) -> str:
+    """What a processor is told apart by: its name and the instructions that the kernel was built for."""
+    return f"{machine['cpu']}, {machine['instructions']}"
+
+
 def write(root: Path, machine: dict, found: list[Measure], growth: Growth, skipped: list[str], minutes: float) -> None:
-    record = {"machine": machine, "measures": [asdict(one) for one in found], "growth": growth, "skipped": skipped}
-    (root / "benchmarks" / "results.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    """Replace the results of this kind of processor, and write the page of all kinds."""
+    record = {"machine": machine, "minutes": round(minutes, 1), "measures": [asdict(one) for one in found], "growth": growth, "skipped": skipped}
+    results = root / "benchmarks" / "results"
+    results.mkdir(exist_ok=True)
+    name = re.sub(r"[^a-z0-9]+", "-", kind(machine).lower()).strip("-")
+    (results / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    if growth:
+        draw(growth, root / "docs" / "images" / "growth.png")
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))]
+    (root / "docs" / "performance.md").write_text(text(records, kind(machine)), encoding="utf-8")
+
+
+def measures(record: dict) -> list[Measure]:
+    return [Measure(**one | {"spread": tuple(one["spread"])}) for one in record["measures"]]
+
+
+def text(records: list[dict], latest: str) -> str:
+    """The page of ``records``, one for each kind of processor; the picture is of the ``latest``."""
+    missed = [f"- {kind(record['machine'])}: {one.name}, {number(one.ours if one.ratio is None else one.ratio)} "
+              f"({'at least' if one.better == 'higher' else 'at most'} {number(one.target)})"
+              for record in records for one in measures(record) if one.met is False]  # fmt: skip
     parts = [
         "# Performance",
         "Written by `make bench`, by nothing else. Ratios are the claims, not times: ours and the other run by turns\n"
         "in one process on the same inputs; the median of the rounds' ratios is given, and the smallest and largest.",
-        f"Machine: {', '.join(f'{name} {value}' for name, value in machine.items())}. "
-        f"The suite took {minutes:.1f} min.",
+        "A target is met when it is met on every kind of processor that the suite ran on: "
+        f"{'; '.join(kind(record['machine']) for record in records)}. " + ("Missed are:" if missed else "None is missed."),
+        *(["\n".join(missed)] if missed else []),
     ]
+    for record in records:
+        parts += section(record)
+    parts += ["## Cost against size", f"Seconds against size on {latest}; dashed is proportional growth.", "![cost against size](images/growth.png)"]
+    return "\n\n".join(parts) + "\n"
+
+
+def section(record: dict) -> list[str]:
+    parts = [f"## {kind(record['machine'])}",
+             f"Machine: {', '.join(f'{name} {value}' for name, value in record['machine'].items())}. "
+             f"The suite took {record['minutes']} min."]  # fmt: skip
     for group, title in GROUPS.items():
-        rows = [one for one in found if one.group == group]
+        rows = [one for one in measures(record) if one.group == group]
         if rows:
             notes: dict[str, list[str]] = {}
             for one in rows:
@@ -84,12 +120,9 @@ def write(root: Path, machine: dict, found: list[Measure], growth: Growth, skipp
                     notes.setdefault(one.note, []).append(one.name)
             sentences = [note if len(notes) == 1 else f"{'; '.join(names)}: {note}" for note, names in notes.items()]
             head = "| what | unit | ours | the other | ratio | target | met |\n|---|---|---|---|---|---|---|"
-            parts += [f"## {title}", *(f"{text}." for text in sentences), "\n".join([head, *map(row, rows)])]
-    if growth:
-        draw(growth, root / "docs" / "images" / "growth.png")
-        lines = "\n".join(f"- {name}: {grown(curve)}" for name, curve in growth.items())
-        parts += ["## Growth", "Seconds against size; dashed is proportional growth.",
-                  "![cost against size](images/growth.png)", lines]  # fmt: skip
-    if skipped:
-        parts += ["## Not measured", "\n".join(f"- {line}" for line in skipped)]
-    (root / "docs" / "performance.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+            parts += [f"### {title}", *(f"{sentence}." for sentence in sentences), "\n".join([head, *map(row, rows)])]
+    if record["growth"]:
+        parts += ["### Growth, seconds by size", "\n".join(f"- {name}: {grown(curve)}" for name, curve in record["growth"].items())]
+    if record["skipped"]:
+        parts += ["### Not measured", "\n".join(f"- {line}" for line in record["skipped"])]
+    return parts

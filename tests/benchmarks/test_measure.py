@@ -46,15 +46,30 @@ def test_what_has_no_counterpart_is_a_rate_or_a_time(monkeypatch):
     assert (slow.ours, slow.spread, slow.met) == (0.02, (0.02, 0.04), True)
 
 
-def test_the_page_holds_every_measure_of_the_results_file():
-    results = ROOT / "benchmarks" / "results.json"
-    if not results.exists():
-        pytest.skip("benchmarks/results.json: the suite was not run yet; run: make bench")
+@pytest.mark.parametrize("results", sorted((ROOT / "benchmarks" / "results").glob("*.json")), ids=lambda path: path.stem)
+def test_the_page_holds_every_measure_of_each_kind_of_processor(results):
     record = json.loads(results.read_text(encoding="utf-8"))
     text = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
-    measures = [Measure(**one | {"spread": tuple(one["spread"])}) for one in record["measures"]]
+    measures = page.measures(record)
     assert len(measures) >= 10 and {one.group for one in measures} <= set(page.GROUPS)
+    assert f"## {page.kind(record['machine'])}\n" in text
     for one in measures:
         assert page.row(one) in text
     for name, curve in record["growth"].items():
         assert f"- {name}: {page.grown(curve)}" in text
+
+
+def measured(ratio: float, target: float | None) -> Measure:
+    return Measure("sampling", "sample", "tokens/s", 10.0, 5.0, "it", ratio, (ratio, ratio), target, "higher")
+
+
+def test_a_target_that_one_kind_of_processor_misses_is_named_first(tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "benchmarks").mkdir()
+    for instructions, ratio in (("AVX2", 4.0), ("AVX512", 6.0)):
+        page.write(tmp_path, {"cpu": "X (tm) 9", "instructions": instructions}, [measured(ratio, 5.0)], {}, [], 1.26)
+    text = (tmp_path / "docs" / "performance.md").read_text(encoding="utf-8")
+    assert {path.name for path in (tmp_path / "benchmarks" / "results").iterdir()} == {"x-tm-9-avx2.json", "x-tm-9-avx512.json"}
+    assert "Missed are:\n\n- X (tm) 9, AVX2: sample, 4 (at least 5)\n\n## X (tm) 9, AVX2" in text
+    page.write(tmp_path, {"cpu": "X (tm) 9", "instructions": "AVX2"}, [measured(5.0, 5.0)], {}, [], 1.26)
+    assert "None is missed.\n\n## X" in (tmp_path / "docs" / "performance.md").read_text(encoding="utf-8")
