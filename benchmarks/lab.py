@@ -30,6 +30,17 @@ def seconds(root: Path, *command: str, check: bool = True) -> float:
     return time.perf_counter() - start
 
 
+def planned(paper: str, *more: str) -> list[str]:
+    """The command that plans a paper's units."""
+    return [sys.executable, "-m", "common", "run", "--paper", paper, "--dry-run", *more]
+
+
+def units_of(paper: str, env: str, profile: str, seeds: range, workers: int, results: Path) -> list[str]:
+    """The command that runs units."""
+    return [sys.executable, "-m", "common", "run", "--paper", paper, "--profile", profile, "--envs", env, "--seeds",
+            f"{seeds[0]}-{seeds[-1]}", "--workers", str(workers), "--results", str(results)]  # fmt: skip
+
+
 def commands(root: Path) -> list[Measure]:
     """Wall-clock time of whole commands, as a user sees it."""
 
@@ -40,11 +51,10 @@ def commands(root: Path) -> list[Measure]:
 
         return work
 
-    found = [alone("lab", "dry run of agent_q, 10 units", "s", timed(sys.executable, "-m", "common", "run", "--paper",
-                   "agent_q", "--dry-run"), target=10.0, rounds=3, better="lower")]  # fmt: skip
+    found = [alone("lab", "dry run of agent_q, 10 units", "s", timed(*planned("agent_q")), target=10.0, rounds=3, better="lower")]
     state = subprocess.run([sys.executable, "-m", "dvc", "status", "-q"], cwd=root, capture_output=True)
     if state.returncode == 0:
-        found.append(alone("lab", "dvc repro with nothing to do", "s", timed(sys.executable, "-m", "common", "repro"),
+        found.append(alone("lab", "dvc repro with nothing to do", "s", timed(sys.executable, "-m", "dvc", "repro", "-q"),
                            target=10.0, rounds=3, better="lower"))  # fmt: skip
     else:
         print("lab: the pipeline is not up to date, so a repro with nothing to do was not timed; run: make repro")
@@ -74,7 +84,6 @@ def units(root: Path) -> list[Measure]:
         subprocess.run(["git", "clone", "-q", "--no-hardlinks", str(root), str(lab)], check=True)
         for name in ("data", "models"):
             (lab / name).symlink_to(root / name)
-        seconds(lab, sys.executable, "-m", "common", "base", "--env", SHORT[1], "--profile", SHORT[2])
         short, long = _run(lab, SHORT, range(10), 1), []
         if (root / "models" / LONG[1]).is_dir():
             long = [_run(lab, LONG, range(4), 1), _run(lab, LONG, range(4, 12), 2)]
@@ -102,9 +111,8 @@ def units(root: Path) -> list[Measure]:
 
 def _run(lab: Path, what: tuple[str, str, str], seeds: range, workers: int) -> Ran:
     """Run so many units and read their notebooks."""
-    paper, env, profile = what
-    command = [sys.executable, "-m", "common", "run", "--paper", paper, "--profile", profile, "--envs", env, "--seeds",
-               f"{seeds[0]}-{seeds[-1]}", "--workers", str(workers), "--results", str(lab / "rows.jsonl")]  # fmt: skip
+    paper = what[0]
+    command = units_of(*what, seeds, workers, lab / "rows.jsonl")
     most = 0.0
     with open(lab / "log", "w") as log:
         process = subprocess.Popen(command, cwd=lab, env={**os.environ, "PYTHONPATH": str(lab)}, stdout=log, stderr=log)
@@ -160,9 +168,9 @@ SEEDS = (1, 10, 100, 1000)
 
 
 def pipeline(root: Path) -> dict[str, list[tuple[float, float]]]:
-    """Seconds of ``dvc status`` and of planning all units, for copies of the project with so many papers of ten
-    seeds each: the first paper under other names. And of planning so many seeds of one paper."""
-    status, planning, seeds = [], [], []
+    """Seconds of ``dvc status`` for copies of the project with so many papers of ten seeds each: the first paper under other names.
+    And of planning so many seeds of one paper."""
+    status, seeds = [], []
     for count in PAPERS:
         with tempfile.TemporaryDirectory() as folder:
             lab = Path(folder) / "lab"
@@ -180,9 +188,6 @@ def pipeline(root: Path) -> dict[str, list[tuple[float, float]]]:
             chosen |= {"papers": names, "seeds": list(range(10))}
             (lab / "params.yaml").write_text(yaml.safe_dump(chosen), encoding="utf-8")
             status.append((count, seconds(lab, sys.executable, "-m", "dvc", "status", "-q", check=False)))
-            planning.append((count, seconds(lab, sys.executable, "-m", "common", "estimate", "repro")))
             if count == 1:
-                dry = (sys.executable, "-m", "common", "run", "--paper", names[0], "--dry-run", "--seeds")
-                seeds = [(n, seconds(lab, *dry, f"0-{n - 1}")) for n in SEEDS]
-    return {"papers of ten seeds: dvc status": status, "papers of ten seeds: planning all units": planning,
-            "seeds of a paper: planning all units": seeds}
+                seeds = [(n, seconds(lab, *planned(names[0], "--seeds", f"0-{n - 1}"))) for n in SEEDS]
+    return {"papers of ten seeds: dvc status": status, "seeds of a paper: planning all units": seeds}

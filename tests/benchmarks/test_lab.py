@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from benchmarks.lab import pace, timing
+from benchmarks.lab import LONG, SHORT, pace, planned, timing, units_of
+from common.__main__ import _parser
 
 
 def test_a_notebook_tells_its_start_and_the_seconds_of_the_method_s_cell():
@@ -21,3 +24,9 @@ def test_a_notebook_tells_its_start_and_the_seconds_of_the_method_s_cell():
 ])  # fmt: skip
 def test_seconds_a_unit_are_those_between_starts(workers, timings, found):
     assert pace(timings, workers) == pytest.approx(found)
+
+
+def test_the_commands_that_are_timed_are_commands_of_the_laboratory():
+    for command in (planned("agent_q", "--seeds", "0-9"), *(units_of(*one, range(4), 2, Path("rows.jsonl")) for one in (SHORT, LONG))):
+        asked = _parser().parse_args(command[3:])
+        assert asked.command == "run" and asked.paper in (SHORT[0], LONG[0], "agent_q") and asked.seeds.startswith("0-")
