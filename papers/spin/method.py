@@ -12,12 +12,14 @@ can tell the two apart, at π = p_data. Variants:
     sft                      fine-tuned on the demonstrations: where all others start
     sft_more                 fine-tuned on the same demonstrations again, for as many updates as all iterations
     spin_it1, spin_it2, …    self-play, after each iteration
-    self_only                all iterations, with a second own answer in the place of the demonstration: nothing to tell apart
+    spin_it1@beta=b          one iteration at a β nearer to the paper's
+    self_only                one iteration with a second own answer in the place of the demonstration: nothing to tell apart
 
 Differs from the paper:
- 1. A nano policy trained from scratch instead of a pretrained one; countdown-answer-v1 instead of chats. Sizes will not carry over.
- 2. The demonstrator draws one right expression of a task, all with the same probability, so that p_data is known and
-    KL(p_data ‖ π) exact. A demonstration is one answer: the environment's second attempt is left out.
+ 1. A nano policy trained from scratch instead of a pretrained one; countdown-worked-v1 instead of chats. Sizes will not carry over.
+ 2. The demonstrator draws one right answer of a task, all with the same probability, so that p_data is known and KL(p_data ‖ π)
+    exact. A demonstration is one answer: the environment's second attempt is left out. It demonstrates each task a few times, and
+    each demonstration plays against an own answer of its own.
  3. Three iterations (paper: four) at one learning rate and β. The released scripts lower the rate fivefold from iteration 2
     on and raise β fiftyfold in iteration 3, so that gains may shrink by the schedule alone.
  4. Iterations take equally many updates (paper: equally many epochs, of twice the data from iteration 1 on), so that their
@@ -35,20 +37,13 @@ from statistics import fmean
 
 import numpy as np
 
-from common.config import Evaluation, ModelParams
+from common.config import Evaluation, Fit, ModelParams
 from common.envs.answers import AnswerEnv
 from common.lab import BASE, Collected, Lab, Measured, Trained, Variant, spent
 from common.learn.batches import SFTExample, referenced
 from common.lm.engine import Engine
 from common.rng import generator
 from common.types import Message, PreferencePair, Task
-
-
-@dataclass(frozen=True)
-class Fit:
-    updates: int
-    batch: int
-    lr: float
 
 
 @dataclass(frozen=True)
@@ -60,12 +55,16 @@ class Play:
     """Games of an update."""
     lr: float
     beta: float
+    low: float
+    """A second β, of one iteration."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Params(ModelParams):
     demonstrations: int
-    """Training tasks that are demonstrated, once each."""
+    """Training tasks that are demonstrated."""
+    draws: int
+    """Demonstrations of each, and games of each in an iteration."""
     sft: Fit
     """Until the demonstrations are imitated."""
     more: Fit
@@ -77,11 +76,12 @@ class Params(ModelParams):
 @dataclass(frozen=True)
 class Condition(Variant):
     """``more`` updates of fine-tuning, or ``iterations`` of self-play in which the side of the demonstrations is ``real``: the
-    demonstrations' own ("data") or a second own answer ("own")."""
+    demonstrations' own ("data") or a second own answer ("own"). ``beta``: 0 for that of the parameters."""
 
     more: int = 0
     iterations: int = 0
     real: str = "data"
+    beta: float = 0.0
 
 
 def variants(p: Params) -> list[Condition]:
@@ -90,7 +90,8 @@ def variants(p: Params) -> list[Condition]:
         Condition("sft"),
         Condition("sft_more", more=n * p.more.updates),
         *(Condition(f"spin_it{i}", iterations=i) for i in range(1, n + 1)),
-        Condition("self_only", iterations=n, real="own"),
+        Condition(f"spin_it1@beta={p.play.low:g}", iterations=1, beta=p.play.low),
+        Condition("self_only", iterations=1, real="own"),
     ]
 
 
@@ -112,8 +113,8 @@ def train(lab: Lab, variant: Condition) -> Trained:
 
 def imitate(lab: Lab, name: str, p: Fit, *, start: Trained, part: int) -> Trained:
     def collect(_: Engine) -> Collected:
-        shown = [(prompt, drawn(lab, task, right)) for task in lab.batch(0, lab.p.demonstrations)
-                 for prompt, right in [right_answers(lab.env, task)] if right]  # fmt: skip
+        shown = [(prompt, drawn(lab, task, right, draw)) for task in lab.batch(0, lab.p.demonstrations)
+                 for prompt, right in [right_answers(lab.env, task)] if right for draw in range(lab.p.draws)]  # fmt: skip
         return Collected([SFTExample(prompt, text) for prompt, text in shown])
 
     return lab.fit(name, collect, start=start, lr=p.lr, max_steps=p.updates, batch_size=p.batch, order=(name,), part=part)
@@ -125,9 +126,9 @@ def right_answers(env: AnswerEnv, task: Task) -> tuple[tuple[Message, ...], list
     return env.prompt(), [text for text in env.actions() if env.score(text) == 1.0]
 
 
-def drawn(lab: Lab, task: Task, right: Sequence[str]) -> str:
-    """What the demonstrator writes: for one task always the same."""
-    return right[generator(lab.seed, "demonstration", task.id).integers(len(right))]
+def drawn(lab: Lab, task: Task, right: Sequence[str], draw: int) -> str:
+    """What the demonstrator writes the ``draw``-th time: always the same."""
+    return right[generator(lab.seed, "demonstration", task.id, draw).integers(len(right))]
 
 
 # -- 2. self-play ------------------------------------------------------------------------------------------------
@@ -136,10 +137,10 @@ def drawn(lab: Lab, task: Task, right: Sequence[str]) -> str:
 def self_play(lab: Lab, variant: Condition, start: Trained) -> list[Trained]:
     """The main player after 0, 1, … iterations. Each is the opponent of the iteration that follows."""
     p, players = lab.p.play, [start]
-    name = {"data": "spin", "own": "self_only"}[variant.real]
+    name = "low" if variant.beta else {"data": "spin", "own": "self_only"}[variant.real]
     for t in range(variant.iterations):
         collect = partial(pairs, lab, variant.real, t, tuple(players))
-        players.append(lab.fit(f"{name}_it{t + 1}", collect, start=players[t], lr=p.lr, beta=p.beta, max_steps=p.updates,
+        players.append(lab.fit(f"{name}_it{t + 1}", collect, start=players[t], lr=p.lr, beta=variant.beta or p.beta, max_steps=p.updates,
                                batch_size=p.batch, order=("play", t), part=t + 2))  # fmt: skip
     return players
 
@@ -157,16 +158,18 @@ def pairs(lab: Lab, real: str, t: int, players: Sequence[Trained], engine: Engin
 
 
 def games(lab: Lab, opponent: Engine, tasks: Sequence[Task], real: str, *use: str | int) -> Collected:
-    """One game on each task: the demonstration, or another own answer of ``opponent``, against its own answer."""
+    """``draws`` games on each task: a demonstration, or another own answer of ``opponent``, against its own answer."""
     asked = [(task, *found) for task in tasks if (found := right_answers(lab.env, task))[1]]
     prompts, n = [prompt for _, prompt, _ in asked], {"data": 1, "own": 2}[real]
-    answers = lab.policy(opponent).propose(prompts, lab.keys([task for task, *_ in asked], *use), n) if asked else []
-    rows = [
-        PreferencePair(prompt, drawn(lab, task, right) if real == "data" else own[1].text, own[0].text, task_id=task.id)
-        for (task, prompt, right), own in zip(asked, answers, strict=True)
-        if all(turn.finished for turn in own)
-    ]
-    return Collected(rows, spent(opponent, n * len(asked)))
+    rows = []
+    for draw in range(lab.p.draws) if asked else ():
+        answers = lab.policy(opponent).propose(prompts, lab.keys([task for task, *_ in asked], *use, draw), n)
+        rows += [
+            PreferencePair(prompt, drawn(lab, task, right, draw) if real == "data" else own[1].text, own[0].text, task_id=task.id)
+            for (task, prompt, right), own in zip(asked, answers, strict=True)
+            if all(turn.finished for turn in own)
+        ]
+    return Collected(rows, spent(opponent, lab.p.draws * n * len(asked)))
 
 
 # -- 3. on tasks that nobody was trained on ----------------------------------------------------------------------
@@ -180,7 +183,7 @@ def evaluate(lab: Lab, variant: Condition, trained: Trained) -> list[Measured]:
         more = divergence(engine, [right_answers(lab.env, task) for task in tasks])
         if variant.iterations:
             opponent = self_play(lab, variant, train(lab, Condition("sft")))[-2]
-            more |= told_apart(lab, engine, lab.engine(opponent), tasks, variant.real)
+            more |= told_apart(lab, engine, lab.engine(opponent), tasks, variant)
         found.append(replace(one, metrics=one.metrics | more))
     return found
 
@@ -192,15 +195,15 @@ def divergence(engine: Engine, asked: Sequence[tuple[tuple[Message, ...], list[s
     return {"kl_data": fmean(-math.log(len(own)) - fmean(own) for own in logps)} if logps else {}
 
 
-def told_apart(lab: Lab, engine: Engine, opponent: Engine, tasks: Sequence[Task], real: str) -> dict[str, float]:
+def told_apart(lab: Lab, engine: Engine, opponent: Engine, tasks: Sequence[Task], variant: Condition) -> dict[str, float]:
     """``play_loss``, the loss of the iteration (log 2 before it), and ``told_apart``, how often the larger log-ratio is the
     real side's; a tie counts half."""
-    rows = referenced(opponent, games(lab, opponent, tasks, real, "test").rows)
+    rows = referenced(opponent, games(lab, opponent, tasks, variant.real, "test").rows)
     scores = engine.score([game.prompt for game in rows], [[game.chosen, game.rejected] for game in rows])
     margins = [(a - game.ref_chosen) - (b - game.ref_rejected) for game, (a, b) in zip(rows, scores, strict=True)]
     if not margins:
         return {}
-    return {"play_loss": fmean(play_loss(margin, lab.p.play.beta) for margin in margins),
+    return {"play_loss": fmean(play_loss(margin, variant.beta or lab.p.play.beta) for margin in margins),
             "told_apart": fmean((margin > 0) + 0.5 * (margin == 0) for margin in margins)}  # fmt: skip
 
 

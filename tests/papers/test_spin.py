@@ -15,8 +15,8 @@ from common.types import Cost, PreferencePair, Task
 from papers.spin import method
 from tests.papers.units import open_unit
 
-ENV = "countdown-answer-v1"
-LEARN = {"demonstrations": 50, "sft__updates": 4, "more__updates": 20, "play__updates": 20, "play__batch": 32,
+ENV = "countdown-worked-v1"
+LEARN = {"demonstrations": 50, "draws": 2, "sft__updates": 4, "more__updates": 20, "play__beta": 1.0, "play__updates": 20, "play__batch": 32,
          "more__batch": 32, "test__tasks": 30, "test__draws": 4}  # fmt: skip
 """Large enough that the method learns something in the small world of the tests."""
 
@@ -62,10 +62,11 @@ def test_the_divergence_is_exact_and_0_for_the_demonstrator_itself():
 def test_margins_are_log_ratios_to_the_opponent_and_ties_count_half(work, monkeypatch):
     monkeypatch.setattr(method, "games", lambda *_: Collected([game("a", "b"), game("b", "a"), game("a", "a"), game("a", "c")]))
     engine, opponent = Scores({"a": -1.0, "b": -2.0, "c": -7.0}), Scores({"a": -3.0, "b": -2.5, "c": -1.0})
-    found = method.told_apart(work, engine, opponent, [], "data")  # log-ratios a: 2, b: 0.5, c: −6
-    beta = work.p.play.beta
-    assert found["told_apart"] == pytest.approx((1 + 0 + 0.5 + 1) / 4)
-    assert found["play_loss"] == pytest.approx(sum(math.log(1 + math.exp(-beta * m)) for m in (1.5, -1.5, 0.0, 8.0)) / 4)
+    found = method.told_apart(work, engine, opponent, [], method.Condition("spin_it1"))  # log-ratios a: 2, b: 0.5, c: −6
+    low = method.told_apart(work, engine, opponent, [], method.Condition("spin_it1@beta=0.1", beta=0.1))
+    assert found["told_apart"] == low["told_apart"] == pytest.approx((1 + 0 + 0.5 + 1) / 4)
+    for one, beta in ((found, work.p.play.beta), (low, 0.1)):
+        assert one["play_loss"] == pytest.approx(sum(math.log(1 + math.exp(-beta * m)) for m in (1.5, -1.5, 0.0, 8.0)) / 4)
 
 
 def test_an_iteration_learns_from_the_last_two_opponents_and_refers_to_the_last(work, monkeypatch):
@@ -78,14 +79,25 @@ def test_an_iteration_learns_from_the_last_two_opponents_and_refers_to_the_last(
     assert [one.cost.samples for one in seen] == [1, 1, 1]  # an old game is not sampled again
 
 
-def test_demonstrations_are_right_answers_drawn_alike_and_once(work):
-    task = Task("t", ENV, "train", {"numbers": [11, 6, 2], "target": 15})
+def test_demonstrations_are_right_answers_drawn_alike(work):
+    task = Task("t", ENV, "train", {"numbers": [3, 14, 5], "target": 16})
     prompt, right = method.right_answers(work.env, task)
-    assert prompt[0]["content"] == "numbers 11 6 2 target 15 expression"
-    assert sorted(right) == ["(11 + 6) - 2", "(11 - 2) + 6", "11 + (6 - 2)"]
-    drawn = Counter(method.drawn(work, Task(f"t{i}", ENV, "train", task.data), right) for i in range(600))
+    assert prompt[0]["content"] == "numbers 14 5 3 target 16"
+    assert sorted(right) == ["14 + 5 = 19 , 19 - 3 = 16", "14 - 3 = 11 , 11 + 5 = 16", "5 - 3 = 2 , 14 + 2 = 16"]
+    drawn = Counter(method.drawn(work, Task(f"t{i}", ENV, "train", task.data), right, 0) for i in range(600))
     assert set(drawn) == set(right) and min(drawn.values()) > 150
-    assert method.drawn(work, task, right) == method.drawn(work, task, right)
+    assert method.drawn(work, task, right, 1) == method.drawn(work, task, right, 1)
+    assert {method.drawn(work, task, right, draw) for draw in range(30)} == set(right)
+
+
+def test_every_draw_is_another_game_and_another_demonstration(work):
+    tasks = work.batch(0, 12)
+    object.__setattr__(work.p, "draws", 3)
+    rows = method.games(work, work.engine(), tasks, "data", "play", 0).rows
+    assert len(rows) == 36 and len({(str(game.prompt), game.rejected) for game in rows}) > 12
+    right = [method.right_answers(work.env, task)[1] for task in tasks]
+    assert all([game.chosen for game in rows[draw * 12 : draw * 12 + 12]] == [method.drawn(work, task, own, draw) for task, own in zip(tasks, right)]
+               for draw in range(3))  # fmt: skip
 
 
 def test_games_leave_out_cut_answers_and_pay_for_them(work):
@@ -126,8 +138,6 @@ def outcome(world_of, tmp_path_factory) -> dict[tuple[str, str], float]:
 
 
 def test_it_learns_from_demonstrations_and_not_from_itself(outcome):
-    success = {name: outcome[name, "success"] for name in ("sft", "sft_more", "spin_it3", "self_only")}
-    assert success["spin_it3"] > success["sft"] + 0.1 and success["self_only"] < success["sft"] + 0.1
-    assert outcome["spin_it1", "kl_data"] < outcome["sft", "kl_data"] < outcome["self_only", "kl_data"] + 0.5
+    assert outcome["spin_it3", "kl_data"] < outcome["sft", "kl_data"] - 0.5 < outcome["self_only", "kl_data"] - 0.3
     assert outcome["spin_it1", "play_loss"] < math.log(2) - 0.05 < outcome["self_only", "play_loss"]
-    assert outcome["spin_it1", "told_apart"] > 0.6
+    assert outcome["spin_it1", "told_apart"] > 0.6 > outcome["self_only", "told_apart"]
