@@ -47,7 +47,7 @@ def _parameters(root: Path, spec: PaperSpec) -> Iterator[str]:
 
 
 def _claims(root: Path, spec: PaperSpec) -> Iterator[str]:
-    """Every variant of a claim is one that the method has, or a way of acting with its weights."""
+    """Every variant of a claim, and of an admission check, is one that the method has, or a way of acting with its weights."""
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
     method = importlib.import_module(f"papers.{spec.paper}.method")
@@ -56,9 +56,11 @@ def _claims(root: Path, spec: PaperSpec) -> Iterator[str]:
     if hasattr(method, "compare"):  # it may name results of its own
         return
     claims = load_claims(root / "papers" / spec.paper / "claims.yaml").claims
-    for claim, variant in sorted({(claim.id, variant) for claim in claims for variant in claim.variants}):
+    named = {(f"claim {claim.id}", variant) for claim in claims for variant in claim.variants}
+    named |= {(f"check {check.id}", variant) for claim in claims for check in claim.checks for variant in (term.variant for term in check.terms)}
+    for what, variant in sorted(named):
         if variant not in names and re.split(r"[+@]", variant)[0] not in names:
-            yield (f'papers/{spec.paper}/claims.yaml: claim {claim} names the variant "{variant}", which variants(p) of '
+            yield (f'papers/{spec.paper}/claims.yaml: {what} names the variant "{variant}", which variants(p) of '
                    f"method.py does not have ({', '.join(sorted(names))}); correct one of them")
 
 
