@@ -58,6 +58,7 @@ def test_a_published_paper_lacks_nothing_but_brevity(paper):
 
 @pytest.mark.parametrize(("file", "old", "new", "message"), [
     ("claims.yaml", "better: score", "better: scoer", 'names the variant "scoer", which variants\\(p\\) of method.py does not have'),
+    ("claims.yaml", "value: base/checks", "value: bass/checks", 'check checking names the variant "bass", which variants'),
     ("claims.yaml", "metric: delta", "metric: detla", "does not say what the metric detla is"),
     ("README.md", "## The idea", "## An idea", 'has no section "## The idea"'),
     ("README.md", "<!-- ladder/score:begin -->", "", "has no place for the ladder table"),
