@@ -42,6 +42,8 @@ NOT_RUN = {
     "common/envs/textworld/game.py": {"TextWorldEnv.gold", "TextWorldEnv.score"},  # the same; parts of a recipe, which no reward counts
     "common/envs/textworld/panels.py": {"choose", "layout_of"}, "common/envs/textworld/world.py": {"World.layout"},  # how seeds were chosen, once
     "common/envs/textworld/cooking.py": {"CookingWorld.layout"},  # the same
+    "common/envs/textworld/home.py": {"choose", "HomeWorld.layout",  # the same
+                                      "HomeEnv.demonstrations", "HomeEnv.visitor"},  # what base models are shown: their weights are in keys
     "common/envs/user_rows.py": {"_hub", "_cut", "_files", "_object", "_shown"},  # the network, errors
     "common/lab.py": {"Lab.make_env", "Lab.panel", "run"},  # the probe has tasks and a folder of its own
     "common/learn/losses.py": {"value_mse"},  # of a trainer that no paper uses

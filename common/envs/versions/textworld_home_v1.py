@@ -30,23 +30,19 @@ FOLD, OTHERS = "test", "train"
 """The package's folds: the things of the panels, and those of *demos*."""
 DEMOS, TOLD = 4000, 0.65
 """Demonstrated tasks, and in how many of them a fact is told."""
+UNINFORMED, INFORMED = 0.27, 1.0
+"""Share of test tasks that are done in the limit of steps by one who tries all that is in a room, and then in the next one, and by one who knows the
+thing's first usual place (``HomeEnv.visitor``, not told and told, ten and three times on each of 400 tasks: .266 and 1.000)."""
 TURNS = ("test", "train", "validation", "test", "train")
 """Panels that a thing's seeds go to, in turn."""
 CHOSEN = {
     ("black golf shoes", "shoe cabinet"): "3 27 233 350 674 677 715 728 840 959 1034 1038 1086 1169 1223 1232 1549 1620 1967 2037 2134 2579 2596 2682 2704",
-    ("black pillow", "bed"): "43 44 435 540 611 642 864 878 1617 1828 1923 2566 3040 3192 3627 3700 3777 4257 4576 4689 4921 4956 5025 5049 5089",
     ("blender", "kitchen cupboard"): "23 35 76 90 175 190 191 201 214 227 254 309 310 344 353 363 370 502 547 565 597 600 607 624 641",
     ("blue moccasins", "shoe cabinet"): (
         "119 345 566 614 694 732 1422 1503 1603 1690 1882 2036 2117 2175 2183 2380 2525 2586 2665 2690 2711 2775 2790 2879 2961"
     ),
-    ("box of q-tips", "bathroom cabinet"): (
-        "319 386 527 690 707 739 993 1423 1519 1787 1936 1960 2105 2235 2847 2864 2939 3019 3241 3424 3455 3576 4313 4358 4440"
-    ),
     ("brown bed sheet", "chest of drawers"): (
         "1 65 68 80 157 649 997 1264 1365 1382 1490 1651 1676 1712 1780 1999 2239 3140 3316 3400 3647 3660 3668 3690 3726"
-    ),
-    ("brown blanket", "chest of drawers"): (
-        "418 454 582 844 891 924 1093 1127 1237 1450 1506 1518 1582 1977 2047 2203 2213 2349 2459 3334 3648 3662 3681 3975 4002"
     ),
     ("brown cap", "hat rack"): "139 229 369 394 395 437 506 520 627 724 748 765 803 849 868 888 976 1051 1092 1130 1167 1180 1262 1267 1286",
     ("brown duvet", "chest of drawers"): "70 174 192 512 523 528 552 799 943 990 1060 1233 1453 1539 1615 1645 1749 1798 1807 2049 2055 2165 2215 2440 2494",
@@ -88,9 +84,6 @@ CHOSEN = {
     ("umbrella", "umbrella stand"): "10 20 21 51 64 79 115 134 165 182 213 228 239 274 287 306 329 331 374 381 390 399 401 413 438",
     ("used q-tip", "trash can"): "63 78 91 97 108 131 140 152 168 183 189 210 263 311 341 348 359 414 480 481 484 489 507 537 538",
     ("vase", "side table"): "2 33 116 132 185 188 209 240 243 250 286 292 313 420 427 452 475 491 516 556 573 618 625 685 710",
-    ("wet black jumper", "clothes drier"): (
-        "407 678 708 1373 1389 1442 1875 2353 2895 3155 3275 3465 3492 3825 3852 3901 3916 4124 4154 4196 4373 4470 4487 4550 4680"
-    ),
     ("white blanket", "chest of drawers"): (
         "88 302 349 711 736 850 982 1499 1656 1759 1819 1860 1906 1942 2087 2199 2378 2389 2464 2467 2512 2679 2787 2855 2935"
     ),
