@@ -3,7 +3,7 @@
     told vase side table
     put vase away
     been pantry, living room
-    did take vase
+    did take it
     have vase
     living room: closed wastepaper basket, book case, tried sofa, side table
     west pantry been
@@ -46,8 +46,8 @@ ROOMS = {
 """What things can be put into or on, by room."""
 SEEDS = 4096
 """Homes of these first seeds have such rooms; the package draws what stands there, but its first draws are alike for so many seeds."""
+TAKE, PUT = "take it", "put it in "
 _CAPITALS = re.compile(r"\b(?:TV|Q-tip|T-shirt)")
-_SMALL = re.compile(r"\b(?:tv|q-tip|t-shirt)")
 
 
 @cache
@@ -66,6 +66,7 @@ class HomeWorld(World):
     listed = ("move", "open", "take", "put")
 
     def __init__(self, game: str, settings: str, seed: int, fold: str) -> None:
+        self.thing, self._said = "", dict[str, str]()
         super().__init__(game, settings, seed, fold)
         self.rooms: dict[str, Room] = {}
         """Every room as it is at first."""
@@ -77,9 +78,8 @@ class HomeWorld(World):
                 if not {name for name, *_ in room.things}.issuperset(ROOMS[place.room]):
                     raise ValueError(f"TextWorldExpress: {game} has other things in the {place.room} of seed {seed}; take one below {SEEDS}")
                 moves = [action for action in self.actions(place) if action.startswith("move ")]
-                taken = [action for action in self.actions(place) if action.startswith("take ")]
-                if taken:
-                    self.thing, self.where = taken[0].removeprefix("take "), place.room
+                if TAKE in self.actions(place):
+                    self.where = place.room
                 queue.extend(self.after(place, action) for action in moves)
         self.usual = usual_places(fold)[self.thing]
         here = {name for room in self.rooms for name in ROOMS[room]}
@@ -91,15 +91,15 @@ class HomeWorld(World):
         if action.startswith("open "):
             return super().done(place, action)
         kept = {one for one in place.done if one.startswith("open ")}
-        return Place(place.room, frozenset(kept | {action if action.startswith("take ") else f"{action} in {place.room}"}))
+        return Place(place.room, frozenset(kept | {TAKE if action == TAKE else f"{action} in {place.room}"}))
 
     def leads_to(self, here: Place, action: str, place: Place) -> bool:
-        return action.startswith("take ") or bool((self.done(here, action).done - here.done) & place.done)
+        return action == TAKE or bool((self.done(here, action).done - here.done) & place.done)
 
     def steps_left(self, place: Place) -> int | None:
-        if f"take {self.thing}" in place.done:
+        if TAKE in place.done:
             return self._to_put(place.room, place.done)
-        if any(f"put {self.thing} in {name} in {room}" in place.done for room in self.rooms for name in ROOMS[room] if name in self.usual):
+        if any(f"{PUT}{name} in {room}" in place.done for room in self.rooms for name in ROOMS[room] if name in self.usual):
             return 0
         lies = lies_in(place) or self.where
         return len(way(self.ways, place.room, {lies})) + 1 + self._to_put(lies, place.done)
@@ -121,15 +121,21 @@ class HomeWorld(World):
         return any(one == name and state for one, state, _ in self.rooms[room].things)
 
     def play(self, actions: tuple[str, ...]) -> Seen:
-        """In small letters, as :class:`TextWorldEnv` takes actions."""
-        seen = super().play(tuple(_SMALL.sub(lambda found: "TV" if found[0] == "tv" else found[0].capitalize(), action) for action in actions))
-        look, inventory, *listed = (_CAPITALS.sub(lambda found: found[0].lower(), text) for text in (seen.look, seen.inventory, *seen.actions))
-        return seen._replace(look=look, inventory=inventory, actions=tuple(sorted(listed)))
+        """In small letters, as :class:`TextWorldEnv` takes actions, and the thing is "it" in actions."""
+        seen = super().play(tuple(self._said.get(action, action) for action in actions))
+        for action in seen.actions:
+            small = action.lower()
+            if small.startswith("take "):
+                self.thing = small.removeprefix("take ")
+            self._said[small.replace(f"take {self.thing}", TAKE).replace(f"put {self.thing} in ", PUT)] = action
+        ours = {said: small for small, said in self._said.items()}
+        look, inventory = (_CAPITALS.sub(lambda found: found[0].lower(), text) for text in (seen.look, seen.inventory))
+        return seen._replace(look=look, inventory=inventory, actions=tuple(sorted(ours[action] for action in seen.actions)))
 
 
 def lies_in(place: Place) -> str:
     """The room in which the thing was put; "" before and while it is carried."""
-    return next((one.rpartition(" in ")[2] for one in place.done if one.startswith("put ")), "")
+    return next((one.rpartition(" in ")[2] for one in place.done if one.startswith(PUT)), "")
 
 
 def way(ways: dict[str, dict[str, str]], room: str, ends: set[str]) -> list[str]:
@@ -163,8 +169,8 @@ class HomeEnv(TextWorldEnv):
 
     def after(self, state: TextState, action: str) -> TextState:
         then = super().after(state, action)
-        put = next((one for one in then.place.done - state.place.done if one.startswith("put ")), "")
-        return then._replace(tried=then.tried | {put.removeprefix(f"put {self.home_of(state).thing} in ")}) if put and not then.won else then
+        put = next((one for one in then.place.done - state.place.done if one.startswith(PUT)), "")
+        return then._replace(tried=then.tried | {put.removeprefix(PUT)}) if put and not then.won else then
 
     def prompt(self) -> tuple[Message, ...]:
         """One user message: what is told, the goal, rooms visited, the last action, where the thing is, the room, its exits."""
@@ -186,15 +192,15 @@ class HomeEnv(TextWorldEnv):
     def _informed(self, fact: str, rng: np.random.Generator) -> str:
         """What one would do who knows this usual place, or "" none: then all that is in a room is tried, in any order, and then the next room's."""
         state, home = self._current(), self.home_of(self._current())
-        room, listed, have = state.place.room, self.actions(), f"take {home.thing}" in state.place.done
-        if f"take {home.thing}" in listed:
-            return f"take {home.thing}"
+        room, listed, have = state.place.room, self.actions(), TAKE in state.place.done
+        if TAKE in listed:
+            return TAKE
         known = {one: home.ways[one] for one in state.been}
         met = {room, *(other for ways in known.values() for other in ways.values())}
         worth = {one: [name for name in ROOMS[one] if f"{name} in {one}" not in state.tried and fact in ("", name)] for one in met}
         if have and worth[room]:
             name = worth[room][int(rng.integers(len(worth[room])))]
-            return f"open {name}" if f"open {name}" in listed else f"put {home.thing} in {name}"
+            return f"open {name}" if f"open {name}" in listed else f"{PUT}{name}"
         if not have and state.tried:  # it lies where it was put last
             ends = {lies_in(state.place)}
         else:
@@ -218,7 +224,7 @@ class HomeEnv(TextWorldEnv):
 
     def _page(self, state: TextState) -> str:
         home, room = self.home_of(state), state.place.room
-        have, here = f"take {home.thing}" in state.place.done, f"take {home.thing}" in home.actions(state.place)
+        have, here = TAKE in state.place.done, TAKE in home.actions(state.place)
         names = []
         for name in ROOMS[room]:
             closed = home.closed(room, name) and f"open {name} in {room}" not in state.place.done
@@ -233,15 +239,16 @@ def told(home: HomeWorld) -> str:
     return f"{home.thing} {home.fact}"
 
 
-def choose(settings: str, fold: str, things: int, seeds: int, alike: int) -> dict[tuple[str, str], list[int]]:
+def choose(settings: str, fold: str, others: str, things: int, seeds: int, alike: int) -> dict[tuple[str, str], list[int]]:
     """(Thing, its first usual place) → the first ``seeds`` seeds of different layouts, of the ``things`` things that come first to so many;
-    ``alike``: most things of one place. Homes that lack the first usual place are left out."""
+    ``alike``: most things of one place. Left out are homes that lack the first usual place, and places that no thing of the fold ``others`` has."""
+    taught = {names[0] for names in usual_places(others).values() if names}
     found: dict[tuple[str, str], list[int]] = {}
     layouts, full = set(), Counter[str]()
     for seed in range(SEEDS):
         home = HomeWorld("twc", settings, seed, fold)
         layout = json.dumps(home.layout(), sort_keys=True)
-        if layout in layouts or home.fact != home.usual[0] or full[home.fact] == alike:
+        if layout in layouts or home.fact != home.usual[0] or home.fact not in taught or full[home.fact] == alike:
             continue
         layouts.add(layout)
         listed = found.setdefault((home.thing, home.fact), [])
