@@ -9,7 +9,17 @@
 
 TextWorldExpress's game TextWorld Commonsense, three rooms of seven, without doors, one thing to put away (:mod:`common.envs.textworld.home`). The
 thing lies in one of the rooms. ``put it in PLACE`` ends the task at any of its usual places, which no page tells, with reward 1; at another
-place it stays until it is taken again. No step is beyond repair.
+place it stays until it is taken again. No step is beyond repair. In actions the thing is "it", so that a small model need not spell names that it
+never saw.
+
+**What there is to know.** The tasks of *train*, *validation* and *test* are about the same 35 things, in homes of which none is in two panels: where a thing
+usually belongs can be learned in one panel and used in another. Of about twenty places in a home one to three are usual: who knows none and searches
+succeeds in ``UNINFORMED`` of the tasks, who knows the first one in ``INFORMED``. A thing has several usual places in some homes; a fact names the first
+of the package's list, and all homes of the panels have it.
+
+*demos* teach a base model to be a visitor: they are about other things, and in most a fact is told (``told vase side table``, the first line). So a base
+model can use what it is told, knows what stands in which room, and knows nothing of the panels' things. The one of seed 0 succeeds in .21 of 100
+validation tasks (greedy .10), and in .84 (.82) with the fact told.
 """
 
 from __future__ import annotations
@@ -30,9 +40,9 @@ FOLD, OTHERS = "test", "train"
 """The package's folds: the things of the panels, and those of *demos*."""
 DEMOS, TOLD = 4000, 0.65
 """Demonstrated tasks, and in how many of them a fact is told."""
-UNINFORMED, INFORMED = 0.27, 1.0
-"""Share of test tasks that are done in the limit of steps by one who tries all that is in a room, and then in the next one, and by one who knows the
-thing's first usual place (``HomeEnv.visitor``, not told and told, ten and three times on each of 400 tasks: .266 and 1.000)."""
+UNINFORMED, INFORMED = 0.28, 1.0
+"""Share of test tasks done by one who tries all that is in a room, in any order, and then in the next one, and by one who knows the thing's first
+usual place (``HomeEnv.visitor``, not told and told, ten and three times on each task: .279 and 1.000; the expert, who slips: .93)."""
 TURNS = ("test", "train", "validation", "test", "train")
 """Panels that a thing's seeds go to, in turn."""
 CHOSEN = {
