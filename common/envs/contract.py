@@ -7,6 +7,7 @@ O(history)), so one environment object serves all nodes of many search trees.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -61,6 +62,34 @@ class Env(Protocol):
 
     def lazy(self) -> str:
         """The laziest legal action; its expected score is known and low."""
+
+
+class Pages(Protocol):
+    """What the module of an environment says of its pages, where it hides facts that many tasks share: the usual places of a home."""
+
+    INVALID: str
+    """How an observation begins after an action that cannot be taken."""
+
+    def goal_of(self, text: str) -> str:
+        """What a page is about; it can begin with what is told."""
+
+    def first_page(self, goal: str) -> str:
+        """What is shown of a goal before anything is done."""
+
+    def did(self, text: str) -> str:
+        """The previous action, as the page tells it; "" at the start."""
+
+    def described(self, text: str) -> str:
+        """The state that a page shows, in a few words that hold for other goals too; all of them are on pages."""
+
+    def facts(self, steps: Iterable[tuple[str, str]]) -> dict[str, str]:
+        """What (page, action) pairs of an expert show that it knows: the verb for which it needs a fact → the fact."""
+
+    def told_facts(self, task: Task) -> dict[str, str]:
+        """All facts that can be told of a task, by their names."""
+
+    def told_of_home(self, task: Task) -> tuple[str, str]:
+        """The goal of a task as a page begins, and all that can be told of it."""
 
 
 def check_env(env: Env, tasks: list[Task], max_steps: int = 50) -> None:

