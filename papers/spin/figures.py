@@ -14,10 +14,10 @@ from common.report.show import code, source
 from common.rows import MetricRow
 from papers.spin.method import divergence, games, play_loss
 
-LADDER = ("sft", "sft_more", "spin_it1", "spin_it2", "spin_it3", "self_only")
+LADDER = ("sft", "sft_more", "spin_it1", "spin_it2", "spin_it3", "spin_it1@beta=1", "self_only")
 COLUMNS = ("success", "kl_data", "play_loss", "told_apart")
 CURVES = ("loss", "reward_margin", "logratio_chosen", "logratio_rejected")
-SHOWN = ("sft", "sft_more", "spin_it1", "spin_it2", "spin_it3", "self_only_it1", "self_only_it3")
+SHOWN = ("sft", "sft_more", "spin_it1", "spin_it2", "spin_it3", "low_it1", "self_only_it1")
 
 
 def toy() -> list[str]:
