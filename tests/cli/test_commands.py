@@ -103,7 +103,7 @@ def test_repro_recomputes_compares_and_changes_no_tracked_file(lab, run_in):
 
 
 MAIN = {"agent_q": "agent_q", "agent_r": "agent_r", "b_star": "bstar", "confidence_critique": "confidence", "cory": "cory", "four_habits": "rl_backtrack", "malt": "malt+vote", "optima": "isft_dpo", "pbt": "pbt", "rest_mcts": "prm1+mcts", "rise": "rise_self",
-        "s3c_math": "s3c", "score": "score", "spin": "spin_it3", "spo": "spo", "spr": "spr", "sppo": "sppo", "suboptimal_on_policy": "dpo",
+        "s3c_math": "s3c", "score": "score", "spin": "spin_it1", "spo": "spo", "spr": "spr", "sppo": "sppo", "suboptimal_on_policy": "dpo",
         "vpt": "rl_kl", "webevolver": "webevolver+d2", "wkm": "task+gamma=0.7"}  # fmt: skip
 
 

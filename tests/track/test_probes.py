@@ -27,7 +27,8 @@ NOT_RUN = {
     "common/envs/versions/countdown_v2.py": {"CountdownV2.demonstrations"},  # what its base models are shown: their weights are in keys
     "common/envs/versions/countdown_v3.py": {"CountdownV3.demonstrations"},  # the same
     "common/envs/versions/sorting_v1.py": {"SortingEnv.demonstrations"},  # the same
-    "common/envs/versions/household_v1.py": {"HouseholdEnv.demonstrations", "HouseholdEnv.visitor"},  # the same
+    "common/envs/versions/household_v1.py": {"HouseholdEnv.demonstrations", "HouseholdEnv.visitor",  # the same
+                                             "facts"},  # WKM's task knowledge is made of them: its room's probe learns from it
     "common/envs/versions/countdown_worked_v1.py": {"CountdownWorkedEnv.demonstrations"},  # the same
     "common/envs/versions/countdown_worked_roles_v1.py": {"CountdownWorkedRolesEnv.demonstrations", "CountdownWorkedRolesEnv._demonstrated",
                                                           "CountdownWorkedRolesEnv._to_judge"},  # the same
