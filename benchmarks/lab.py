@@ -129,9 +129,13 @@ def _run(lab: Path, what: tuple[str, str, str], seeds: range, workers: int) -> R
                most)  # fmt: skip
 
 
+METHOD = "story.run()"
+"""What the cell of a notebook calls that runs the method."""
+
+
 def timing(notebook: dict) -> tuple[float, float]:
     """Of an executed notebook: when it started, in unix seconds, and the seconds of the cell that calls the method."""
-    [cell] = [one for one in notebook["cells"] if one["cell_type"] == "code" and ".run(unit)" in "".join(one["source"])]
+    [cell] = [one for one in notebook["cells"] if one["cell_type"] == "code" and METHOD in "".join(one["source"])]
     start = datetime.fromisoformat(notebook["metadata"]["papermill"]["start_time"]).timestamp()
     return start, cell["metadata"]["papermill"]["duration"]
 
